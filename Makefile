@@ -1,0 +1,28 @@
+# `make` alone prints what there is.
+PYTHON ?= python3
+BIN := .venv/bin
+EXTRAS ?= plugin,collector,embedded,test,lint
+
+.PHONY: help install demo test lint deck
+
+help:
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+install: .venv/installed  ## .venv with everything embedded
+
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$(EXTRAS)]'
+	@touch $@
+
+demo: install  ## recorded gateway traffic through the real plugin server into token meters
+	@$(BIN)/tallyman demo
+
+test: install  ## all tests, the linters and mypy
+	@tests/run
+
+lint: install  ## ruff, mypy, import-linter
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports

@@ -1,0 +1,99 @@
+"""Every error that Tallyman raises on purpose.
+
+TallymanError
+├── InvalidInput       a body, parameter or setting that breaks a rule; names the field
+│   └── InvalidEvent   a CloudEvent that cannot be metered; from Kafka it goes to the dead letters
+├── Unauthenticated    no API key, or one that is not known
+├── Forbidden          the API key's scope does not reach this
+├── NotFound           no such meter, event or key
+├── Gone               it was there and has been deleted
+├── Conflict           the change breaks an invariant, such as a key that is taken
+├── TooLarge           a body, batch or value beyond its limit
+├── ConfigurationError a setting stops the start
+└── Unavailable        Kafka, ClickHouse or the database did not answer; retry later
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class InvalidParameter:
+    """One broken rule. `field` is a path such as `[3].data.tokens`; `extra` holds e.g. `maximum`."""
+
+    field: str
+    rule: str
+    reason: str
+    source: str = "body"
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+class TallymanError(Exception):
+    """Base class. `code` is stable and goes on the wire; the message is for people."""
+
+    code = "internal_error"
+
+
+class InvalidInput(TallymanError):
+    """A body, parameter or setting that breaks a rule."""
+
+    code = "invalid_input"
+
+    def __init__(self, detail: str, parameters: Sequence[InvalidParameter] = ()) -> None:
+        super().__init__(detail)
+        self.parameters = tuple(parameters)
+
+
+class InvalidEvent(InvalidInput):
+    """A CloudEvent that cannot be metered."""
+
+    code = "invalid_event"
+
+
+class Unauthenticated(TallymanError):
+    """No API key, or one that is not known."""
+
+    code = "unauthenticated"
+
+
+class Forbidden(TallymanError):
+    """The API key's scope does not reach this."""
+
+    code = "forbidden"
+
+
+class NotFound(TallymanError):
+    """No such meter, event or key."""
+
+    code = "not_found"
+
+
+class Gone(TallymanError):
+    """It was there and has been deleted."""
+
+    code = "gone"
+
+
+class Conflict(TallymanError):
+    """The change breaks an invariant, such as a key that is taken."""
+
+    code = "conflict"
+
+
+class TooLarge(TallymanError):
+    """A body, batch or value beyond its limit."""
+
+    code = "too_large"
+
+
+class ConfigurationError(TallymanError):
+    """A setting stops the start."""
+
+    code = "configuration_error"
+
+
+class Unavailable(TallymanError):
+    """Kafka, ClickHouse or the database did not answer; retry later."""
+
+    code = "unavailable"

@@ -1,0 +1,1 @@
+"""What is kept: events in ClickHouse (chDB embedded), everything else in SQLite or Postgres."""
