@@ -1,0 +1,132 @@
+"""Finds the LLM calls in an entry of Kong's log, and tells how each of them went.
+
+It does not count: the numbers are `usage.py`'s.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tallyman_kong.provider_usage import Reported, read_reported
+
+READER_NAMESPACE = "tallyman"
+PROXY_NAMESPACE = "proxy"
+STREAM_CONTENT_TYPES = (
+    "text/event-stream",
+    "application/x-ndjson",
+    "application/stream+json",
+    "application/vnd.amazon.eventstream",
+)
+
+
+Entry = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Call:
+    """One LLM call of an entry. `reported` is None where the reader did not see its body."""
+
+    namespace: str
+    meta: Mapping[str, Any]
+    guessed: Mapping[str, Any]
+    reader: Mapping[str, Any] | None
+    reported: Reported | None
+    has_ai: bool
+
+
+def calls_of(entry: Entry) -> Iterator[Call]:
+    ai = mapping(entry.get("ai"))
+    found = {
+        name: mapping(value)
+        for name, value in ai.items()
+        if name != READER_NAMESPACE and isinstance(mapping(value).get("meta"), Mapping)
+    }
+    header = llm_model_header(entry)
+    if header and not any(_names(call["meta"], header) for call in found.values()):
+        found.setdefault(PROXY_NAMESPACE, {})
+    proxied = _proxied_namespace(list(found))
+    reader = ai.get(READER_NAMESPACE)
+    for name in sorted(found, key=lambda name: (name != PROXY_NAMESPACE, name)):
+        seen = reader if name == proxied and isinstance(reader, Mapping) else None
+        yield Call(
+            namespace=name,
+            meta=mapping(found[name].get("meta")),
+            guessed=mapping(found[name].get("usage")),
+            reader=seen,
+            reported=read_reported(mapping(seen.get("usage"))) if seen is not None else None,
+            has_ai="meta" in found[name],
+        )
+
+
+def _names(meta: Any, header: str) -> bool:
+    """Whether a call's meta is about the answer that the header names."""
+    provider, _, model = header.partition("/")
+    models = (meta.get("response_model"), meta.get("request_model"))
+    return meta.get("provider_name") == provider and model in models
+
+
+def _proxied_namespace(names: list[str]) -> str | None:
+    if PROXY_NAMESPACE in names:
+        return PROXY_NAMESPACE
+    others = [name for name in names if "transformer" not in name]
+    return others[0] if len(others) == 1 else None
+
+
+def llm_model_header(entry: Entry) -> str:
+    headers = mapping(mapping(entry.get("response")).get("headers"))
+    value = headers.get("x-kong-llm-model")
+    return value if isinstance(value, str) and "/" in value else ""
+
+
+def outcome_of(entry: Entry, call: Call) -> str:
+    if not entry.get("tries") or call.meta.get("provider_name") == "UNSPECIFIED":
+        return "refused"
+    upstream = status_of(entry.get("upstream_status"))
+    answered = status_of(mapping(entry.get("response")).get("status"))
+    if upstream is None or upstream >= 400 or (answered is not None and answered >= 400):
+        return "failed"
+    if is_stream(entry, call) and not _has_ended(call):
+        return "aborted"
+    return "complete"
+
+
+def is_stream(entry: Entry, call: Call) -> bool:
+    if call.reader is not None:
+        mode = call.reader.get("mode")
+        return mode in ("lines", "aws") or (mode == "json" and call.reader.get("whole") is False)
+    headers = mapping(mapping(entry.get("response")).get("headers"))
+    content_type = headers.get("content-type")
+    return isinstance(content_type, str) and content_type.startswith(STREAM_CONTENT_TYPES)
+
+
+def _has_ended(call: Call) -> bool:
+    reader = call.reader
+    if reader is None:
+        return call.has_ai
+    if reader.get("done") is True:
+        return True
+    clean = reader.get("eof") is True
+    final = call.reported is not None and call.reported.is_final
+    return clean and (final or "encoding" in reader)
+
+
+def status_of(value: Any) -> int | None:
+    """`upstream_status` is an int, a string, or empty if the provider never answered."""
+    if isinstance(value, str) and value.isdecimal():
+        return int(value)
+    return int(value) if is_number(value) else None
+
+
+def mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def text(value: Any) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
+def is_number(value: Any) -> bool:
+    """A finite number; bool is none."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return value == value and abs(value) != float("inf")

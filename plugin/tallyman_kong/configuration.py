@@ -1,0 +1,132 @@
+"""What of the plugin's configuration decides an event's content.
+
+The sink's and the spool's settings are not here: they never change an event.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+CREDENTIAL_HEADERS = frozenset(
+    {
+        "authorization",
+        "proxy-authorization",
+        "cookie",
+        "apikey",
+        "api-key",
+        "x-api-key",
+        "x-goog-api-key",
+    }
+)
+RESERVED_PROPERTIES = frozenset(
+    [
+        "tokens",
+        "type",
+        "provider",
+        "model",
+        "request_model",
+        "consumer_id",
+        "credential_id",
+        "service",
+        "route",
+        "workspace",
+        "status_code",
+        "stream",
+        "outcome",
+        "usage_source",
+        "waived_tokens",
+        "latency_ms",
+        "llm_latency_ms",
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Attribute:
+    """A request header that becomes a field of the event's data."""
+
+    header: str
+    name: str
+
+
+DEFAULT_ATTRIBUTES = (
+    Attribute("x-tallyman-task", "task"),
+    Attribute("x-tallyman-feature", "feature"),
+)
+
+
+@dataclass(frozen=True)
+class UsageConfiguration:
+    """What of the plugin's configuration decides an event's content."""
+
+    source: str = "kong"
+    subject_from: str = "consumer"
+    subject_field: str = "username"
+    attributes: tuple[Attribute, ...] = DEFAULT_ATTRIBUTES
+    charge_failed_calls: bool = False
+    charge_estimated_counts: bool = True
+    split_cached_tokens: bool = False
+
+
+def configuration(config: Mapping[str, Any] | None) -> UsageConfiguration:
+    """Read the plugin's configuration as Kong gives it; absent and null values take the default.
+
+    Raises:
+        ValueError: a value that the schema would refuse; the message names the field.
+    """
+    given = {key: value for key, value in (config or {}).items() if value is not None}
+    subject = {k: v for k, v in (given.get("subject") or {}).items() if v is not None}
+    subject_from = _choice(
+        subject, "look_up_value_in", ("consumer", "credential", "header"), "subject."
+    )
+    attributes = given.get("attributes")
+    default = UsageConfiguration()
+    result = UsageConfiguration(
+        source=str(given.get("source", default.source)),
+        subject_from=subject_from,
+        subject_field=_subject_field(subject, subject_from),
+        attributes=default.attributes
+        if attributes is None
+        else tuple(_attribute(attribute, index) for index, attribute in enumerate(attributes)),
+        charge_failed_calls=_choice(given, "failed_calls", ("waive", "charge")) == "charge",
+        charge_estimated_counts=_choice(given, "estimated_counts", ("charge", "waive")) == "charge",
+        split_cached_tokens=given.get("split_cached_tokens", False) is True,
+    )
+    if not result.source:
+        raise ValueError("source must not be empty")
+    return result
+
+
+def _choice(given: Mapping[str, Any], name: str, choices: tuple[str, ...], at: str = "") -> str:
+    value = given.get(name, choices[0])
+    if value not in choices:
+        raise ValueError(f"{at}{name} must be one of {', '.join(choices)}, not {value!r}")
+    return str(value)
+
+
+def _subject_field(subject: Mapping[str, Any], subject_from: str) -> str:
+    if subject_from == "header":
+        return _header_name(subject.get("field"), "subject.field")
+    if subject_from == "credential":
+        return "id"
+    return _choice(subject, "field", ("username", "custom_id", "id"), "subject.")
+
+
+def _attribute(given: Any, index: int) -> Attribute:
+    at = f"attributes[{index}]"
+    value = given if isinstance(given, Mapping) else {}
+    _choice(value, "source", ("header",), f"{at}.")
+    name = value.get("event_property_name")
+    if not isinstance(name, str) or not name:
+        raise ValueError(f"{at}.event_property_name must name a field of the event's data")
+    if name in RESERVED_PROPERTIES:
+        raise ValueError(f"{at}.event_property_name must not be {name}, a field of every event")
+    return Attribute(_header_name(value.get("look_up_value_in"), f"{at}.look_up_value_in"), name)
+
+
+def _header_name(value: Any, at: str) -> str:
+    if not isinstance(value, str) or not value:
+        raise ValueError(f"{at} must name a request header")
+    if value.lower() in CREDENTIAL_HEADERS:
+        raise ValueError(f"{at} must not be {value}, which carries a credential")
+    return value.lower()

@@ -1,0 +1,289 @@
+"""Turns one entry of Kong's log into usage events: the counting rules of docs/counting.md.
+
+It is pure and needs the standard library alone, since the plugin, `tallyman replay` and the
+collector's `/kong/log` all run it. It does not store, send or number events.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from tallyman_kong.call import (
+    Call,
+    Entry,
+    calls_of,
+    is_number,
+    is_stream,
+    llm_model_header,
+    mapping,
+    outcome_of,
+    status_of,
+    text,
+)
+from tallyman_kong.configuration import Attribute, UsageConfiguration, configuration
+from tallyman_kong.provider_usage import Counted, Reported
+
+__all__ = ["Attribute", "Event", "Reading", "UsageConfiguration", "configuration", "read"]
+
+EVENT_TYPE = "llm.tokens"
+ANONYMOUS = "anonymous"
+LONGEST_ATTRIBUTE = 256  # characters
+Event = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What an entry gave. `bad` says why an LLM call could not become events."""
+
+    events: tuple[Event, ...] = ()
+    invalid_counts: int = 0
+    bad: str | None = None
+
+
+@dataclass
+class _Numbers:
+    """Tokens by type and how each was obtained; `invalid` counts what did not pass as a count."""
+
+    tokens: dict[str, int] = field(default_factory=dict)
+    source: dict[str, str] = field(default_factory=dict)
+    invalid: int = 0
+
+    def put(self, kind: str, tokens: int, source: str) -> None:
+        self.tokens[kind] = tokens
+        self.source[kind] = source
+
+
+def read(entry: Entry, configuration: UsageConfiguration) -> Reading:
+    """Turn an entry into its events: for each call, `request` and `response`, then cached types.
+
+    The same entry and configuration always give the same events. An entry that is no LLM call
+    gives none.
+    """
+    calls = list(calls_of(entry))
+    if not calls:
+        return Reading()
+    request_id = mapping(entry.get("request")).get("id")
+    started_at = entry.get("started_at")
+    if not isinstance(request_id, str) or not request_id:
+        return Reading(bad="the entry has no request.id, so its events would have no identity")
+    if not is_number(started_at) or not 0 <= started_at < 253402300800000:
+        return Reading(bad="the entry has no started_at in Unix milliseconds")
+    events: list[Event] = []
+    invalid = 0
+    for call in calls:
+        outcome = outcome_of(entry, call)
+        numbers = _count(entry, call, outcome, split=configuration.split_cached_tokens)
+        invalid += numbers.invalid
+        shared = _shared_data(entry, call, outcome, configuration)
+        for kind, tokens in numbers.tokens.items():
+            source = numbers.source[kind]
+            charged = _is_charged(outcome, source, configuration)
+            events.append(
+                {
+                    "specversion": "1.0",
+                    "id": f"{request_id}:{call.namespace}:{kind}",
+                    "source": configuration.source,
+                    "type": EVENT_TYPE,
+                    "subject": _subject(entry, configuration),
+                    "time": _rfc3339(started_at),
+                    "datacontenttype": "application/json",
+                    "data": {
+                        "tokens": tokens if charged else 0,
+                        "type": kind,
+                        **shared,
+                        "usage_source": source,
+                        "waived_tokens": 0 if charged else tokens,
+                    },
+                }
+            )
+    return Reading(tuple(events), invalid)
+
+
+# What was used
+
+
+def _count(entry: Entry, call: Call, outcome: str, *, split: bool) -> _Numbers:
+    numbers = _Numbers()
+    _count_request(numbers, entry, call, outcome)
+    _count_response(numbers, entry, call, outcome)
+    if split and call.reported is not None and numbers.source["request"] == "provider":
+        _split_cached(numbers, call.reported)
+    return numbers
+
+
+def _count_request(numbers: _Numbers, entry: Entry, call: Call, outcome: str) -> None:
+    counted = _reported(call, "request")
+    if counted is None and _is_trusted(entry, call):
+        counted = _count_of(call.guessed.get("prompt_tokens"))
+    if counted is not None:
+        _put_counted(numbers, "request", counted)
+        return
+    guess = 0 if outcome in ("refused", "failed") else _prompt_estimate(entry, call)
+    _put_estimate(numbers, "request", guess)
+
+
+def _count_response(numbers: _Numbers, entry: Entry, call: Call, outcome: str) -> None:
+    counted = _reported(call, "response")
+    if counted is None and _is_trusted(entry, call):
+        counted = _count_of(call.guessed.get("completion_tokens"))
+    reported_too_early = outcome == "aborted" or (
+        call.reported is not None and call.reported.response_is_placeholder
+    )
+    if counted is not None and (counted.tokens is None or not reported_too_early):
+        _put_counted(numbers, "response", counted)
+        return
+    seen = _answer_seen(call) if outcome in ("aborted", "complete") else 0
+    if outcome in ("aborted", "complete") and counted is not None and counted.tokens:
+        seen = max(seen, counted.tokens)
+    _put_estimate(numbers, "response", seen)
+
+
+def _put_counted(numbers: _Numbers, kind: str, counted: Counted) -> None:
+    if counted.tokens is None:
+        numbers.invalid += 1
+        numbers.put(kind, 0, "none")
+    else:
+        numbers.put(kind, counted.tokens, "provider")
+
+
+def _put_estimate(numbers: _Numbers, kind: str, tokens: int) -> None:
+    numbers.put(kind, tokens, "estimated" if tokens > 0 else "none")
+
+
+def _reported(call: Call, kind: str) -> Counted | None:
+    if call.reported is None:
+        return None
+    return call.reported.request if kind == "request" else call.reported.response
+
+
+def _could_read(call: Call) -> bool:
+    reader = call.reader
+    if reader is None:
+        return False
+    return not ("encoding" in reader or reader.get("over") is True or reader.get("bad"))
+
+
+def _is_trusted(entry: Entry, call: Call) -> bool:
+    """Whether ai-proxy's own two numbers are the provider's."""
+    if _could_read(call) or is_stream(entry, call):
+        return False
+    completion = call.guessed.get("completion_tokens")
+    answered = status_of(mapping(entry.get("response")).get("status")) == 200
+    return (
+        answered
+        and status_of(entry.get("upstream_status")) == 200
+        and not (is_number(completion) and completion == 0)
+        and completion is not None
+    )
+
+
+def _prompt_estimate(entry: Entry, call: Call) -> int:
+    if not call.has_ai and call.reader is None and not is_stream(entry, call):
+        return 0  # statistics are switched off: no sign of what was used
+    if guess := _tokens_or_0(call.guessed.get("prompt_tokens")):
+        return guess
+    request = mapping(entry.get("request"))
+    sizes = (
+        call.reader.get("req_bytes") if call.reader is not None else None,
+        mapping(request.get("headers")).get("content-length"),
+        request.get("size"),
+    )
+    for size in sizes:
+        count = _count_of(int(size) if isinstance(size, str) and size.isdecimal() else size)
+        if count is not None and count.tokens is not None:
+            return count.tokens // 4
+    return 0
+
+
+def _answer_seen(call: Call) -> int:
+    if _could_read(call) and call.reader is not None:
+        return max(
+            _tokens_or_0(call.reader.get("deltas")),
+            _tokens_or_0(call.reader.get("text_bytes")) // 4,
+        )
+    return _tokens_or_0(call.guessed.get("completion_tokens"))
+
+
+def _tokens_or_0(value: Any) -> int:
+    return Counted.of(value).tokens or 0
+
+
+def _split_cached(numbers: _Numbers, reported: Reported) -> None:
+    cached = {"cache_read": reported.cache_read, "cache_write": reported.cache_write}
+    whole = numbers.tokens["request"]
+    if not 0 < sum(cached.values()) <= whole:
+        return
+    numbers.tokens["request"] = whole - sum(cached.values())
+    for kind, tokens in cached.items():
+        if tokens:
+            numbers.put(kind, tokens, "provider")
+
+
+def _count_of(value: Any) -> Counted | None:
+    return None if value is None else Counted.of(value)
+
+
+def _is_charged(outcome: str, source: str, configuration: UsageConfiguration) -> bool:
+    if outcome in ("failed", "refused"):
+        return configuration.charge_failed_calls
+    return source != "estimated" or configuration.charge_estimated_counts
+
+
+# What else an event says
+
+
+def _shared_data(
+    entry: Entry, call: Call, outcome: str, configuration: UsageConfiguration
+) -> dict[str, Any]:
+    provider, _, model = llm_model_header(entry).partition("/")
+    answered_by = call.reader.get("model") if call.reader is not None else None
+    status = mapping(entry.get("response")).get("status")
+    headers = mapping(mapping(entry.get("request")).get("headers"))
+    return {
+        "provider": text(call.meta.get("provider_name")) or provider or None,
+        "model": text(answered_by) or text(call.meta.get("response_model")) or model or None,
+        "request_model": text(call.meta.get("request_model")) or model or None,
+        "consumer_id": text(mapping(entry.get("consumer")).get("id")),
+        "credential_id": text(mapping(entry.get("authenticated_entity")).get("id")),
+        "service": text(mapping(entry.get("service")).get("name")),
+        "route": text(mapping(entry.get("route")).get("name")),
+        "workspace": text(entry.get("workspace_name")),
+        "status_code": status if is_number(status) else None,
+        "stream": is_stream(entry, call),
+        "outcome": outcome,
+        "latency_ms": _milliseconds(mapping(entry.get("latencies")).get("request")),
+        "llm_latency_ms": _milliseconds(call.meta.get("llm_latency")),
+        **{
+            attribute.name: _header(headers, attribute.header)
+            for attribute in configuration.attributes
+        },
+    }
+
+
+def _subject(entry: Entry, configuration: UsageConfiguration) -> str:
+    if configuration.subject_from == "header":
+        headers = mapping(mapping(entry.get("request")).get("headers"))
+        return _header(headers, configuration.subject_field) or ANONYMOUS
+    if configuration.subject_from == "credential":
+        return text(mapping(entry.get("authenticated_entity")).get("id")) or ANONYMOUS
+    consumer = mapping(entry.get("consumer"))
+    fields = (configuration.subject_field, "username", "custom_id", "id")
+    return next((who for name in fields if (who := text(consumer.get(name)))), ANONYMOUS)
+
+
+def _header(headers: Mapping[str, Any], name: str) -> str | None:
+    value = headers.get(name)
+    if isinstance(value, list) and value:
+        value = value[0]
+    sent = text(value)
+    return sent[:LONGEST_ATTRIBUTE] if sent else None
+
+
+def _rfc3339(unix_ms: float) -> str:
+    seconds, milliseconds = divmod(int(unix_ms), 1000)
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{milliseconds:03d}Z"
+
+
+def _milliseconds(value: Any) -> int | None:
+    return int(value) if is_number(value) and value >= 0 else None
