@@ -13,8 +13,9 @@ TallymanError
 └── Unavailable        Kafka, ClickHouse or the database did not answer; retry later
 """
 
+import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 
@@ -26,7 +27,7 @@ class InvalidParameter:
     rule: str
     reason: str
     source: str = "body"
-    extra: dict[str, Any] = field(default_factory=dict)
+    extra: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
 class TallymanError(Exception):

@@ -5,7 +5,7 @@ It does not count: the numbers are `usage.py`'s.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 from tallyman_kong.provider_usage import Reported, read_reported
 
@@ -125,7 +125,7 @@ def text(value: Any) -> str | None:
     return value if isinstance(value, str) and value else None
 
 
-def is_number(value: Any) -> bool:
+def is_number(value: Any) -> TypeGuard[int | float]:
     """A finite number; bool is none."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
