@@ -1,0 +1,1 @@
+"""`tallyman demo`: recorded gateway traffic through the real plugin server into token meters."""
