@@ -1,0 +1,69 @@
+"""Recorded and made-up log entries against the events that they must become.
+
+The expectations are written by hand from docs/counting.md, and never taken from the code.
+"""
+
+import json
+from pathlib import Path
+
+import pytest
+from tallyman_kong import usage
+
+from tests.contract import tables
+
+CASES = [
+    *[pytest.param(case, id=f"as recorded: {case.name}") for case in tables.recorded_cases()],
+    *[pytest.param(case, id=f"reader: {case.name}") for case in tables.cases_with_the_reader()],
+    *[pytest.param(c, id=f"recording: {c.name}") for c in tables.cases_of_every_recording()],
+    *[pytest.param(case, id=case.name) for case in tables.synthetic_cases()],
+]
+CREDENTIALS = (
+    *("authorization", "proxy-authorization", "cookie"),
+    *("apikey", "api-key", "x-api-key", "x-goog-api-key"),
+)
+
+
+def _text(events: tuple[tables.Event, ...]) -> list[str]:
+    """Tell 1 from True and 23 from 23.0, which are equal in Python and not in JSON."""
+    return [json.dumps(event, indent=1, sort_keys=True) for event in events]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_an_entry_becomes_the_events_written_for_it(case: tables.Case) -> None:
+    reading = usage.read(case.entry, usage.configuration(case.configuration))
+
+    assert _text(reading.events) == _text(case.events)
+    assert reading.invalid_counts == case.invalid_counts
+    assert (reading.bad is not None) == case.bad
+
+
+def test_reading_an_entry_does_not_change_it() -> None:
+    entry = tables.golden_entry("openai_chat")
+
+    usage.read(entry, usage.configuration({"split_cached_tokens": True}))
+
+    assert entry == tables.golden_entry("openai_chat")
+
+
+@pytest.mark.parametrize("header", CREDENTIALS)
+def test_a_credential_is_neither_a_subject_nor_an_attribute(header: str) -> None:
+    name = header.title()
+    attribute = {"source": "header", "look_up_value_in": name, "event_property_name": "task"}
+    subject = {"look_up_value_in": "header", "field": name}
+
+    with pytest.raises(ValueError, match=f"(?i){header}"):
+        usage.configuration({"attributes": [attribute]})
+    with pytest.raises(ValueError, match=f"(?i){header}"):
+        usage.configuration({"subject": subject})
+
+
+def _names(folder: str) -> set[str]:
+    return {Path(path).stem for path in (tables.GOLDEN / folder).glob("*.json")}
+
+
+def test_every_recorded_entry_and_answer_has_its_events_written_down() -> None:
+    entries = {row["case"] for row in tables.read_table("golden-without-reader.md")}
+    answers = {row["recording"] for row in tables.read_table("recordings.md")}
+
+    assert entries == _names("kong-3.9.3")
+    assert answers == _names("chunks")
