@@ -1,18 +1,151 @@
-"""Every setting of the collector, read once from the environment (`TALLYMAN_…`) and a file."""
+"""Every setting of the collector, read once from the environment (`TALLYMAN_…`) and a file.
 
+It does not say what a setting does to the parts: `app.py` hands them on.
+"""
+
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
-from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+import yaml
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    InitSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from tallyman.errors import ConfigurationError
+
+PREFIX = "TALLYMAN_"
+CONFIG_VARIABLE = "TALLYMAN_CONFIG"
 
 
 class Settings(BaseSettings):
-    """A wrong or unknown setting stops the start."""
+    """A wrong or unknown setting stops the start. The environment wins over the file."""
 
-    model_config = SettingsConfigDict(env_prefix="TALLYMAN_", extra="forbid")
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", hide_input_in_errors=True)
 
-    host: str = Field("127.0.0.1", description="Address that the API listens on.")
+    host: str = Field("127.0.0.1", min_length=1, description="Address that the API listens on.")
     port: int = Field(8888, ge=0, le=65535, description="Port that the API listens on; 0: any.")
     data_dir: Path = Field(
-        Path("tallyman-data"), description="Directory of the embedded store: chDB and SQLite."
+        Path("tallyman-data"),
+        description="Directory of what is embedded: chDB, SQLite, the lock and the local socket.",
     )
+    database_url: SecretStr | None = Field(
+        None,
+        description="Postgres for meters and API keys, `postgresql://user:password@host/name`; "
+        "without it SQLite in `data_dir`.",
+    )
+    clickhouse_url: SecretStr | None = Field(
+        None,
+        description="ClickHouse for events, `https://user:password@host:8443/database`; "
+        "without it chDB in `data_dir`.",
+    )
+    max_body_bytes: int = Field(
+        4 * 1024 * 1024,
+        ge=1024,
+        le=256 * 1024 * 1024,
+        description="Largest request body in bytes, unpacked; a larger one is answered 413.",
+    )
+    max_batch_events: int = Field(
+        10_000, ge=1, le=1_000_000, description="Most events of one request; more are answered 413."
+    )
+    kong_config: Path | None = Field(
+        None,
+        description="The gateway's decK file, or the plugin's configuration as YAML or JSON: "
+        "what `POST /kong/log` counts by.",
+    )
+    shutdown_seconds: float = Field(
+        20.0, ge=0, le=600, description="Longest wait on stopping for requests under way."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Least level that is logged."
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """No .env file and no secrets directory: one way fewer to be surprised."""
+        return init_settings, env_settings
+
+
+def load(file: Path | None, environment: Mapping[str, str]) -> Settings:
+    """Read the settings of a file (or of the one that `TALLYMAN_CONFIG` names) and the environment.
+
+    Raises:
+        ConfigurationError: a setting is wrong or unknown; says which and why, never its value.
+    """
+    if file is None and environment.get(CONFIG_VARIABLE):
+        file = Path(environment[CONFIG_VARIABLE])
+    _refuse_unknown_variables(environment)
+    values = {} if file is None else _read(file)
+
+    class _WithFile(Settings):
+        @classmethod
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource,
+            dotenv_settings: PydanticBaseSettingsSource,
+            file_secret_settings: PydanticBaseSettingsSource,
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            return env_settings, InitSettingsSource(settings_cls, values)
+
+    try:
+        return _WithFile()
+    except ValidationError as err:
+        raise ConfigurationError(_sentences(err, file, environment)) from err
+
+
+def variable_of(setting: str) -> str:
+    """The environment variable of a setting."""
+    return PREFIX + setting.upper()
+
+
+def _refuse_unknown_variables(environment: Mapping[str, str]) -> None:
+    known = {variable_of(name) for name in Settings.model_fields} | {CONFIG_VARIABLE}
+    unknown = sorted(name for name in environment if name.startswith(PREFIX) and name not in known)
+    if unknown:
+        raise ConfigurationError(
+            f"{' and '.join(unknown)}: no such setting (docs/configuration.md lists all)"
+        )
+
+
+def _read(file: Path) -> dict[str, object]:
+    try:
+        values = yaml.safe_load(file.read_text())
+    except OSError as err:
+        raise ConfigurationError(f"cannot read {file}: {err.strerror}") from err
+    except (yaml.YAMLError, UnicodeDecodeError) as err:
+        # The error's own text quotes the line, which may hold a password.
+        mark = getattr(err, "problem_mark", None)
+        at = f" at line {mark.line + 1}" if mark is not None else ""
+        raise ConfigurationError(f"{file} is not YAML{at}") from err
+    if values is None:
+        return {}
+    if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
+        raise ConfigurationError(f"{file} must hold settings as `name: value` lines")
+    return values
+
+
+def _sentences(err: ValidationError, file: Path | None, environment: Mapping[str, str]) -> str:
+    parts = []
+    for problem in err.errors(include_input=False, include_url=False, include_context=False):
+        name = str(problem["loc"][0]) if problem["loc"] else "settings"
+        if problem["type"] == "extra_forbidden":
+            parts.append(f"{name} in {file}: no such setting (docs/configuration.md lists all)")
+            continue
+        in_environment = variable_of(name) in environment
+        where = variable_of(name) if in_environment or file is None else f"{name} in {file}"
+        reason = problem["msg"].removeprefix("Value error, ").removeprefix("Input ")
+        parts.append(f"{where} is wrong: it {reason[0].lower()}{reason[1:]}")
+    return "; ".join(parts)

@@ -1,0 +1,146 @@
+"""The way to the relational store: SQLite in a file, or Postgres; the same statements for both.
+
+It knows no table but to migrate them: see `meters.py` and `api_keys.py`.
+"""
+
+import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Connection, Insert, Table, event, make_url, text
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from tallyman.errors import ConfigurationError, Unavailable
+
+BUSY_TIMEOUT_MS = 5000  # `tallyman keys` writes beside a running server
+MIGRATION_LOCK = 0x7A11_9A4E  # any number, the same in every version
+
+
+class Database:
+    """An engine with its connections."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+
+    @classmethod
+    def sqlite(cls, file: Path) -> "Database":
+        """Open the file, in WAL mode, and create it if it is not there."""
+        engine = create_async_engine(f"sqlite+aiosqlite:///{file}")
+        event.listen(engine.sync_engine, "connect", _prepare_sqlite)
+        event.listen(engine.sync_engine, "begin", _begin_sqlite)
+        return cls(engine)
+
+    @classmethod
+    def postgres(cls, url: str) -> "Database":
+        """Connect to Postgres, `postgresql://user:password@host:port/name`.
+
+        Raises:
+            ConfigurationError: it is no such URL.
+        """
+        try:
+            parsed = make_url(url)
+        except ArgumentError as err:
+            raise ConfigurationError("database_url is no URL") from err
+        if parsed.get_backend_name() not in ("postgresql", "postgres"):
+            raise ConfigurationError("database_url must begin with postgresql://")
+        return cls(
+            create_async_engine(parsed.set(drivername="postgresql+asyncpg"), pool_pre_ping=True)
+        )
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[AsyncConnection]:
+        """A transaction that only reads.
+
+        Raises:
+            Unavailable: the database does not answer.
+        """
+        async with self._transaction(writes=False) as connection:
+            yield connection
+
+    @asynccontextmanager
+    async def writing(self) -> AsyncIterator[AsyncConnection]:
+        """A transaction, committed at the end of the block; SQLite has one at a time.
+
+        Raises:
+            Unavailable: the database does not answer, or another process writes for too long.
+        """
+        async with self._transaction(writes=True) as connection:
+            yield connection
+
+    @asynccontextmanager
+    async def _transaction(self, *, writes: bool) -> AsyncIterator[AsyncConnection]:
+        try:
+            async with self._engine.execution_options(writes=writes).begin() as connection:
+                yield connection
+        except OSError as err:
+            raise Unavailable("the database does not answer") from err
+        except DBAPIError as err:
+            if err.connection_invalidated or _is_busy(err):
+                raise Unavailable("the database does not answer") from err
+            raise
+
+    async def check(self) -> None:
+        """Ask for nothing.
+
+        Raises:
+            Unavailable: the database does not answer.
+        """
+        async with self.reading() as connection:
+            await connection.execute(text("SELECT 1"))
+
+    async def migrate(self) -> None:
+        """Bring the tables to the newest version; several servers may do so at once."""
+        async with self.writing() as connection:
+            if connection.dialect.name == "postgresql":
+                await connection.execute(
+                    text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": MIGRATION_LOCK}
+                )
+            await connection.run_sync(_upgrade)
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._engine.dispose()
+
+
+def upsert(connection: AsyncConnection, table: Table) -> Any:
+    """An INSERT that can take `ON CONFLICT`, for the connection's database."""
+    statement: Insert
+    if connection.dialect.name == "sqlite":
+        statement = sqlite.insert(table)
+    else:
+        statement = postgresql.insert(table)
+    return statement
+
+
+def _upgrade(connection: Connection) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
+
+
+def _prepare_sqlite(connection: Any, _record: Any) -> None:
+    # Transactions are begun below: the driver's own begin comes only before a write.
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA journal_mode=WAL")
+    cursor.execute("PRAGMA synchronous=FULL")
+    cursor.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
+    cursor.execute("PRAGMA foreign_keys=ON")
+    cursor.close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    # A transaction that began as a reader fails at its first write if another wrote meanwhile.
+    writes = connection.get_execution_options().get("writes", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _is_busy(err: DBAPIError) -> bool:
+    return isinstance(err.orig, sqlite3.OperationalError) and "locked" in str(err.orig)

@@ -1,0 +1,267 @@
+"""Meters as they are kept: made, read, listed, changed and deleted.
+
+What a meter says about events is `meter_sql.py`'s.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from sqlalchemy import ColumnElement, Row, and_, func, or_, select, true, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncConnection
+from ulid import ULID
+
+from tallyman.domain.builtin_meters import BUILTIN_METERS, DIMENSIONS, EVENT_TYPE, BuiltinMeter
+from tallyman.domain.meter import Aggregation, Meter
+from tallyman.errors import Conflict, Gone, NotFound
+from tallyman.store.database import Database, upsert
+from tallyman.store.tables import meters
+
+SORTABLE: Final = ("created_at", "updated_at", "key", "name")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One condition on a text column of a list, e.g. key, contains, tokens."""
+
+    column: str
+    operator: str
+    values: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class MeterChange:
+    """What can be changed; None leaves it as it is."""
+
+    name: str | None = None
+    description: str | None = None
+    labels: Mapping[str, str] | None = None
+    dimensions: Mapping[str, str] | None = None
+
+
+class MeterStore:
+    """The meters of every namespace; each has the built-in ones from its first use on."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._complete: set[str] = set()
+
+    async def create(self, meter: Meter) -> Meter:
+        """Keep a new meter, under a new id.
+
+        Raises:
+            Conflict: another meter of the namespace has the key.
+        """
+        await self.add_built_in(meter.namespace)
+        meter_id = str(ULID())
+        values = {**_values(meter), "id": meter_id, "built_in": False}
+        try:
+            async with self._database.writing() as connection:
+                await connection.execute(meters.insert().values(values))
+        except IntegrityError as err:
+            raise Conflict(f"another meter has the key {meter.key}") from err
+        return await self.get(meter.namespace, meter_id)
+
+    async def get(self, namespace: str, id_or_key: str) -> Meter:
+        """The meter with this id, or with this key.
+
+        Raises:
+            NotFound: there is none.
+            Gone: it was deleted.
+        """
+        await self.add_built_in(namespace)
+        async with self._database.reading() as connection:
+            return _meter(await _find(connection, namespace, id_or_key))
+
+    async def list(
+        self,
+        namespace: str,
+        where: Sequence[Comparison] = (),
+        *,
+        order_by: str = "created_at",
+        descending: bool = False,
+        offset: int = 0,
+        limit: int = 20,
+    ) -> tuple[list[Meter], int]:
+        """One page, and how many there are on all pages; deleted ones are left out."""
+        await self.add_built_in(namespace)
+        condition = and_(
+            meters.c.namespace == namespace,
+            meters.c.deleted_at.is_(None),
+            *(_condition(comparison) for comparison in where),
+        )
+        column = meters.c[order_by]
+        order = (column.desc(), meters.c.key.desc()) if descending else (column, meters.c.key)
+        page = select(meters).where(condition).order_by(*order).offset(offset).limit(limit)
+        async with self._database.reading() as connection:
+            total = (
+                await connection.execute(select(func.count()).select_from(meters).where(condition))
+            ).scalar_one()
+            rows = await connection.execute(page)
+            return [_meter(row) for row in rows], total
+
+    async def change(self, namespace: str, id_or_key: str, change: MeterChange) -> Meter:
+        """Change what is given.
+
+        Raises:
+            NotFound: there is none.
+            Gone: it was deleted.
+            Conflict: it is built in.
+        """
+        await self.add_built_in(namespace)
+        values: dict[str, Any] = {
+            name: dict(value) if isinstance(value, Mapping) else value
+            for name, value in vars(change).items()
+            if value is not None
+        }
+        async with self._database.writing() as connection:
+            row = await _find(connection, namespace, id_or_key)
+            _refuse_built_in(row, "changed")
+            await connection.execute(
+                update(meters)
+                .where(meters.c.id == row.id)
+                .values(**values, updated_at=datetime.now(UTC))
+            )
+            return _meter(await _find(connection, namespace, row.id))
+
+    async def delete(self, namespace: str, id_or_key: str) -> None:
+        """Delete a meter; its events stay, and its key is free.
+
+        Raises:
+            NotFound: there is none.
+            Gone: it was deleted before.
+            Conflict: it is built in.
+        """
+        await self.add_built_in(namespace)
+        async with self._database.writing() as connection:
+            row = await _find(connection, namespace, id_or_key)
+            _refuse_built_in(row, "deleted")
+            now = datetime.now(UTC)
+            await connection.execute(
+                update(meters).where(meters.c.id == row.id).values(deleted_at=now, updated_at=now)
+            )
+
+    async def add_built_in(self, namespace: str) -> None:
+        """Give a namespace the built-in meters as this version knows them; once in a process."""
+        if namespace in self._complete:
+            return
+        now = datetime.now(UTC)
+        async with self._database.writing() as connection:
+            for built_in in BUILTIN_METERS:
+                values = _built_in_values(built_in)
+                insert = upsert(connection, meters).values(
+                    id=str(ULID()), namespace=namespace, created_at=now, updated_at=now, **values
+                )
+                # An older version may not have had it, and the user made one with its key: kept.
+                await connection.execute(
+                    insert.on_conflict_do_update(
+                        index_elements=["namespace", "key"],
+                        index_where=meters.c.deleted_at.is_(None),
+                        set_=values,
+                        where=meters.c.built_in.is_(true()),
+                    )
+                )
+        self._complete.add(namespace)
+
+
+async def _find(connection: AsyncConnection, namespace: str, id_or_key: str) -> Row[Any]:
+    result = await connection.execute(
+        select(meters)
+        .where(
+            meters.c.namespace == namespace,
+            or_(meters.c.id == id_or_key, meters.c.key == id_or_key),
+        )
+        .order_by(meters.c.deleted_at.is_not(None), meters.c.deleted_at.desc())
+        .limit(1)
+    )
+    row = result.one_or_none()
+    if row is None:
+        raise NotFound(f"no meter has the id or key {id_or_key}")
+    if row.deleted_at is not None:
+        raise Gone(f"the meter {id_or_key} was deleted")
+    return row
+
+
+def _refuse_built_in(row: Row[Any], done: str) -> None:
+    if row.built_in:
+        raise Conflict(f"the meter {row.key} is built in and cannot be {done}")
+
+
+def _condition(comparison: Comparison) -> ColumnElement[bool]:
+    column = meters.c[comparison.column]
+    values = comparison.values
+    match comparison.operator:
+        case "eq" | "oeq":
+            return column.in_(values)
+        case "neq":
+            return column.not_in(values)
+        case "contains" | "ocontains":
+            return or_(*(column.icontains(value, autoescape=True) for value in values))
+        case "gt":
+            return column > values[0]
+        case "gte":
+            return column >= values[0]
+        case "lt":
+            return column < values[0]
+        case "lte":
+            return column <= values[0]
+        case "exists":
+            return column.is_not(None) if values[0] == "true" else column.is_(None)
+    raise AssertionError(comparison.operator)
+
+
+def _values(meter: Meter) -> dict[str, Any]:
+    return {
+        "namespace": meter.namespace,
+        "key": meter.key,
+        "name": meter.name,
+        "description": meter.description,
+        "labels": dict(meter.labels),
+        "aggregation": str(meter.aggregation),
+        "event_type": meter.event_type,
+        "value_property": meter.value_property,
+        "dimensions": dict(meter.dimensions),
+        "events_from": meter.events_from,
+        "created_at": meter.created_at,
+        "updated_at": meter.updated_at,
+    }
+
+
+def _built_in_values(meter: BuiltinMeter) -> dict[str, Any]:
+    dimension, value = meter.only or (None, None)
+    return {
+        "key": meter.key,
+        "name": meter.name,
+        "description": meter.description,
+        "labels": {},
+        "aggregation": str(meter.aggregation),
+        "event_type": EVENT_TYPE,
+        "value_property": meter.value_property,
+        "dimensions": dict(DIMENSIONS),
+        "only_dimension": dimension,
+        "only_value": value,
+        "built_in": True,
+    }
+
+
+def _meter(row: Row[Any]) -> Meter:
+    only = None if row.only_dimension is None else (row.only_dimension, row.only_value)
+    return Meter(
+        id=row.id,
+        namespace=row.namespace,
+        key=row.key,
+        name=row.name,
+        aggregation=Aggregation(row.aggregation),
+        event_type=row.event_type,
+        value_property=row.value_property,
+        dimensions=dict(row.dimensions),
+        created_at=row.created_at,
+        updated_at=row.updated_at,
+        description=row.description,
+        labels=dict(row.labels),
+        events_from=row.events_from,
+        deleted_at=row.deleted_at,
+        only=only,
+    )
