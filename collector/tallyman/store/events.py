@@ -11,6 +11,7 @@ from typing import Final
 import msgspec
 
 from tallyman.domain.event import CloudEvent, as_utc
+from tallyman.domain.event_query import EventFilter, EventPage, EventSort
 from tallyman.domain.meter import Meter, MeterQuery, MeterRow
 from tallyman.store import event_schema, meter_sql
 from tallyman.store.clickhouse import ClickHouse
@@ -31,11 +32,25 @@ class Received:
 
 
 @dataclass(frozen=True)
+class EventConflict:
+    """An event whose (source, id) is known with another content: the first stays, this one is not kept.
+
+    `differs` names what is not equal, of time, subject, type, dataschema and data.
+    """
+
+    namespace: str
+    source: str
+    id: str
+    differs: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Accepted:
-    """What became of a batch."""
+    """What became of a batch: new + known + len(conflicts) is its length."""
 
     new: int
     known: int
+    conflicts: tuple[EventConflict, ...] = ()
 
 
 class _Row(msgspec.Struct):
@@ -72,6 +87,35 @@ class EventStore:
         """What the meter says, exact: duplicates never count."""
         sql, parameters = meter_sql.render(meter, query)
         return meter_sql.read_rows(meter, query, await self._clickhouse.rows(sql, parameters))
+
+    async def list_events(
+        self,
+        namespace: str,
+        filters: Sequence[EventFilter] = (),
+        sort: EventSort = EventSort(),  # noqa: B008 – frozen
+        size: int = 20,
+        after: str | None = None,
+    ) -> EventPage:
+        """One page of the stored events, each once; stable while others are stored.
+
+        Raises:
+            InvalidInput: `after` is no cursor of this order, or a filter is not supported.
+        """
+        raise NotImplementedError
+
+    async def known(
+        self, namespace: str, identities: Sequence[tuple[str, str, datetime]]
+    ) -> list[bool]:
+        """Whether each (source, id, time) is stored already, in the order asked."""
+        raise NotImplementedError
+
+    async def ping(self) -> None:
+        """Raises Unavailable when the store does not answer."""
+        await self._clickhouse.command("SELECT 1")
+
+    async def count(self) -> int:
+        """How many events of all namespaces are stored, each once."""
+        raise NotImplementedError
 
 
 def _encode(received: Received) -> bytes:
