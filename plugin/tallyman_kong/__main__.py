@@ -1,0 +1,31 @@
+"""The command `tallyman-kong`, also `python -m tallyman_kong`."""
+
+import importlib
+from collections.abc import Sequence
+
+from tallyman_kong.settings import SettingError, parser, settings
+
+# Each process imports its own half alone: gevent and asyncio stay apart.
+ROLES = {"run": "supervisor", "server": "server", "sender": "sender"}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    command_line = parser()
+    command_line.add_argument(
+        "role",
+        nargs="?",
+        choices=tuple(ROLES),
+        default="run",
+        help="run starts both of the others and looks after them; it is the one to use",
+    )
+    given = vars(command_line.parse_args(arguments))
+    role = given.pop("role")
+    try:
+        read = settings(given)
+    except SettingError as err:
+        command_line.error(str(err))
+    importlib.import_module(f"tallyman_kong.{ROLES[role]}").run(read)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,238 @@
+"""Delivers one sink's spooled events: in order, until each is acknowledged or set aside.
+
+It does not know HTTP or Kafka: a client sends a batch and says how it went.
+"""
+
+import asyncio
+import json
+import logging
+import sqlite3
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import Protocol, TypeVar
+
+import tenacity
+
+from tallyman_kong.metrics import SEND_ERRORS
+from tallyman_kong.sink import Sink
+from tallyman_kong.spool import Spool, Spooled
+
+log = logging.getLogger("tallyman_kong.sender")
+
+BATCH_EVENTS = 500
+BATCH_BYTES = 1_000_000
+POLL_SECONDS = 0.2
+FIRST_PAUSE_SECONDS = 0.5
+LONGEST_PAUSE_SECONDS = 60.0
+LONGEST_REASON = 500
+T = TypeVar("T")
+
+
+class Unsent(Exception):
+    """A batch, or a part of it, was not taken. `acknowledged` holds the positions that were."""
+
+    def __init__(self, reason: str, acknowledged: Iterable[int] = ()) -> None:
+        super().__init__(reason)
+        self.reason = reason[:LONGEST_REASON]
+        self.acknowledged = frozenset(acknowledged)
+
+
+class Away(Unsent):
+    """The sink cannot take it now: try again, at the earliest after `retry_after` seconds."""
+
+    def __init__(
+        self,
+        kind: str,
+        reason: str,
+        retry_after: float | None = None,
+        acknowledged: Iterable[int] = (),
+    ) -> None:
+        super().__init__(reason, acknowledged)
+        self.kind = kind
+        self.retry_after = retry_after
+
+
+class Refused(Unsent):
+    """The sink will never take this batch as it is; a part of it, perhaps."""
+
+
+class TooLarge(Refused):
+    """Refused for its size."""
+
+
+class Client(Protocol):
+    """Sends batches to one sink."""
+
+    async def send(self, events: Sequence[Spooled]) -> None:
+        """Return when the sink has all of them.
+
+        Raises:
+            Away: try again later.
+            Refused: trying again is of no use.
+        """
+
+    async def close(self) -> None: ...
+
+
+class SpoolAccess:
+    """The spool from asyncio: its calls block, so they run on one thread of their own."""
+
+    def __init__(self, spool: Spool) -> None:
+        self._spool = spool
+        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="spool")
+
+    async def do(self, work: Callable[[Spool], T]) -> T:
+        """Do it, again and again while the disk is full or the file is locked."""
+        while True:
+            try:
+                loop = asyncio.get_running_loop()
+                return await loop.run_in_executor(self._executor, work, self._spool)
+            except (sqlite3.OperationalError, OSError) as err:
+                log.error("the spool cannot be used, trying again: %s", err)
+                await asyncio.sleep(1.0)
+
+    def close(self) -> None:
+        self._executor.shutdown()
+        self._spool.close()
+
+
+class Delivery:
+    """The events of one sink, from the spool to its client."""
+
+    def __init__(
+        self,
+        spool: SpoolAccess,
+        sink_id: str,
+        sink: Sink,
+        make_client: Callable[[Sink], Client],
+    ) -> None:
+        self._spool = spool
+        self._sink_id = sink_id
+        self._sink = sink
+        self._make_client = make_client
+        self._client: Client | None = None
+        self._client_sink: Sink | None = None
+        self._stopping = False
+        self._wake = asyncio.Event()
+        self._largest_batch = BATCH_EVENTS
+
+    def use(self, sink: Sink) -> None:
+        """Go on with these settings, at once: a new token may be what was missing."""
+        if sink != self._sink:
+            self._sink = sink
+            self._wake.set()
+
+    def stop(self) -> None:
+        """Send what is spooled, then end; end at the first failure."""
+        self._stopping = True
+        self._wake.set()
+
+    async def run(self) -> None:
+        try:
+            while True:
+                limit = self._largest_batch
+                batch = await self._spool.do(
+                    lambda spool, limit=limit: spool.read(  # type: ignore[misc]
+                        self._sink_id, limit, BATCH_BYTES
+                    )
+                )
+                if batch:
+                    await self._deliver(batch)
+                elif self._stopping:
+                    return
+                else:
+                    await self._pause(POLL_SECONDS)
+        except Away:
+            return  # stopping, and the sink did not answer: the spool keeps the rest
+        finally:
+            if self._client is not None:
+                await self._client.close()
+
+    async def _deliver(self, batch: list[Spooled]) -> None:
+        """See each event of the batch acknowledged or set aside.
+
+        A refused batch is halved until the events that the sink does not take are found.
+        """
+        try:
+            await self._send_until_answered(batch)
+        except Refused as err:
+            if isinstance(err, TooLarge):
+                self._largest_batch = max(1, len(batch) // 2)
+            if len(batch) == 1:
+                await self._set_aside(batch[0], err.reason)
+                return
+            middle = (len(batch) + 1) // 2
+            for half in (batch[:middle], batch[middle:]):
+                if half:
+                    await self._deliver(half)
+
+    async def _send_until_answered(self, batch: list[Spooled]) -> None:
+        async for attempt in tenacity.AsyncRetrying(
+            retry=tenacity.retry_if_exception_type(Away),
+            wait=_pause_after,
+            stop=lambda _: self._stopping,
+            sleep=self._pause,
+            reraise=True,
+        ):
+            with attempt:
+                await self._send(batch)
+
+    async def _send(self, batch: list[Spooled]) -> None:
+        """Try once. What was acknowledged leaves the spool, and the batch."""
+        kind = self._sink.kind
+        try:
+            client = await self._current_client()
+            await client.send(batch)
+        except Unsent as err:
+            await self._acknowledge(err.acknowledged, kind)
+            batch[:] = [event for event in batch if event.position not in err.acknowledged]
+            if isinstance(err, Away):
+                log.warning("the %s sink does not take events: %s", kind, err.reason)
+                counts = Counter({SEND_ERRORS.of(kind=err.kind): 1})
+                await self._spool.do(lambda spool: spool.count(counts))
+            raise
+        await self._acknowledge([event.position for event in batch], kind)
+
+    async def _acknowledge(self, positions: Iterable[int], kind: str) -> None:
+        await self._spool.do(lambda spool: spool.acknowledge(positions, kind))
+
+    async def _set_aside(self, event: Spooled, reason: str) -> None:
+        while not await self._spool.do(lambda spool: spool.set_aside(event.position, reason)):
+            log.error("too many events are set aside: the next refused one holds up its sink")
+            if self._stopping:
+                raise Away("set_aside_full", reason)
+            await self._pause(LONGEST_PAUSE_SECONDS)
+        log.error("event %s is refused by its sink, and set aside", event_id(event))
+
+    async def _current_client(self) -> Client:
+        if self._client is None or self._client_sink != self._sink:
+            if self._client is not None:
+                await self._client.close()
+            self._client_sink = self._sink
+            self._client = self._make_client(self._sink)
+        return self._client
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait, unless told to stop or to use other settings."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._wake.wait(), seconds)
+        if not self._stopping:
+            self._wake.clear()
+
+
+def event_id(event: Spooled) -> str:
+    return str(json.loads(event.body).get("id"))
+
+
+_full_jitter = tenacity.wait_random_exponential(
+    multiplier=FIRST_PAUSE_SECONDS, max=LONGEST_PAUSE_SECONDS
+)
+
+
+def _pause_after(state: tenacity.RetryCallState) -> float:
+    error = state.outcome.exception() if state.outcome is not None else None
+    if isinstance(error, Away) and error.retry_after is not None:
+        return error.retry_after
+    return _full_jitter(state)

@@ -1,0 +1,175 @@
+"""The way from Kong's log phase into the spool: a bounded queue, and the thread that empties it.
+
+The hub only puts an entry in. Parsing, counting and the disk belong to the thread: the hub never
+waits for it, nor takes a lock that it holds.
+"""
+
+import json
+import logging
+import queue
+import sqlite3
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from tallyman_kong import usage
+from tallyman_kong.metrics import BAD_ENTRIES, ENTRIES, INVALID_COUNTS, REFUSED
+from tallyman_kong.sink import Sink, sink_id, without_secrets
+from tallyman_kong.spool import Group, Spool
+
+log = logging.getLogger("tallyman_kong.intake")
+
+LARGEST_GROUP = 2_000  # entries in one transaction
+GATHER_SECONDS = 0.01  # what is not yet on disk is at most this old, plus one commit
+IDLE_SECONDS = 1.0
+OVERHEAD_BYTES = 500  # of an entry in the queue, beside its text
+
+
+class Reader(NamedTuple):
+    """What a plugin instance makes of entries: the counting rules, and where events go."""
+
+    configuration: usage.UsageConfiguration
+    sink: Sink
+    sink_id: str
+    stored_settings: str
+
+
+def reader(configuration: usage.UsageConfiguration, sink: Sink) -> Reader:
+    return Reader(configuration, sink, sink_id(sink), without_secrets(sink))
+
+
+class _Entry(NamedTuple):
+    reader: Reader
+    text: Any
+    size: int
+
+
+class Intake:
+    """Takes log entries from the hub and appends their events to the spool."""
+
+    def __init__(
+        self, spool: Spool, *, max_bytes: int, announce: Callable[[Sink], None] | None = None
+    ) -> None:
+        """`announce` is called on the thread, once for each sink that an instance has, and again
+        when its settings change; it may block."""
+        self._spool = spool
+        self._max_bytes = max_bytes
+        self._announce = announce
+        self._queue: queue.SimpleQueue[_Entry | Sink | None] = queue.SimpleQueue()
+        # Each number has one writer, the hub or the thread, so none needs a lock.
+        self._offered_bytes = 0
+        self._taken_bytes = 0
+        self._refused: dict[str, int] = {"queue_full": 0, "configuration": 0}
+        self._refused_written: Counter[str] = Counter()
+        self._give_up_at = float("inf")
+        self._thread = threading.Thread(target=self._run, name="spool", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def add_sink(self, sink: Sink) -> None:
+        self._queue.put(sink)
+
+    def offer(self, entry: Any, reader: Reader) -> None:
+        """Take an entry as `kong.log.serialize()` gave it. Never blocks; refuses when full."""
+        size = OVERHEAD_BYTES + (len(entry) if isinstance(entry, str | bytes) else 0)
+        if self._offered_bytes - self._taken_bytes + size > self._max_bytes:
+            self.refuse("queue_full")
+            return
+        self._offered_bytes += size
+        self._queue.put(_Entry(reader, entry, size))
+
+    def refuse(self, reason: str) -> None:
+        """Count an entry that is not taken; the thread writes and logs it."""
+        self._refused[reason] += 1
+
+    def stop(self, within_seconds: float) -> None:
+        """Append what was taken, and end the thread; blocks, at most as long as is given."""
+        self._give_up_at = time.monotonic() + within_seconds
+        self._queue.put(None)
+        self._thread.join(within_seconds)
+        if self._thread.is_alive():
+            log.error("the spool did not take all entries in %.0f s: they are lost", within_seconds)
+
+    def _run(self) -> None:
+        going_on = True
+        while going_on:
+            items, going_on = self._take()
+            group = self._read(items)
+            if group.events or group.counts:
+                self._append(group)
+            self._taken_bytes += sum(item.size for item in items if isinstance(item, _Entry))
+
+    def _take(self) -> tuple[list[_Entry | Sink], bool]:
+        """What is in the queue, after waiting for the first; False once it was told to stop."""
+        items: list[_Entry | Sink] = []
+        timeout = IDLE_SECONDS
+        gather_until = float("inf")
+        while len(items) < LARGEST_GROUP:
+            try:
+                item = self._queue.get(timeout=timeout)
+            except queue.Empty:
+                break
+            if item is None:
+                return items, False
+            items.append(item)
+            gather_until = min(gather_until, time.monotonic() + GATHER_SECONDS)
+            timeout = max(0.0, gather_until - time.monotonic())
+        return items, True
+
+    def _read(self, items: list[_Entry | Sink]) -> Group:
+        group = Group()
+        for item in items:
+            if isinstance(item, _Entry):
+                group.counts[ENTRIES.of()] += 1
+                read_entry(item.text, item.reader, group)
+            elif self._announce is not None:
+                self._announce(item)
+        for reason, refused in self._refused.items():
+            if new := refused - self._refused_written[reason]:
+                self._refused_written[reason] = refused
+                group.counts[REFUSED.of(reason=reason)] += new
+                if reason == "queue_full":
+                    log.error("the queue was full: %d log entries refused", new)
+        return group
+
+    def _append(self, group: Group) -> None:
+        """Append, again and again where the disk does not let it: the queue fills meanwhile."""
+        pause = 0.1
+        while True:
+            try:
+                self._spool.append(group)
+                return
+            except (sqlite3.Error, OSError) as err:
+                if time.monotonic() >= self._give_up_at:
+                    log.error("%d log entries are lost at the stop: %s", group.entries, err)
+                    return
+                log.error("the spool cannot be written, trying again: %s", err)
+            time.sleep(pause)
+            pause = min(pause * 2, 5.0)
+
+
+def read_entry(text: Any, reader: Reader, group: Group) -> None:
+    """Add an entry's events to the group; one that cannot be read is counted as bad."""
+    try:
+        if isinstance(text, bytes):
+            text = text.decode("utf-8", "replace")
+        entry = json.loads(text) if isinstance(text, str) else text
+        if not isinstance(entry, Mapping):
+            raise TypeError("the entry is no object")
+        reading = usage.read(entry, reader.configuration)
+    except Exception as err:  # noqa: BLE001 - the plugin's border: no entry may stop the thread
+        group.counts[BAD_ENTRIES.of()] += 1
+        log.warning("a log entry could not be read (%s): counted as bad", type(err).__name__)
+        return
+    if reading.bad:
+        group.counts[BAD_ENTRIES.of()] += 1
+        log.warning("a log entry is bad: %s", reading.bad)
+    if reading.invalid_counts:
+        group.counts[INVALID_COUNTS.of()] += reading.invalid_counts
+    if reading.events:
+        group.entries += 1
+        group.sinks[reader.sink_id] = reader.stored_settings
+        group.events.extend((reader.sink_id, event) for event in reading.events)

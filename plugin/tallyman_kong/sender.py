@@ -1,0 +1,140 @@
+"""The sender's process: a delivery for each sink that the spool or the supervisor names.
+
+It sends from the spool alone, and takes nothing from Kong.
+"""
+
+import asyncio
+import fcntl
+import json
+import logging
+import signal
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+
+from tallyman_kong.delivery import Client, Delivery, SpoolAccess
+from tallyman_kong.http_sink import HttpClient
+from tallyman_kong.kafka_sink import KafkaClient
+from tallyman_kong.logs import configure
+from tallyman_kong.settings import Settings
+from tallyman_kong.sink import HttpSink, Sink, from_message, restored, sink_id
+from tallyman_kong.spool import Spool
+
+log = logging.getLogger("tallyman_kong.sender")
+
+LOCK_SECONDS = 0.2
+
+
+def run(settings: Settings) -> None:
+    configure(settings.log_level, "sender")
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the supervisor too
+    asyncio.run(_run(settings))
+
+
+def make_client(sink: Sink) -> Client:
+    return HttpClient(sink) if isinstance(sink, HttpSink) else KafkaClient(sink)
+
+
+class Sender:
+    """The deliveries, one per sink."""
+
+    def __init__(self, spool: SpoolAccess) -> None:
+        self._spool = spool
+        self._deliveries: dict[str, tuple[Delivery, asyncio.Task[None]]] = {}
+
+    def use(self, sink: Sink) -> None:
+        """Deliver to the sink, or go on delivering with these settings."""
+        name = sink_id(sink)
+        if name in self._deliveries:
+            self._deliveries[name][0].use(sink)
+            return
+        delivery = Delivery(self._spool, name, sink, make_client)
+        self._deliveries[name] = (delivery, asyncio.create_task(delivery.run()))
+        log.info("sending to %s %s", sink.kind, sink.address)
+
+    def begin_with(self, stored: Mapping[str, str], settings: Settings) -> None:
+        for name, text in stored.items():
+            sink = restored(
+                text, api_token=settings.api_token, sasl_password=settings.sasl_password
+            )
+            if sink is not None:
+                self.use(sink)
+            else:
+                log.warning(
+                    "what is spooled for sink %s waits for its secret, which Kong sends with the "
+                    "next call, or TALLYMAN_KONG_API_TOKEN or _SASL_PASSWORD gives",
+                    name,
+                )
+
+    def failed(self) -> bool:
+        """Whether a delivery has ended by an error that nobody expected; raises that error."""
+        for _, task in self._deliveries.values():
+            if task.done():
+                task.result()
+        return False
+
+    async def drain(self, within_seconds: float) -> None:
+        """Send what is spooled, as far as the time allows; what is not acknowledged stays."""
+        tasks = [task for _, task in self._deliveries.values()]
+        for delivery, _ in self._deliveries.values():
+            delivery.stop()
+        if not tasks:
+            return
+        _, pending = await asyncio.wait(tasks, timeout=within_seconds)
+        for task in pending:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _run(settings: Settings) -> None:
+    stopping = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopping.set)
+    async with _alone(settings.spool, stopping):
+        if stopping.is_set():
+            return
+        spool = SpoolAccess(Spool(settings.spool))
+        sender = Sender(spool)
+        sender.begin_with(await spool.do(Spool.sinks), settings)
+        told = asyncio.create_task(_follow_supervisor(sender, settings, stopping))
+        while not stopping.is_set():
+            sender.failed()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(stopping.wait(), 1.0)
+        await sender.drain(settings.drain_seconds)
+        told.cancel()
+        spool.close()
+    log.info("stopped")
+
+
+async def _follow_supervisor(sender: Sender, settings: Settings, stopping: asyncio.Event) -> None:
+    """Take sinks, secrets included, from stdin; its end means that the supervisor is gone."""
+    reader = asyncio.StreamReader()
+    loop = asyncio.get_running_loop()
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    while line := await reader.readline():
+        sender.use(with_fallback(from_message(json.loads(line)), settings))
+    stopping.set()
+
+
+def with_fallback(sink: Sink, settings: Settings) -> Sink:
+    """The sink with the environment's token, where the plugin's configuration has none."""
+    if isinstance(sink, HttpSink) and sink.api_token is None and settings.api_token:
+        return replace(sink, api_token=settings.api_token)
+    return sink
+
+
+@asynccontextmanager
+async def _alone(spool: Path, stopping: asyncio.Event) -> AsyncIterator[None]:
+    """Wait for another sender of this spool, as in a rolling restart, to end: one sends at a time."""
+    spool.parent.mkdir(parents=True, exist_ok=True)
+    with spool.with_name(spool.name + ".sender").open("a") as file:
+        while not stopping.is_set():
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(stopping.wait(), LOCK_SECONDS)
+        yield

@@ -1,0 +1,185 @@
+"""Where events go: the sink's settings, as the plugin's configuration in Kong gives them.
+
+It does not send; `http_sink.py` and `kafka_sink.py` do.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+from urllib.parse import urlsplit
+
+SECURITY_PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
+SASL_MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
+DEFAULT_TOPIC = "llm.usage"
+DEFAULT_TIMEOUT_MS = 10_000
+DEFAULT_KEEPALIVE_MS = 60_000
+
+
+@dataclass(frozen=True)
+class HttpSink:
+    """An endpoint that takes batches of CloudEvents."""
+
+    endpoint: str
+    api_token: str | None = None
+    timeout_ms: int = DEFAULT_TIMEOUT_MS
+    keepalive_ms: int = DEFAULT_KEEPALIVE_MS
+    ssl_verify: bool = True
+    kind: str = "http"
+
+    @property
+    def address(self) -> str:
+        return self.endpoint
+
+
+@dataclass(frozen=True)
+class KafkaSink:
+    """A topic of a Kafka cluster."""
+
+    brokers: tuple[str, ...]
+    topic: str = DEFAULT_TOPIC
+    security_protocol: str = "PLAINTEXT"
+    sasl_mechanism: str | None = None
+    sasl_username: str | None = None
+    sasl_password: str | None = None
+    ssl_cafile: str | None = None
+    ssl_verify: bool = True
+    timeout_ms: int = DEFAULT_TIMEOUT_MS
+    kind: str = "kafka"
+
+    @property
+    def address(self) -> str:
+        return f"{','.join(self.brokers)} {self.topic}"
+
+
+Sink = HttpSink | KafkaSink
+
+
+def sink_id(sink: Sink) -> str:
+    """The sink's name in the spool: the same whatever the secrets, time-outs and TLS settings.
+
+    A new token must send what was spooled under the old one.
+    """
+    return hashlib.sha256(f"{sink.kind} {sink.address}".encode()).hexdigest()[:16]
+
+
+def read_sink(config: Mapping[str, Any]) -> Sink:
+    """Read the sink of the plugin's configuration as Kong gives it.
+
+    Raises:
+        ValueError: the sink cannot be used; the message names the field, and holds no secret.
+    """
+    kind = config.get("sink") or "http"
+    timeout_ms = _milliseconds(config, "timeout", DEFAULT_TIMEOUT_MS)
+    ssl_verify = config.get("ssl_verify") is not False
+    if kind == "http":
+        return HttpSink(
+            endpoint=_endpoint(config.get("ingest_endpoint")),
+            api_token=_secret(config.get("api_token"), "api_token"),
+            timeout_ms=timeout_ms,
+            keepalive_ms=_milliseconds(config, "keepalive", DEFAULT_KEEPALIVE_MS),
+            ssl_verify=ssl_verify,
+        )
+    if kind == "kafka":
+        return _kafka(config.get("kafka"), timeout_ms, ssl_verify=ssl_verify)
+    raise ValueError("sink must be http or kafka")
+
+
+def without_secrets(sink: Sink) -> str:
+    """The sink as JSON that may be on disk: whether it needs a secret, but not the secret."""
+    fields = asdict(sink)
+    secret = fields.pop("api_token" if sink.kind == "http" else "sasl_password")
+    return json.dumps({**fields, "needs_secret": secret is not None}, sort_keys=True)
+
+
+def restored(stored: str, *, api_token: str, sasl_password: str) -> Sink | None:
+    """The sink from what is on disk, with a secret from the environment; None where it is missing."""
+    fields: dict[str, Any] = json.loads(stored)
+    needs_secret = fields.pop("needs_secret")
+    secret = (api_token if fields["kind"] == "http" else sasl_password) or None
+    if needs_secret and secret is None:
+        return None
+    if fields["kind"] == "http":
+        return HttpSink(**fields, api_token=secret)
+    return replace(KafkaSink(**fields, sasl_password=secret), brokers=tuple(fields["brokers"]))
+
+
+def to_message(sink: Sink) -> dict[str, Any]:
+    """The whole sink, secrets included, for the pipe between our own processes only."""
+    return asdict(sink)
+
+
+def from_message(fields: Mapping[str, Any]) -> Sink:
+    if fields["kind"] == "http":
+        return HttpSink(**fields)
+    return KafkaSink(**{**fields, "brokers": tuple(fields["brokers"])})
+
+
+def _kafka(given: Any, timeout_ms: int, *, ssl_verify: bool) -> KafkaSink:
+    kafka = given if isinstance(given, Mapping) else {}
+    brokers = kafka.get("brokers")
+    if not isinstance(brokers, list) or not brokers:
+        raise ValueError("kafka.brokers must name at least one broker as host:port")
+    for index, broker in enumerate(brokers):
+        host, _, port = broker.rpartition(":") if isinstance(broker, str) else ("", "", "")
+        if not host or not port.isdecimal():
+            raise ValueError(f"kafka.brokers[{index}] must be host:port")
+    protocol = kafka.get("security_protocol") or "PLAINTEXT"
+    if protocol not in SECURITY_PROTOCOLS:
+        raise ValueError(f"kafka.security_protocol must be one of {', '.join(SECURITY_PROTOCOLS)}")
+    mechanism = kafka.get("sasl_mechanism") or "PLAIN"
+    if mechanism not in SASL_MECHANISMS:
+        raise ValueError(f"kafka.sasl_mechanism must be one of {', '.join(SASL_MECHANISMS)}")
+    uses_sasl = protocol.startswith("SASL")
+    username = kafka.get("sasl_username") or None
+    password = _secret(kafka.get("sasl_password"), "kafka.sasl_password")
+    if uses_sasl and (username is None or password is None):
+        raise ValueError(f"kafka.sasl_username and sasl_password must be set with {protocol}")
+    return KafkaSink(
+        brokers=tuple(brokers),
+        topic=kafka.get("topic") or DEFAULT_TOPIC,
+        security_protocol=protocol,
+        sasl_mechanism=mechanism if uses_sasl else None,
+        sasl_username=username if uses_sasl else None,
+        sasl_password=password if uses_sasl else None,
+        ssl_cafile=kafka.get("ssl_cafile") or None,
+        ssl_verify=ssl_verify,
+        timeout_ms=timeout_ms,
+    )
+
+
+def _endpoint(value: Any) -> str:
+    """An endpoint is kept in the spool, so it may not hold a secret."""
+    if not isinstance(value, str) or not value:
+        raise ValueError("ingest_endpoint must be set where sink is http")
+    try:
+        url = urlsplit(value)
+        valid = url.scheme in ("http", "https") and bool(url.hostname) and (url.port or 1) > 0
+    except ValueError:
+        valid = False
+    if not valid:
+        raise ValueError("ingest_endpoint must be an http or https URL")
+    if url.username or url.password or url.query or url.fragment:
+        raise ValueError(
+            "ingest_endpoint must have no user, password, query or fragment; "
+            "a secret belongs in api_token"
+        )
+    return value
+
+
+def _secret(value: Any, name: str) -> str | None:
+    if value is None or value == "":
+        return None
+    if not isinstance(value, str) or not value.isprintable() or not value.isascii():
+        raise ValueError(f"{name} must be printable ASCII text")
+    return value
+
+
+def _milliseconds(config: Mapping[str, Any], name: str, default: int) -> int:
+    value = config.get(name)
+    if value is None:
+        return default
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 3_600_000:
+        raise ValueError(f"{name} must be between 1 and 3600000 milliseconds")
+    return int(value)

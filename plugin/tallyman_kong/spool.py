@@ -1,0 +1,247 @@
+"""The spool: events on disk between Kong's log phase and their acknowledgement by the sink.
+
+It numbers events, keeps them, bounds them and counts. It neither makes nor sends them.
+"""
+
+import json
+import logging
+import sqlite3
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tallyman_kong.metrics import EVENTS, REFUSED, SENT, SET_ASIDE, SPOOLED, Count
+from tallyman_kong.spool_file import SequenceMark, SpoolFile
+
+log = logging.getLogger("tallyman_kong.spool")
+
+MOST_SET_ASIDE = 10_000  # then the sender stops at the next poison event rather than drop it
+SEQUENCE = "sequence"  # the counter that holds a node's last sequence
+PROBE = "probe"
+
+
+@dataclass(frozen=True)
+class Spooled:
+    """An event as it is sent: `body` is the CloudEvent in JSON."""
+
+    position: int
+    body: str
+
+
+@dataclass
+class Group:
+    """What is appended in one transaction: whole log entries, with what was counted on the way."""
+
+    events: list[tuple[str, Mapping[str, Any]]] = field(default_factory=list)
+    entries: int = 0
+    sinks: dict[str, str] = field(default_factory=dict)
+    counts: Counter[Count] = field(default_factory=Counter)
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What the metrics page shows of the spool."""
+
+    counts: Mapping[Count, int]
+    waiting: int
+    used_bytes: int
+    oldest_at: float | None
+    set_aside: int
+
+
+class Spool:
+    """The spool of one node, through one process's connection; used from one thread at a time."""
+
+    def __init__(
+        self,
+        path: Path,
+        node_id: str = "",
+        *,
+        max_bytes: int = 0,
+        survives_power_loss: bool = False,
+        check: bool = False,
+    ) -> None:
+        self._file = SpoolFile(path, survives_power_loss=survives_power_loss, check=check)
+        self._mark = SequenceMark(path.with_name(path.name + ".sequence"))
+        self._node_id = node_id
+        self._max_bytes = max_bytes
+        self._was_full = False
+
+    def append(self, group: Group) -> bool:
+        """Number the events and put them on disk, durable when this returns; blocks on the disk.
+
+        False where the spool is full: then none of the group's events is kept, and its entries are
+        counted as refused, on disk too. What is already spooled always stays.
+
+        Raises:
+            sqlite3.OperationalError: nothing was kept, and the same group may be tried again.
+        """
+        accepted = self._file.write(lambda connection: self._append(connection, group))
+        if group.events and accepted is self._was_full:
+            self._was_full = not accepted
+            if self._was_full:
+                log.error("the spool is full: new calls are refused, and counted, until it drains")
+            else:
+                log.warning("the spool takes new calls again")
+        return accepted
+
+    def read(self, sink: str, limit: int, max_bytes: int) -> list[Spooled]:
+        """The sink's oldest events, in order: at most `limit`, and `max_bytes` unless it is one."""
+
+        def work(connection: sqlite3.Connection) -> list[Spooled]:
+            found: list[Spooled] = []
+            size = 0
+            rows = connection.execute(
+                "SELECT position, body FROM event WHERE sink = ? ORDER BY position LIMIT ?",
+                (sink, limit),
+            )
+            for position, body in rows:
+                size += len(body)
+                if found and size > max_bytes:
+                    break
+                found.append(Spooled(position, body))
+            return found
+
+        return self._file.read(work)
+
+    def acknowledge(self, positions: Iterable[int], kind: str) -> None:
+        """Delete events that the sink has: exactly these."""
+        rows = [(position,) for position in positions]
+
+        def work(connection: sqlite3.Connection) -> None:
+            connection.executemany("DELETE FROM event WHERE position = ?", rows)
+            add_counts(
+                connection, Counter({SENT.of(sink=kind): len(rows), SPOOLED.of(): -len(rows)})
+            )
+
+        if rows:
+            self._file.write(work)
+
+    def set_aside(self, position: int, reason: str) -> bool:
+        """Move an event that the sink will never take out of the way, with the reason.
+
+        False where no more can be set aside; the event then stays where it is.
+        """
+
+        def work(connection: sqlite3.Connection) -> bool:
+            if _set_aside_rows(connection) >= MOST_SET_ASIDE:
+                return False
+            connection.execute(
+                "INSERT INTO set_aside (sink, set_aside_at, reason, body) "
+                "SELECT sink, ?, ?, body FROM event WHERE position = ?",
+                (time.time(), reason, position),
+            )
+            connection.execute("DELETE FROM event WHERE position = ?", (position,))
+            add_counts(connection, Counter({SET_ASIDE.of(): 1, SPOOLED.of(): -1}))
+            return True
+
+        return self._file.write(work)
+
+    def count(self, counts: Counter[Count]) -> None:
+        if counts:
+            self._file.write(lambda connection: add_counts(connection, counts))
+
+    def sinks(self) -> dict[str, str]:
+        """The settings, without secrets, of each sink that events were spooled for."""
+        return self._file.read(
+            lambda connection: dict(connection.execute("SELECT id, settings FROM sink").fetchall())
+        )
+
+    def figures(self) -> Figures:
+        def work(connection: sqlite3.Connection) -> Figures:
+            counts = {
+                Count(name, labels): value
+                for name, labels, value in connection.execute(
+                    "SELECT name, labels, value FROM counter WHERE name NOT IN (?, ?)",
+                    (SEQUENCE, PROBE),
+                )
+            }
+            oldest = connection.execute(
+                "SELECT appended_at FROM event ORDER BY position LIMIT 1"
+            ).fetchone()
+            return Figures(
+                counts=counts,
+                waiting=counts.pop(SPOOLED.of(), 0),
+                used_bytes=_used_bytes(connection),
+                oldest_at=oldest[0] if oldest else None,
+                set_aside=_set_aside_rows(connection),
+            )
+
+        return self._file.read(work)
+
+    def probe(self) -> None:
+        """Write something, to know that it can be.
+
+        Raises:
+            sqlite3.Error: it cannot.
+        """
+        self._file.write(
+            lambda connection: connection.execute(
+                "INSERT INTO counter VALUES (?, '', 1) ON CONFLICT DO UPDATE SET value = 1 - value",
+                (PROBE,),
+            )
+        )
+
+    def close(self) -> None:
+        self._file.close()
+
+    def _append(self, connection: sqlite3.Connection, group: Group) -> bool:
+        counts = Counter(group.counts)
+        full = bool(group.events) and _used_bytes(connection) >= self._max_bytes
+        if full:
+            counts[REFUSED.of(reason="spool_full")] += group.entries
+        elif group.events:
+            counts.update(self._insert(connection, group))
+        add_counts(connection, counts)
+        return not full
+
+    def _insert(self, connection: sqlite3.Connection, group: Group) -> Counter[Count]:
+        node = self._node_id
+        row = connection.execute(
+            "SELECT value FROM counter WHERE name = ? AND labels = ?", (SEQUENCE, node)
+        ).fetchone()
+        # A new file goes on where the old one may have come to.
+        last = int(row[0]) if row else self._mark.reserved(node)
+        self._mark.reserve(node, last + len(group.events))
+        counts: Counter[Count] = Counter({SPOOLED.of(): len(group.events)})
+        rows = []
+        now = time.time()
+        prefix = f'{{"nodeid":{json.dumps(node)},"sequence":"'
+        for sequence, (sink, event) in enumerate(group.events, start=last + 1):
+            body = json.dumps(event, separators=(",", ":"))
+            rows.append((sink, now, f'{prefix}{sequence:018d}",{body[1:]}'))
+            data = event["data"]
+            counts[EVENTS.of(outcome=data["outcome"], usage_source=data["usage_source"])] += 1
+        connection.executemany("INSERT INTO event (sink, appended_at, body) VALUES (?, ?, ?)", rows)
+        connection.executemany(
+            "INSERT INTO sink VALUES (?, ?) ON CONFLICT DO UPDATE SET settings = excluded.settings "
+            "WHERE settings <> excluded.settings",
+            list(group.sinks.items()),
+        )
+        connection.execute(
+            "INSERT INTO counter VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET value = excluded.value",
+            (SEQUENCE, node, last + len(rows)),
+        )
+        return counts
+
+
+def add_counts(connection: sqlite3.Connection, counts: Counter[Count]) -> None:
+    connection.executemany(
+        "INSERT INTO counter VALUES (?, ?, ?) "
+        "ON CONFLICT DO UPDATE SET value = value + excluded.value",
+        [(count.name, count.labels, value) for count, value in counts.items() if value],
+    )
+
+
+def _used_bytes(connection: sqlite3.Connection) -> int:
+    """Bytes of the pages in use: the file itself keeps its size when events leave it."""
+    pages = int(connection.execute("PRAGMA page_count").fetchone()[0])
+    free = int(connection.execute("PRAGMA freelist_count").fetchone()[0])
+    return (pages - free) * int(connection.execute("PRAGMA page_size").fetchone()[0])
+
+
+def _set_aside_rows(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("SELECT count(*) FROM set_aside").fetchone()[0])

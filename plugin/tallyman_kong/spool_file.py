@@ -1,0 +1,236 @@
+"""The SQLite file under the spool: opening it, transactions, setting a corrupt one aside.
+
+It does not know what the rows mean to the sender; the statements on them are in `spool.py`.
+
+Several processes use one file: the server, the sender, the metrics page, and in a rolling restart
+two of each.
+"""
+
+import fcntl
+import json
+import logging
+import os
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TypeVar
+
+log = logging.getLogger("tallyman_kong.spool")
+
+BUSY_SECONDS = 5.0
+RESERVED_BLOCK = 10_000
+SCHEMA_VERSION = 1
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS event (
+    position INTEGER PRIMARY KEY AUTOINCREMENT, sink TEXT NOT NULL,
+    appended_at REAL NOT NULL, body TEXT NOT NULL);
+CREATE INDEX IF NOT EXISTS event_by_sink ON event (sink);
+CREATE TABLE IF NOT EXISTS set_aside (
+    position INTEGER PRIMARY KEY AUTOINCREMENT, sink TEXT NOT NULL,
+    set_aside_at REAL NOT NULL, reason TEXT NOT NULL, body TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS sink (id TEXT PRIMARY KEY, settings TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS counter (
+    name TEXT, labels TEXT, value INTEGER NOT NULL, PRIMARY KEY (name, labels)) WITHOUT ROWID;
+"""
+T = TypeVar("T")
+
+
+class SpoolError(Exception):
+    """The spool file cannot be used, and setting it aside would not help."""
+
+
+class SequenceMark:
+    """How far the sequence may have come, per node, in a small file beside the spool.
+
+    It outlives the spool file, so that a new one does not give a sequence twice. Sequences are
+    reserved in blocks: one write and fsync per block, not per event.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._reserved: dict[str, int] = {}
+
+    def reserved(self, node: str) -> int:
+        """The highest sequence of the node that may have been given, 0 if none."""
+        return max(self._read().get(node, 0), self._reserved.get(node, 0))
+
+    def first_node(self) -> str | None:
+        return next(iter(self._read()), None)
+
+    def reserve(self, node: str, sequence: int) -> None:
+        """Make sure, before it is given, that `sequence` is known to be taken.
+
+        Call it inside the append's transaction: that is what keeps two processes apart.
+        """
+        if sequence <= self._reserved.get(node, 0):
+            return
+        marks = self._read()
+        if sequence > marks.get(node, 0):
+            marks[node] = sequence + RESERVED_BLOCK
+            replace_file(self._path, json.dumps(marks))
+        self._reserved[node] = marks[node]
+
+    def _read(self) -> dict[str, int]:
+        try:
+            marks = json.loads(self._path.read_text())
+            return {str(node): int(mark) for node, mark in marks.items()}
+        except FileNotFoundError:
+            return {}
+        except (ValueError, AttributeError, TypeError):
+            log.error("%s cannot be read; the spool file alone keeps the sequence", self._path)
+            return {}
+
+
+class SpoolFile:
+    """One process's connection to the spool file; used from one thread at a time.
+
+    Opens anew when another process has set the file aside; sets it aside itself, once, when SQLite
+    says that it is corrupt.
+    """
+
+    def __init__(self, path: Path, *, survives_power_loss: bool, check: bool = False) -> None:
+        """`survives_power_loss`: an fsync per commit. `check` reads the whole file first."""
+        self._path = path
+        self._synchronous = "FULL" if survives_power_loss else "NORMAL"
+        self._connection: sqlite3.Connection | None = None
+        self._inode = 0
+        if check:
+            self.read(self._check)
+
+    def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Do `work` in one transaction that excludes all other writers.
+
+        It may be called twice, the second time on a new file.
+
+        Raises:
+            sqlite3.OperationalError: the disk is full, or the file is locked for long.
+        """
+        return self._do(work, begin="BEGIN IMMEDIATE")
+
+    def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        return self._do(work, begin="BEGIN")
+
+    def close(self) -> None:
+        if self._connection is not None:
+            with suppress(sqlite3.Error):
+                self._connection.close()
+            self._connection = None
+
+    def _do(self, work: Callable[[sqlite3.Connection], T], begin: str) -> T:
+        try:
+            return self._try(work, begin)
+        except sqlite3.DatabaseError as err:
+            if not _is_corruption(err):
+                raise
+            self._set_aside(str(err))
+        return self._try(work, begin)
+
+    def _try(self, work: Callable[[sqlite3.Connection], T], begin: str) -> T:
+        connection = self._current()
+        connection.execute(begin)
+        try:
+            result = work(connection)
+            connection.execute("COMMIT")
+        except BaseException:
+            with suppress(sqlite3.Error):
+                connection.execute("ROLLBACK")
+            raise
+        return result
+
+    def _current(self) -> sqlite3.Connection:
+        if self._connection is not None and _inode_of(self._path) != self._inode:
+            self.close()  # SQLite leaves the files of that name alone, for they are not its own
+        if self._connection is None:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            if not self._path.exists():
+                self._path.touch(mode=0o600)  # who called what is nobody else's business
+            self._inode = _inode_of(self._path)
+            self._connection = self._open()
+        return self._connection
+
+    def _open(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            self._path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
+        )
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute(f"PRAGMA synchronous = {self._synchronous}")
+            connection.execute("PRAGMA journal_size_limit = 67108864")
+            version = connection.execute("PRAGMA user_version").fetchone()[0]
+            if version > SCHEMA_VERSION:
+                raise SpoolError(f"{self._path} was written by a newer version (format {version})")
+            if version < SCHEMA_VERSION:
+                connection.executescript(f"BEGIN IMMEDIATE;{SCHEMA}")
+                connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+                connection.execute("COMMIT")
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _check(self, connection: sqlite3.Connection) -> None:
+        result = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if result != "ok":
+            raise _corruption(f"quick_check: {result}")
+
+    def _set_aside(self, reason: str) -> None:
+        found_corrupt = self._inode
+        with _locked(self._path.with_name(self._path.name + ".lock")):
+            if _inode_of(self._path) == found_corrupt:
+                stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
+                aside = f"{self._path}.corrupt-{stamp}"
+                for suffix in ("-wal", "-shm", ""):
+                    with suppress(FileNotFoundError):
+                        os.rename(f"{self._path}{suffix}", f"{aside}{suffix}")
+                log.error(
+                    "the spool file is corrupt (%s): set aside as %s, and a new one begun. Events "
+                    "in it that were not yet sent are missing: replay Kong's log for that time",
+                    reason,
+                    aside,
+                )
+        self.close()
+
+
+def replace_file(path: Path, text: str, mode: int = 0o600) -> None:
+    """Write a file so that a reader, or a crash, finds the old one or the new one, and it stays."""
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+    try:
+        os.fchmod(descriptor, mode)
+        os.write(descriptor, text.encode())
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    os.replace(partial, path)
+    directory = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+def _is_corruption(err: sqlite3.DatabaseError) -> bool:
+    code = getattr(err, "sqlite_errorcode", None)
+    return code is not None and code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
+def _corruption(text: str) -> sqlite3.DatabaseError:
+    err = sqlite3.DatabaseError(text)
+    err.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+    return err
+
+
+def _inode_of(path: Path) -> int:
+    try:
+        return path.stat().st_ino
+    except FileNotFoundError:
+        return 0
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    with path.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,175 @@
+"""Owns the plugin's command, started as in production, and a receiver for what it sends.
+
+Owns no part of the plugin: the receiver records what comes in and answers as a test tells it.
+"""
+
+import asyncio
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+from tallyman.demo.kong_driver import KongDriver
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+PATIENCE_SECONDS = 30.0
+
+
+async def until(condition: Callable[[], Any], patience: float = PATIENCE_SECONDS) -> None:
+    """Return as soon as the condition holds."""
+    deadline = time.monotonic() + patience
+    while not await asyncio.to_thread(condition):
+        assert time.monotonic() < deadline, "it did not come to hold in time"
+        await asyncio.sleep(0.02)
+
+
+def entry(request_id: str = "r-1", case: str = "openai_chat", **changes: Any) -> dict[str, Any]:
+    """A recorded log entry under another request id."""
+    recorded = json.loads((GOLDEN / "kong-3.9.3" / f"{case}.json").read_text())["serialized_log"]
+    recorded["request"] = {**recorded["request"], "id": request_id}
+    return {**recorded, **changes}
+
+
+def ids_of(requests: Iterable[str]) -> list[str]:
+    """The ids of the events that calls with these request ids give, in order."""
+    return [f"{request}:proxy:{kind}" for request in requests for kind in ("request", "response")]
+
+
+@dataclass
+class Received:
+    """One batch as the receiver got it, and when."""
+
+    at: float
+    headers: Mapping[str, str]
+    events: list[dict[str, Any]]
+    status: int = 0
+
+
+@dataclass
+class Receiver:
+    """An ingest endpoint that records batches and answers by `answer`, 202 at first."""
+
+    url: str = ""
+    received: list[Received] = field(default_factory=list)
+    answer: Callable[[Received], Awaitable[web.Response]] | None = None
+
+    @property
+    def taken(self) -> list[dict[str, Any]]:
+        """The events that were answered with 2xx, in the order in which they came."""
+        return [event for batch in self.received if batch.status < 300 for event in batch.events]
+
+    def ids(self) -> list[str]:
+        return [event["id"] for event in self.taken]
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        batch = Received(time.monotonic(), request.headers.copy(), json.loads(await request.read()))
+        response = web.Response(status=202) if self.answer is None else await self.answer(batch)
+        batch.status = response.status
+        self.received.append(batch)
+        return response
+
+
+class PluginCommand:
+    """`python -m tallyman_kong` with its socket, spool and log in one folder."""
+
+    def __init__(
+        self,
+        folder: Path,
+        name: str = "plugin",
+        environment: Mapping[str, str] | None = None,
+        **options: str,
+    ) -> None:
+        self.folder = folder
+        self.socket = folder / "tallyman.sock"
+        self.spool = Path(options.pop("spool", str(folder / "spool.db")))
+        self.log_file = folder / f"{name}.log"
+        given = {"metrics": "off", "node_id": "kong-1", "drain_seconds": "5", **options}
+        flags = [part for key, value in given.items() for part in (f"--{_flag(key)}", value)]
+        self._command = [sys.executable, "-m", "tallyman_kong", *flags]
+        self._command += ["--prefix", str(folder), "--spool", str(self.spool)]
+        self._environment = {**os.environ, **(environment or {})}
+        self.process: subprocess.Popen[bytes] | None = None
+        self._drivers: list[KongDriver] = []
+
+    async def start(self) -> "PluginCommand":
+        """Start, and return when this server, not one before it, has the socket."""
+        before = self.socket.stat().st_ino if self.socket.exists() else 0
+        self._spawn()
+        await until(lambda: self.socket.exists() and self.socket.stat().st_ino != before)
+        return self
+
+    def _spawn(self) -> None:
+        with self.log_file.open("ab") as output:
+            self.process = subprocess.Popen(
+                self._command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env=self._environment,
+            )
+
+    async def stop(self) -> int:
+        """SIGTERM; gives the exit status."""
+        assert self.process is not None
+        self.process.terminate()
+        return await asyncio.to_thread(self.process.wait, PATIENCE_SECONDS)
+
+    def kill(self) -> None:
+        """kill -9 of the command and of all that it started."""
+        assert self.process is not None
+        for pid in [*self.children().values(), self.process.pid]:
+            os.kill(pid, signal.SIGKILL)
+        self.process.wait(PATIENCE_SECONDS)
+
+    def children(self) -> dict[str, int]:
+        """The pids of the server and the sender, by role."""
+        assert self.process is not None
+        listed = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
+        roles = {}
+        for pid in map(int, listed.split()):
+            words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+            roles[words[3].decode()] = pid
+        return roles
+
+    def connect(self) -> KongDriver:
+        self._drivers.append(KongDriver(self.socket))
+        return self._drivers[-1]
+
+    def close(self) -> None:
+        """End everything that this has started."""
+        for driver in self._drivers:
+            driver.close()
+        if self.process is not None and self.process.poll() is None:
+            self.kill()
+
+    def log(self) -> str:
+        return self.log_file.read_text()
+
+    def spooled(self) -> list[dict[str, Any]]:
+        return spooled(self.spool)
+
+
+def spooled(path: Path) -> list[dict[str, Any]]:
+    """The events in a spool file, in order."""
+    if not path.exists():
+        return []
+    connection = sqlite3.connect(path)
+    try:
+        rows = connection.execute("SELECT body FROM event ORDER BY position").fetchall()
+    except sqlite3.OperationalError:
+        return []  # its tables are not there yet
+    finally:
+        connection.close()
+    return [json.loads(body) for (body,) in rows]
+
+
+def _flag(key: str) -> str:
+    return key.replace("_", "-")
