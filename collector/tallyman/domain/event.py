@@ -3,24 +3,27 @@
 It does not know meters: whether an event counts is the meter's question.
 """
 
+import re
 from datetime import UTC, datetime
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
+from tallyman.domain.event_data import check_data
 from tallyman.errors import InvalidEvent, InvalidParameter
 
-LONGEST_ID: Final = 256
-LONGEST_TYPE: Final = 256
-LONGEST_DATA_BYTES: Final = 64 * 1024
+LONGEST_TEXT: Final = 256
+EARLIEST: Final = datetime(1970, 1, 1, tzinfo=UTC)
+LATEST: Final = datetime(2200, 1, 1, tzinfo=UTC)
 
-Text = Annotated[str, msgspec.Meta(min_length=1, max_length=LONGEST_ID)]
+Text = Annotated[str, msgspec.Meta(min_length=1, max_length=LONGEST_TEXT)]
 
 
 class CloudEvent(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The envelope of CloudEvents 1.0; `data` is the JSON as it came, not yet parsed.
+    """The envelope of CloudEvents 1.0; `data` is the JSON as it came, checked but not parsed.
 
-    `nodeid` and `sequence` are the plugin's extension attributes; other extensions are dropped.
+    `nodeid` and `sequence` are the plugin's extension attributes; other extensions are dropped. Of
+    an attribute that is sent twice the last counts, as most JSON readers have it.
     """
 
     id: Text
@@ -49,12 +52,13 @@ def parse_event(body: bytes, at: str = "") -> CloudEvent:
     try:
         event = _one.decode(body)
     except msgspec.ValidationError as err:
-        raise _invalid(err, at) from err
+        raise _invalid(_broken_rule(str(err)), at) from err
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as err:
-        raise InvalidEvent(
-            "the event is not JSON",
-            [InvalidParameter(at.rstrip(".") or "body", "invalid", str(err))],
-        ) from err
+        broken = InvalidParameter("", "invalid", f"must be JSON in UTF-8: {err}")
+        raise _invalid(broken, at) from err
+    broken_rule = _check_time(event.time) or check_data(bytes(event.data))
+    if broken_rule is not None:
+        raise _invalid(broken_rule, at)
     return event
 
 
@@ -66,7 +70,7 @@ def parse_events(body: bytes) -> list[CloudEvent]:
     """
     try:
         raws = _many.decode(body)
-    except msgspec.DecodeError as err:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as err:
         raise InvalidEvent(
             "the body is not a JSON array of events",
             [InvalidParameter("body", "is_array", str(err))],
@@ -79,7 +83,7 @@ def parse_events(body: bytes) -> list[CloudEvent]:
         except InvalidEvent as err:
             broken.extend(err.parameters)
     if broken:
-        raise InvalidEvent("no event of the batch was taken", broken)
+        raise InvalidEvent(f"{len(broken)} of {len(raws)} events are wrong; none was taken", broken)
     return events
 
 
@@ -88,15 +92,44 @@ def as_utc(moment: datetime) -> datetime:
     return moment.astimezone(UTC)
 
 
-def _invalid(err: msgspec.ValidationError, at: str) -> InvalidEvent:
-    """Turn msgspec's `Expected … - at `$.field`` into a named field."""
-    text, _, path = str(err).partition(" - at `$")
-    name = path.rstrip("`").lstrip(".")
-    rule = "invalid"
-    if "missing required field" in text:
-        name = text.split("`")[1]
-        rule = "required"
+def _check_time(time: datetime | None) -> InvalidParameter | None:
+    if time is None or EARLIEST <= time < LATEST:
+        return None
+    return InvalidParameter("time", "is_date_time", "must be from 1970 to 2199")
+
+
+def _invalid(broken: InvalidParameter, at: str) -> InvalidEvent:
+    field = f"{at}{broken.field}".rstrip(".") or "body"
     return InvalidEvent(
-        f"the event's {name or 'body'} is wrong: {text}",
-        [InvalidParameter(f"{at}{name}".rstrip(".") or "body", rule, text)],
+        f"{field} {broken.reason}",
+        [InvalidParameter(field, broken.rule, broken.reason, extra=broken.extra)],
     )
+
+
+def _broken_rule(text: str) -> InvalidParameter:
+    """Turn msgspec's message, such as "Expected `str`, got `int` - at `$.id`", into a named rule."""
+    what, _, path = text.partition(" - at `$")
+    field = path.rstrip("`").lstrip(".")
+    for pattern, rule, reason in _RULES:
+        if match := re.search(pattern, what):
+            extra: dict[str, Any] = {}
+            if rule in ("min_length", "max_length"):
+                extra = {rule.replace("_length", "imum"): int(match[1])}
+            elif rule == "enum":
+                extra = {"choices": ["1.0" if field == "specversion" else "application/json"]}
+            elif rule == "required":
+                field = match[1]
+            return InvalidParameter(field, rule, reason.format(*match.groups()), extra=extra)
+    return InvalidParameter(field, "invalid", what)
+
+
+_RULES: Final = (
+    (r"missing required field `(\w+)`", "required", "is required"),
+    (r"`str` of length <= (\d+)", "max_length", "must be at most {0} characters"),
+    (r"`str` of length >= (\d+)", "min_length", "must be at least {0} character"),
+    (r"`str` matching regex", "matches_regex", "must be 1 to 20 digits"),
+    (r"RFC3339|`datetime", "is_date_time", "must be an RFC 3339 time with a zone"),
+    (r"Invalid enum value|`str`.*\bnull\b.*enum", "enum", "must be one of the choices"),
+    (r"Expected `object`", "is_object", "must be an object"),
+    (r"Expected `str", "is_string", "must be a string"),
+)

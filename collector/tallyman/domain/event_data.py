@@ -1,0 +1,124 @@
+"""The data of an event: JSON whose numbers are kept exactly, or refused.
+
+It does not know meters: see `event_value.py`.
+"""
+
+import json
+from collections.abc import Iterable
+from decimal import Decimal
+from typing import Annotated, Any, Final
+
+import msgspec
+
+from tallyman.errors import InvalidParameter
+
+LONGEST_DATA_BYTES: Final = 64 * 1024
+LONGEST_KEY: Final = 256
+DEEPEST: Final = 32
+SMALLEST_INTEGER: Final = -(2**63)
+LARGEST_INTEGER: Final = 2**64 - 1
+_ALWAYS_EXACT: Final = 16  # a literal this long has at most 15 digits: any double keeps them
+
+
+class _Inexact(Exception):
+    """A number that JSON readers, ClickHouse's among them, would round."""
+
+
+class _Literal(str):
+    """A number as it was written, so that it can be found again."""
+
+
+def check_data(raw: bytes) -> InvalidParameter | None:
+    """What is wrong with an event's data, if anything; absent and null are fine."""
+    if raw in (b"", b"null"):
+        return None
+    if len(raw) > LONGEST_DATA_BYTES:
+        reason = f"must be at most {LONGEST_DATA_BYTES} bytes of JSON"
+        extra = {"maximum": LONGEST_DATA_BYTES}
+        return InvalidParameter("data", "max_length", reason, extra=extra)
+    if raw[:1] != b"{":
+        return InvalidParameter("data", "is_object", "must be an object or null")
+    try:
+        _decoder.decode(raw)
+        flat = raw.count(b"{") + raw.count(b"[") == 1
+        if flat and _LONG_RUN not in raw.translate(_RUNS):
+            return None
+        return _walk(_any.decode(raw), "data", 1)
+    except (_Inexact, msgspec.ValidationError, RecursionError):
+        return _find(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError) as err:
+        return InvalidParameter("data", "invalid", f"must be JSON in UTF-8: {err}")
+
+
+def _exact_float(literal: str) -> float:
+    number = float(literal)
+    short = len(literal) <= _ALWAYS_EXACT and "e" not in literal and "E" not in literal
+    if not short and Decimal(literal) != Decimal(repr(number)):
+        raise _Inexact(literal)
+    return number
+
+
+# The quick check: one decode, and a walk through the values only if there may be something to find.
+_Key = Annotated[str, msgspec.Meta(max_length=LONGEST_KEY)]
+_decoder: Final = msgspec.json.Decoder(dict[_Key, Any], float_hook=_exact_float)
+_any: Final = msgspec.json.Decoder(float_hook=_exact_float)
+_RUNS: Final = bytes(48 if chr(byte).isdigit() and byte < 128 else byte for byte in range(256))
+_LONG_RUN: Final = b"0" * 19
+
+
+def _find(raw: bytes) -> InvalidParameter | None:
+    """Read the data again, slowly, for the path of what is wrong."""
+    try:
+        value = json.loads(raw, parse_float=_read_float, parse_int=_read_integer)
+        return _walk(value, "data", 1)
+    except RecursionError:
+        return _too_deep("data")
+
+
+def _walk(value: Any, at: str, depth: int) -> InvalidParameter | None:
+    """The first broken rule within an object or array."""
+    if depth > DEEPEST:
+        return _too_deep(at)
+    pairs: Iterable[tuple[Any, Any]] = (
+        value.items() if isinstance(value, dict) else enumerate(value)
+    )
+    for key, child in pairs:
+        if isinstance(key, str) and len(key) > LONGEST_KEY:
+            reason = f"has a key longer than {LONGEST_KEY} characters"
+            return InvalidParameter(at, "max_length", reason, extra={"maximum": LONGEST_KEY})
+        if isinstance(child, _Literal):
+            return _inexact(_join(at, key), child)
+        if isinstance(child, int) and not SMALLEST_INTEGER <= child <= LARGEST_INTEGER:
+            return _inexact(_join(at, key), str(child))
+        if isinstance(child, dict | list):
+            broken = _walk(child, _join(at, key), depth + 1)
+            if broken is not None:
+                return broken
+    return None
+
+
+def _read_float(literal: str) -> float | _Literal:
+    try:
+        return _exact_float(literal)
+    except _Inexact:
+        return _Literal(literal)
+
+
+def _read_integer(literal: str) -> int | _Literal:
+    fits = len(literal) < 21 and SMALLEST_INTEGER <= int(literal) <= LARGEST_INTEGER
+    return int(literal) if fits else _Literal(literal)
+
+
+def _inexact(at: str, literal: str) -> InvalidParameter:
+    shown = literal if len(literal) <= 40 else f"{literal[:40]}…"
+    reason = f"{shown} cannot be kept exactly as a JSON number: send it as a string"
+    return InvalidParameter(at, "is_number", reason)
+
+
+def _too_deep(at: str) -> InvalidParameter:
+    reason = f"must not be nested deeper than {DEEPEST}"
+    return InvalidParameter(at[:256], "max", reason, extra={"maximum": DEEPEST})
+
+
+def _join(at: str, key: str | int) -> str:
+    return f"{at}[{key}]" if isinstance(key, int) else f"{at}.{key}"
