@@ -35,22 +35,28 @@ class Received:
 class EventConflict:
     """An event whose (source, id) is known with another content: the first stays, this one is not kept.
 
-    `differs` names what is not equal, of time, subject, type, dataschema and data.
+    `differs` names what is not equal, of time, subject, type, dataschema and data; `position` is
+    where it stood in the batch.
     """
 
     namespace: str
     source: str
     id: str
     differs: tuple[str, ...]
+    position: int = 0
 
 
 @dataclass(frozen=True)
 class Accepted:
-    """What became of a batch: new + known + len(conflicts) is its length."""
+    """What became of a batch: new + known + len(conflicts) is its length.
+
+    `known_at` is where the known ones stood in it: several callers' batches are stored as one.
+    """
 
     new: int
     known: int
     conflicts: tuple[EventConflict, ...] = ()
+    known_at: tuple[int, ...] = ()
 
 
 class _Row(msgspec.Struct):
