@@ -136,6 +136,10 @@ class Kafka:
         """kill -9: nothing is flushed, nothing said to clients."""
         self._end(kill=True)
 
+    def recover(self) -> None:
+        """Run again, whatever the last test did."""
+        self.start()
+
     def restart(self) -> None:
         """Stop if it still runs, and come back at the same address with the same data."""
         self.stop()
