@@ -15,6 +15,7 @@ from typing import Protocol, TypeVar
 
 import tenacity
 
+from tallyman_kong.logs import EACH
 from tallyman_kong.metrics import SEND_ERRORS
 from tallyman_kong.sink import Sink
 from tallyman_kong.spool import Spool, Spooled
@@ -204,7 +205,7 @@ class Delivery:
             if self._stopping:
                 raise Away("set_aside_full", reason)
             await self._pause(LONGEST_PAUSE_SECONDS)
-        log.error("event %s is refused by its sink, and set aside", event_id(event))
+        log.error("event %s is refused by its sink, and set aside", event_id(event), extra=EACH)
 
     async def _current_client(self) -> Client:
         if self._client is None or self._client_sink != self._sink:

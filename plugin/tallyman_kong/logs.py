@@ -11,6 +11,7 @@ import sys
 import time
 
 REPEAT_SECONDS = 10.0
+EACH = {"each": True}  # `extra` of a line that is never held back
 
 
 class Seldom(logging.Filter):
@@ -21,6 +22,8 @@ class Seldom(logging.Filter):
         self._seen: dict[tuple[str, str], tuple[float, int]] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
+        if getattr(record, "each", False):
+            return True
         key = (record.name, str(record.msg))
         logged_at, held_back = self._seen.get(key, (-REPEAT_SECONDS, 0))
         if record.created - logged_at < REPEAT_SECONDS:

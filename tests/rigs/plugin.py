@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -153,6 +154,25 @@ class PluginCommand:
     def log(self) -> str:
         return self.log_file.read_text()
 
+    def kill_child(self, role: str) -> None:
+        """kill -9 of the server or the sender."""
+        os.kill(self.children()[role], signal.SIGKILL)
+
+    def set_aside(self) -> list[tuple[str, str]]:
+        """The ids of the events that are set aside, with the reasons."""
+        with closing(sqlite3.connect(self.spool)) as connection:
+            rows = connection.execute("SELECT body, reason FROM set_aside ORDER BY position")
+            return [(json.loads(body)["id"], reason) for body, reason in rows]
+
+    def counter(self, name: str, labels: str = "") -> int | None:
+        """A counter as the spool's file has it; without labels the sum over all."""
+        with closing(sqlite3.connect(self.spool)) as connection:
+            value = connection.execute(
+                "SELECT sum(value) FROM counter WHERE name = ? AND labels LIKE ?",
+                (name, labels or "%"),
+            ).fetchone()[0]
+        return None if value is None else int(value)
+
     def spooled(self) -> list[dict[str, Any]]:
         return spooled(self.spool)
 
@@ -161,13 +181,11 @@ def spooled(path: Path) -> list[dict[str, Any]]:
     """The events in a spool file, in order."""
     if not path.exists():
         return []
-    connection = sqlite3.connect(path)
-    try:
-        rows = connection.execute("SELECT body FROM event ORDER BY position").fetchall()
-    except sqlite3.OperationalError:
-        return []  # its tables are not there yet
-    finally:
-        connection.close()
+    with closing(sqlite3.connect(path)) as connection:
+        try:
+            rows = connection.execute("SELECT body FROM event ORDER BY position").fetchall()
+        except sqlite3.OperationalError:
+            return []  # its tables are not there yet
     return [json.loads(body) for (body,) in rows]
 
 

@@ -75,7 +75,12 @@ class KongDriver:
             ConnectionError: the server closed the connection.
         """
         self._message_id += 1
-        self._socket.sendall(msgpack.packb([0, self._message_id, method, [argument]]))
+        self._socket.sendall(
+            # Lua's strings are bytes: lone surrogates stand for those that are no UTF-8.
+            msgpack.packb(
+                [0, self._message_id, method, [argument]], unicode_errors="surrogateescape"
+            )
+        )
         answer = next(self._answers, None)
         if answer is None:
             raise ConnectionError("the plugin server closed the connection")
@@ -85,6 +90,10 @@ class KongDriver:
         if error is not None:
             raise PluginServerError(error)
         return result
+
+    def send(self, data: bytes) -> None:
+        """Write bytes as they are."""
+        self._socket.sendall(data)
 
     def close(self) -> None:
         self._reads.close()
