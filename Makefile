@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 EXTRAS ?= plugin,collector,embedded,test,lint
 
-.PHONY: help install demo test lint deck
+.PHONY: help install demo test lint deck env
 
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -26,3 +26,6 @@ lint: install  ## ruff, mypy, import-linter
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+env:  ## .env with random secrets for docker-compose.yml; never overwrites one
+	@$(PYTHON) compose/write_env.py

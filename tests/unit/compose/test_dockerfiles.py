@@ -1,0 +1,64 @@
+"""Holds the Dockerfiles to the project: what they copy is there, and they do not run as root."""
+
+import shlex
+from pathlib import Path
+
+import pytest
+
+from tests.unit.compose.composed import ROOT, services
+
+BUILT = sorted(
+    {service["build"]["dockerfile"] for service in services().values() if "build" in service}
+    - {"plugin/Dockerfile"}  # not there yet
+)
+
+
+def instructions(dockerfile: str) -> list[list[str]]:
+    text = (ROOT / dockerfile).read_text().replace("\\\n", " ")
+    lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
+    return [shlex.split(line) for line in lines]
+
+
+def copied(dockerfile: str) -> list[str]:
+    return [
+        path
+        for keyword, *rest in instructions(dockerfile)
+        if keyword == "COPY" and not any(word.startswith("--from") for word in rest)
+        for path in [word for word in rest if not word.startswith("--")][:-1]
+    ]
+
+
+@pytest.mark.parametrize("dockerfile", BUILT)
+def test_every_copied_path_is_in_the_project(dockerfile: str) -> None:
+    paths = copied(dockerfile)
+
+    assert paths
+    assert [path for path in paths if not (ROOT / path).exists()] == []
+
+
+@pytest.mark.parametrize("dockerfile", BUILT)
+def test_every_copied_path_reaches_the_builder(dockerfile: str) -> None:
+    lines = (ROOT / ".dockerignore").read_text().splitlines()
+    allowed = {line[1:] for line in lines if line.startswith("!")}
+
+    assert {Path(path).parts[0] for path in copied(dockerfile)} <= allowed
+
+
+@pytest.mark.parametrize("dockerfile", BUILT)
+def test_the_image_does_not_run_as_root(dockerfile: str) -> None:
+    users = [rest[0] for keyword, *rest in instructions(dockerfile) if keyword == "USER"]
+
+    assert users
+    assert users[-1] not in ("root", "0")
+
+
+@pytest.mark.parametrize("dockerfile", BUILT)
+def test_the_image_has_the_pinned_versions(dockerfile: str) -> None:
+    installs = [
+        line
+        for line in (ROOT / dockerfile).read_text().replace("\\\n", " ").splitlines()
+        if "pip install" in line
+    ]
+
+    assert installs
+    assert all("-c constraints.txt" in line for line in installs)
