@@ -1,1 +1,4 @@
-"""Events on their way in: Kafka, group commit, replay, dead letters."""
+"""Kafka, and the ways in: who takes events, how they travel, and what becomes of those that are none.
+
+It does not know HTTP, nor how events are stored.
+"""

@@ -1,0 +1,288 @@
+"""Owns the way from Kafka to the store: check, store, set aside what is no event, commit; in order.
+
+It does not own how events are stored, nor the process around it: see `commands/consume.py`.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener
+from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
+from aiokafka.structs import TopicPartition
+
+from tallyman.errors import InvalidEvent, InvalidInput
+from tallyman.store.events import Received
+from tallyman.stream.batch import Batch, BatchLimits
+from tallyman.stream.dead_letters import DeadLetters, Rejected
+from tallyman.stream.intake import Intake
+from tallyman.stream.kafka_connection import KafkaConnection
+from tallyman.stream.message import Record, decode
+from tallyman.stream.metrics import ConsumerMetrics
+
+log = logging.getLogger(__name__)
+
+RECORDS_AT_ONCE = 500  # bounds by how much a batch can exceed its bytes
+LONGEST_BACKOFF_SECONDS = 30.0
+COMMIT_TIMEOUT_SECONDS = 10.0
+SETTLE_BEFORE_REVOKE_SECONDS = 20.0  # below the session timeout, or the group goes on without us
+LAG_EVERY_SECONDS = 5.0
+SESSION_TIMEOUT_MS = 30_000
+# A batch is retried for ever while the store is away, which is not a dead consumer: the heartbeats
+# tell whether it lives.
+POLL_WHENEVER_MS = 2**31 - 1
+
+
+@dataclass
+class _Work:
+    """A batch on its way; what is done is not done again by the next attempt."""
+
+    batch: Batch
+    events: list[tuple[Record, Received]] = field(default_factory=list)
+    rejected: list[Rejected] = field(default_factory=list)
+    stored: bool = False
+    buried: bool = False
+    committed: bool = False
+    step: str = "store"
+
+
+class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types
+    """One member of the group: reads its partitions batch by batch, one at a time."""
+
+    def __init__(
+        self,
+        connection: KafkaConnection,
+        topic: str,
+        group: str,
+        store: Intake,
+        dead_letters: DeadLetters,
+        metrics: ConsumerMetrics,
+        default_namespace: str = "default",
+        limits: BatchLimits = BatchLimits(),  # noqa: B008 – frozen
+    ) -> None:
+        self._topic = topic
+        self._store = store
+        self._dead_letters = dead_letters
+        self._metrics = metrics
+        self._default_namespace = default_namespace
+        self._limits = limits
+        self._assignment = 0
+        self._settling = asyncio.Lock()
+        self._stop = asyncio.Event()
+        self.failing_since: float | None = None
+        self._kafka = AIOKafkaConsumer(
+            **connection.options(),
+            group_id=group,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            isolation_level="read_committed",
+            session_timeout_ms=SESSION_TIMEOUT_MS,
+            heartbeat_interval_ms=3_000,
+            max_poll_interval_ms=POLL_WHENEVER_MS,
+            max_partition_fetch_bytes=4 * 1024 * 1024,
+        )
+
+    async def run(self) -> None:
+        """Consume until `stop`; then the batch under way is finished, committed, and the group left.
+
+        Raises:
+            KafkaError: no broker answered at the start, or the group refuses this consumer.
+        """
+        await self._start()
+        self._kafka.subscribe([self._topic], listener=self)
+        measuring = asyncio.create_task(self._measure_lag())
+        try:
+            while not self._stop.is_set():
+                batch = await self._gather()
+                if batch is not None:
+                    await self._settle(batch)
+        finally:
+            measuring.cancel()
+            await self._kafka.stop()
+            await self._dead_letters.close()
+
+    def stop(self) -> None:
+        """Ask `run` to end; a batch that cannot be stored is left for the next start."""
+        self._stop.set()
+
+    @property
+    def partitions(self) -> Sequence[TopicPartition]:
+        """What this member reads at the moment."""
+        return sorted(self._kafka.assignment())
+
+    async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
+        """Called by aiokafka before a rebalance: what is being stored is committed, the rest dropped."""
+        try:
+            async with asyncio.timeout(SETTLE_BEFORE_REVOKE_SECONDS), self._settling:
+                pass
+        except TimeoutError:
+            log.warning("the store is too slow for the rebalance: the batch will be read again")
+        self._assignment += 1
+
+    async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
+        """Called by aiokafka after a rebalance."""
+        self._metrics.lag.clear()
+        log.info("reading partitions %s", sorted(tp.partition for tp in assigned))
+
+    async def _start(self) -> None:
+        try:
+            await self._kafka.start()
+        except BaseException:
+            await self._kafka.stop()
+            raise
+
+    async def _gather(self) -> Batch | None:
+        """Read until the batch is full or has waited long enough; None if nothing came."""
+        batch = Batch(self._assignment, self._limits)
+        wait_seconds = self._limits.wait_seconds
+        while wait_seconds and not self._stop.is_set():
+            try:
+                read = await self._kafka.getmany(
+                    timeout_ms=max(1, int(wait_seconds * 1000)),
+                    max_records=min(RECORDS_AT_ONCE, batch.room),
+                )
+            except (KafkaError, OSError) as err:
+                self._metrics.failures.labels("read").inc()
+                log.warning("Kafka could not be read, and is tried again: %r", err)
+                await self._pause(1.0)
+                continue
+            if batch.assignment != self._assignment:
+                # Nothing was awaited since these were read: they are of the newest assignment.
+                self._drop(batch)
+                batch = Batch(self._assignment, self._limits)
+            for records in read.values():
+                batch.add(records)
+            wait_seconds = batch.seconds_left
+        return batch if batch.records else None
+
+    async def _settle(self, batch: Batch) -> None:
+        """Store, set aside, commit; repeated until it is done, revoked, or the consumer stops."""
+        closed_at = time.monotonic()
+        work = self._check(batch)
+        failures = 0
+        while True:
+            async with self._settling:
+                if batch.assignment != self._assignment:
+                    self._drop(batch)
+                    return
+                if await self._attempt(work):
+                    break
+            failures += 1
+            await self._pause(min(0.1 * 2**failures, LONGEST_BACKOFF_SECONDS))
+            if self._stop.is_set():
+                return
+        if work.committed:
+            self._metrics.consumed.inc(len(batch.records))
+            self._metrics.batch_events.observe(len(batch.records))
+            self._metrics.batch_seconds.observe(time.monotonic() - closed_at)
+
+    def _check(self, batch: Batch) -> _Work:
+        work = _Work(batch)
+        for record in batch.records:
+            try:
+                work.events.append((record, decode(record, self._default_namespace)))
+            except InvalidEvent as err:
+                work.rejected.append(Rejected(record, err))
+        return work
+
+    async def _attempt(self, work: _Work) -> bool:
+        """Go on where the last attempt ended. Returns whether nothing is left to be done."""
+        try:
+            if not work.stored:
+                work.step = "store"
+                work.rejected += await self._put(work.events)
+                work.stored = True
+            if not work.buried:
+                work.step = "dead_letter"
+                await self._bury(work.rejected)
+                work.buried = True
+            work.step = "commit"
+            await self._commit(work)
+        except Exception as err:  # noqa: BLE001 – nothing may be skipped: whatever it is, try again
+            self.failing_since = self.failing_since or time.time()
+            self._metrics.failures.labels(work.step).inc()
+            first = work.batch.records[0]
+            log.warning(
+                "step %s failed for %d messages from partition %d offset %d on, and is repeated: %r",
+                work.step,
+                len(work.batch.records),
+                first.partition,
+                first.offset,
+                err,
+            )
+            return False
+        self.failing_since = None
+        return True
+
+    async def _put(self, events: Sequence[tuple[Record, Received]]) -> list[Rejected]:
+        """Store events; those that the store itself refuses are found by halving, and returned."""
+        if not events:
+            return []
+        try:
+            accepted = await self._store.accept([received for _, received in events])
+        except InvalidInput as err:
+            if len(events) == 1:
+                return [Rejected(events[0][0], err)]
+            middle = len(events) // 2
+            return await self._put(events[:middle]) + await self._put(events[middle:])
+        self._metrics.stored.inc(accepted.new)
+        self._metrics.known.inc(accepted.known)
+        self._metrics.conflicts.inc(len(accepted.conflicts))
+        return []
+
+    async def _bury(self, rejected: Sequence[Rejected]) -> None:
+        if not rejected:
+            return
+        await self._dead_letters.bury(rejected)
+        for dead in rejected:
+            self._metrics.dead.labels(dead.error.code).inc()
+            log.warning(
+                "set aside partition %d offset %d: %s",
+                dead.record.partition,
+                dead.record.offset,
+                dead.error.code,
+            )
+
+    async def _commit(self, work: _Work) -> None:
+        try:
+            async with asyncio.timeout(COMMIT_TIMEOUT_SECONDS):
+                await self._kafka.commit(dict(work.batch.offsets.next))
+            work.committed = True
+        except (CommitFailedError, IllegalStateError):
+            # The partitions are another consumer's by now. It reads the batch again, and knows it.
+            self._drop(work.batch)
+
+    def _drop(self, batch: Batch) -> None:
+        if batch.records:
+            self._metrics.dropped.inc()
+            log.info("left %d messages to whom they are assigned now", len(batch.records))
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait, but not beyond a stop."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._stop.wait()
+        except TimeoutError:
+            return
+
+    async def _measure_lag(self) -> None:
+        while True:
+            await asyncio.sleep(LAG_EVERY_SECONDS)
+            try:
+                async with asyncio.timeout(LAG_EVERY_SECONDS):
+                    await self._measure_lag_once()
+            except (KafkaError, TimeoutError, OSError) as err:
+                log.info("the lag could not be measured: %r", err)
+
+    async def _measure_lag_once(self) -> None:
+        partitions = list(self._kafka.assignment())
+        if not partitions:
+            return
+        ends = await self._kafka.end_offsets(partitions)
+        for partition in partitions:
+            committed = await self._kafka.committed(partition) or 0
+            self._metrics.lag.labels(partition.topic, str(partition.partition)).set(
+                max(0, ends[partition] - committed)
+            )

@@ -1,0 +1,128 @@
+"""Owns the form of an event in Kafka: its key, value and headers, both ways.
+
+It does not own the event's own rules: those are `domain/event.py`'s.
+"""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Final, NamedTuple, Protocol
+
+import msgspec
+
+from tallyman.domain.event import EARLIEST, LATEST, parse_event
+from tallyman.errors import InvalidEvent, InvalidParameter
+from tallyman.store.events import Received
+
+NAMESPACE_HEADER: Final = "namespace"
+INGESTED_AT_HEADER: Final = "ingested_at"
+LONGEST_MESSAGE_BYTES: Final = 512 * 1024
+LONGEST_NAMESPACE: Final = 256
+
+
+class Record(Protocol):
+    """What is read of aiokafka's `ConsumerRecord`, which has no types."""
+
+    @property
+    def topic(self) -> str: ...
+    @property
+    def partition(self) -> int: ...
+    @property
+    def offset(self) -> int: ...
+    @property
+    def timestamp(self) -> int: ...
+    @property
+    def key(self) -> bytes | None: ...
+    @property
+    def value(self) -> bytes | None: ...
+    @property
+    def headers(self) -> Sequence[tuple[str, bytes]]: ...
+
+
+class Message(NamedTuple):
+    """What is produced; keyed by subject, so that one consumer at a time writes an id."""
+
+    key: bytes
+    value: bytes
+    headers: list[tuple[str, bytes]]
+
+
+def encode(received: Received) -> Message:
+    """Put a checked event into a message; a time that it does not have stays away."""
+    event = received.event
+    value = {
+        name: item
+        for name, item in msgspec.structs.asdict(event).items()
+        if item is not None and not (name == "data" and not bytes(item))
+    }
+    return Message(
+        event.subject.encode(),
+        msgspec.json.encode(value),
+        [
+            (NAMESPACE_HEADER, received.namespace.encode()),
+            (INGESTED_AT_HEADER, received.ingested_at.astimezone(UTC).isoformat().encode()),
+        ],
+    )
+
+
+def decode(record: Record, default_namespace: str) -> Received:
+    """Check a message; the same message always gives the same event.
+
+    The namespace is the header's that `serve` wrote from the API key, or the default for what the
+    plugin produced itself; the body cannot name it. An event without a time gets the message's,
+    not the clock's: delivered again, it is still the same event.
+
+    Raises:
+        InvalidEvent: it cannot be metered; to be set aside.
+    """
+    value = record.value
+    if not value:
+        raise _broken("body", "required", "the message is empty")
+    if len(value) > LONGEST_MESSAGE_BYTES:
+        raise _broken(
+            "body",
+            "max_length",
+            f"the message has {len(value)} bytes, more than {LONGEST_MESSAGE_BYTES}",
+        )
+    event = parse_event(value)
+    headers = dict(record.headers)
+    if event.time is None:
+        event = msgspec.structs.replace(event, time=_moment(record))
+    return Received(_namespace(headers, default_namespace), event, _ingested_at(headers, record))
+
+
+def _namespace(headers: dict[str, bytes], default: str) -> str:
+    given = headers.get(NAMESPACE_HEADER)
+    if given is None:
+        return default
+    try:
+        namespace = given.decode()
+    except UnicodeDecodeError as err:
+        raise _broken("headers.namespace", "invalid", "is not UTF-8") from err
+    if not 0 < len(namespace) <= LONGEST_NAMESPACE:
+        raise _broken(
+            "headers.namespace", "max_length", f"must have 1 to {LONGEST_NAMESPACE} characters"
+        )
+    return namespace
+
+
+def _ingested_at(headers: dict[str, bytes], record: Record) -> datetime:
+    given = headers.get(INGESTED_AT_HEADER)
+    if given is None:
+        return _moment(record)
+    try:
+        moment = datetime.fromisoformat(given.decode())
+    except ValueError as err:
+        raise _broken("headers.ingested_at", "invalid", "is not a time in RFC 3339") from err
+    if moment.tzinfo is None:
+        raise _broken("headers.ingested_at", "invalid", "has no time zone")
+    return moment
+
+
+def _moment(record: Record) -> datetime:
+    if not EARLIEST.timestamp() * 1000 <= record.timestamp < LATEST.timestamp() * 1000:
+        raise _broken("time", "required", "neither the event nor the message has a time")
+    return datetime.fromtimestamp(record.timestamp / 1000, UTC)
+
+
+def _broken(field: str, rule: str, reason: str) -> InvalidEvent:
+    return InvalidEvent(f"{field}: {reason}", [InvalidParameter(field, rule, reason)])
