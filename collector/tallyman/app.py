@@ -1,57 +1,102 @@
 """Wires the collector: the only module that knows which part is which."""
 
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
 
 from aiohttp import web
+from tallyman_kong.usage import configuration
 
-from tallyman.api import events, meters
+from tallyman import data_directory
+from tallyman.api import openapi
+from tallyman.api.border import ROUTES as BY_ROUTE
+from tallyman.api.border import border
+from tallyman.api.documentation import DOCUMENT
+from tallyman.api.routes import ROUTES
+from tallyman.api.state import (
+    DATABASE,
+    EVENTS,
+    INTAKE,
+    KEYS,
+    METERS,
+    SAYS_WHAT_WAS_NEW,
+    SETTINGS,
+    USAGE,
+)
 from tallyman.config import Settings
-from tallyman.domain.builtin_meters import BUILTIN_METERS, DIMENSIONS, EVENT_TYPE
-from tallyman.domain.meter import Meter
+from tallyman.kong_config import load_usage_configuration
+from tallyman.store.api_keys import ApiKeyStore
 from tallyman.store.clickhouse import ClickHouse
+from tallyman.store.database import Database
 from tallyman.store.events import EventStore
-
-PREFIXES = ("/api/v3/openmeter", "/v3/openmeter", "/openmeter")
+from tallyman.store.meters import MeterStore
+from tallyman.stream.group_commit import GroupCommit
 
 
 def build(settings: Settings) -> web.Application:
-    """The API over the embedded store."""
-    app = web.Application()
-    app.cleanup_ctx.append(lambda app: _store(app, settings))
-    for prefix in PREFIXES:
-        app.router.add_post(f"{prefix}/events", events.ingest)
-        app.router.add_post(f"{prefix}/meters/{{meter}}/query", meters.query)
-    app[meters.METERS] = _builtin_meters()
+    """The API over the stores that the settings name; they are opened when it starts.
+
+    Raises:
+        ConfigurationError: a setting cannot be used.
+    """
+    app = web.Application(middlewares=[border], client_max_size=settings.max_body_bytes)
+    app[SETTINGS] = settings
+    app[USAGE] = (
+        configuration(None)
+        if settings.kong_config is None
+        else load_usage_configuration(settings.kong_config)
+    )
+    _add_routes(app)
+    app.cleanup_ctx.append(_relational)
+    app.cleanup_ctx.append(_events)
     return app
 
 
-async def _store(app: web.Application, settings: Settings) -> AsyncIterator[None]:
-    settings.data_dir.mkdir(parents=True, exist_ok=True)
-    clickhouse = ClickHouse.embedded(str(settings.data_dir / "chdb"))
-    store = EventStore(clickhouse)
-    await store.migrate()
-    app[events.STORE] = store
-    yield
-    await clickhouse.close()
+def open_database(settings: Settings) -> Database:
+    """The relational store, not yet migrated."""
+    if settings.database_url is not None:
+        return Database.postgres(settings.database_url.get_secret_value())
+    data_directory.create(settings.data_dir)
+    return Database.sqlite(data_directory.database_path(settings.data_dir))
 
 
-def _builtin_meters() -> dict[str, Meter]:
-    now = datetime.now(UTC)
-    return {
-        meter.key: Meter(
-            id=meter.key,
-            namespace="default",
-            key=meter.key,
-            name=meter.name,
-            aggregation=meter.aggregation,
-            event_type=EVENT_TYPE,
-            value_property=meter.value_property,
-            dimensions=dict(DIMENSIONS),
-            created_at=now,
-            updated_at=now,
-            description=meter.description,
-            only=meter.only,
-        )
-        for meter in BUILTIN_METERS
-    }
+def open_clickhouse(settings: Settings) -> ClickHouse:
+    """The store of events, not yet migrated."""
+    if settings.clickhouse_url is not None:
+        return ClickHouse.server(settings.clickhouse_url.get_secret_value())
+    data_directory.create(settings.data_dir)
+    return ClickHouse.embedded(str(data_directory.events_path(settings.data_dir)))
+
+
+def _add_routes(app: web.Application) -> None:
+    app[DOCUMENT] = openapi.document(ROUTES)
+    app[BY_ROUTE] = {}
+    for route in ROUTES:
+        methods = ("GET", "HEAD") if route.method == "GET" else (route.method,)
+        for path in route.paths:
+            for method in methods:
+                app[BY_ROUTE][app.router.add_route(method, path, route.handler)] = route
+
+
+async def _relational(app: web.Application) -> AsyncIterator[None]:
+    database = open_database(app[SETTINGS])
+    try:
+        await database.migrate()
+        app[DATABASE] = database
+        app[KEYS] = ApiKeyStore(database)
+        app[METERS] = MeterStore(database)
+        yield
+    finally:
+        await database.close()
+
+
+async def _events(app: web.Application) -> AsyncIterator[None]:
+    clickhouse = open_clickhouse(app[SETTINGS])
+    try:
+        store = EventStore(clickhouse)
+        await store.migrate()
+        app[EVENTS] = store
+        app[SAYS_WHAT_WAS_NEW] = True
+        async with GroupCommit(store) as intake:
+            app[INTAKE] = intake
+            yield
+    finally:
+        await clickhouse.close()

@@ -1,10 +1,8 @@
-"""The command `tallyman`."""
+"""The command `tallyman`: each command is a module of `commands/`."""
 
 import click
-from aiohttp import web
 
-from tallyman import app
-from tallyman.config import Settings
+from tallyman.commands import keys, migrate, serve
 
 
 @click.group()
@@ -12,8 +10,5 @@ def main() -> None:
     """Count LLM tokens, and answer what was used."""
 
 
-@main.command()
-def serve() -> None:
-    """Take events and answer queries over HTTP."""
-    settings = Settings()
-    web.run_app(app.build(settings), host=settings.host, port=settings.port)
+for command in (serve.serve, keys.keys, migrate.migrate):
+    main.add_command(command)

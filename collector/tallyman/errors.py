@@ -2,10 +2,12 @@
 
 TallymanError
 ├── InvalidInput       a body, parameter or setting that breaks a rule; names the field
-│   └── InvalidEvent   a CloudEvent that cannot be metered; from Kafka it goes to the dead letters
+│   ├── InvalidEvent   a CloudEvent that cannot be metered; from Kafka it goes to the dead letters
+│   └── InvalidQuery   a meter cannot be asked this; has a code of its own for each reason
 ├── Unauthenticated    no API key, or one that is not known
 ├── Forbidden          the API key's scope does not reach this
-├── NotFound           no such meter, event or key
+├── NotFound           no such path, meter, event or key
+├── MethodNotAllowed   the path is there, but not for this method
 ├── Gone               it was there and has been deleted
 ├── Conflict           the change breaks an invariant, such as a key that is taken
 ├── TooLarge           a body, batch or value beyond its limit
@@ -52,6 +54,46 @@ class InvalidEvent(InvalidInput):
     code = "invalid_event"
 
 
+class InvalidQuery(InvalidInput):
+    """A meter cannot be asked this. `field` is a path such as `filters.dimensions.model`."""
+
+    code = "invalid_query"
+
+    def __init__(self, detail: str, field: str, rule: str = "invalid") -> None:
+        super().__init__(f"{field} {detail}", [InvalidParameter(field, rule, detail)])
+        self.field = field
+
+
+class InvalidWindowSize(InvalidQuery):
+    """No such granularity."""
+
+    code = "invalid_window_size"
+
+
+class InvalidTimeZone(InvalidQuery):
+    """No such IANA time zone."""
+
+    code = "invalid_time_zone"
+
+
+class InvalidGroupBy(InvalidQuery):
+    """The meter has no such dimension to be split by."""
+
+    code = "invalid_group_by"
+
+
+class InvalidDimensionFilter(InvalidQuery):
+    """The meter has no such dimension to be filtered by, or the filter is nested too deep."""
+
+    code = "invalid_dimension_filter"
+
+
+class UnsupportedFilterOperator(InvalidQuery):
+    """The dimension takes no such operator, or not this many."""
+
+    code = "unsupported_filter_operator"
+
+
 class Unauthenticated(TallymanError):
     """No API key, or one that is not known."""
 
@@ -65,9 +107,15 @@ class Forbidden(TallymanError):
 
 
 class NotFound(TallymanError):
-    """No such meter, event or key."""
+    """No such path, meter, event or key."""
 
     code = "not_found"
+
+
+class MethodNotAllowed(TallymanError):
+    """The path is there, but not for this method."""
+
+    code = "method_not_allowed"
 
 
 class Gone(TallymanError):

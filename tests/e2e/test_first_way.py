@@ -5,7 +5,9 @@ from pathlib import Path
 
 from aiohttp.test_utils import TestClient, TestServer
 from tallyman import app
+from tallyman.api.state import KEYS
 from tallyman.config import Settings
+from tallyman.domain.access import Scope
 from tallyman_kong.usage import configuration, read
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "kong-3.9.3"
@@ -18,7 +20,10 @@ async def test_recorded_calls_become_a_token_meter_by_model_and_type(tmp_path: P
     ]
     events = [event for entry in entries for event in read(entry, configuration(None)).events]
 
-    async with TestClient(TestServer(app.build(Settings(data_dir=tmp_path)))) as client:
+    server = TestServer(app.build(Settings(data_dir=tmp_path)))
+    async with TestClient(server) as client:
+        _, secret = await server.app[KEYS].create("default", "test", [Scope.ADMIN])
+        client.session.headers["Authorization"] = f"Bearer {secret}"
         stored = await client.post("/api/v3/openmeter/events", json=events)
         answer = await client.post(
             "/api/v3/openmeter/meters/kong_konnect_llm_tokens/query",

@@ -1,22 +1,96 @@
-"""`POST /events`: one event or a batch, by content type."""
+"""`/events`: taken in, one or a batch, and listed."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import Final
 
+import msgspec
 from aiohttp import web
 
-from tallyman.domain.event import parse_event, parse_events
-from tallyman.store.events import EventStore, Received
+from tallyman import metrics
+from tallyman.api import event_bodies, parameters
+from tallyman.api.parameters import ListParameters
+from tallyman.api.request_body import require_content_type
+from tallyman.api.route import JSON
+from tallyman.api.state import CALLER, EVENTS, INTAKE, SAYS_WHAT_WAS_NEW, SETTINGS
+from tallyman.domain.event import CloudEvent, parse_event, parse_events
+from tallyman.domain.event_query import EventFilter, EventOrder, EventSort
+from tallyman.errors import InvalidEvent, TooLarge
+from tallyman.store.events import Accepted, Received
 
-STORE = web.AppKey("store", EventStore)
+ONE: Final = "application/cloudevents+json"
+BATCH: Final = "application/cloudevents-batch+json"
+LIST: Final = ListParameters(
+    texts=("id", "source", "subject", "type"),
+    times=("time", "ingested_at", "stored_at"),
+    sortable=("time", "ingested_at", "stored_at"),
+    descending=True,
+    pages="cursor",
+)
 
 
 async def ingest(request: web.Request) -> web.Response:
-    """Answer 202 when every event of the body is durable."""
+    """Answer 202 when every event of the body is durable; of a batch with a bad one none is."""
+    parameters.refuse_any(request)
+    content_type = require_content_type(request, ONE, BATCH, JSON)
     body = await request.read()
-    if request.content_type == "application/cloudevents-batch+json" or body.lstrip()[:1] == b"[":
-        parsed = parse_events(body)
-    else:
-        parsed = [parse_event(body)]
+    try:
+        if content_type == BATCH or (content_type == JSON and body.lstrip()[:1] == b"["):
+            events = parse_events(body)
+        else:
+            events = [parse_event(body)]
+    except InvalidEvent as err:
+        metrics.EVENTS.labels("rejected").inc(len(err.parameters))
+        raise
+    most = request.app[SETTINGS].max_batch_events
+    if len(events) > most:
+        raise TooLarge(f"the batch has {len(events)} events, and may have {most}")
+    accepted = await accept(request, events)
+    response = web.Response(status=202)
+    if accepted is not None:
+        response.headers["Tallyman-New"] = str(accepted.new)
+        response.headers["Tallyman-Known"] = str(accepted.known)
+        response.headers["Tallyman-Conflicts"] = str(len(accepted.conflicts))
+    return response
+
+
+async def accept(request: web.Request, events: Sequence[CloudEvent]) -> Accepted | None:
+    """Make the events durable in the caller's namespace, and count what became of them.
+
+    None where they went to Kafka: only its consumer will know which were new.
+    """
+    says_what_was_new = request.app[SAYS_WHAT_WAS_NEW]
+    if not events:
+        return Accepted(new=0, known=0) if says_what_was_new else None
     now = datetime.now(UTC)
-    await request.app[STORE].accept([Received("default", event, now) for event in parsed])
-    return web.Response(status=202)
+    namespace = request[CALLER].namespace
+    received = [Received(namespace, _timed(event, now), now) for event in events]
+    with metrics.INGEST_SECONDS.time():
+        accepted = await request.app[INTAKE].accept(received)
+    if not says_what_was_new:
+        metrics.EVENTS.labels("queued").inc(len(events))
+        return None
+    metrics.EVENTS.labels("new").inc(accepted.new)
+    metrics.EVENTS.labels("known").inc(accepted.known)
+    metrics.EVENTS.labels("conflict").inc(len(accepted.conflicts))
+    return accepted
+
+
+async def list_(request: web.Request) -> web.Response:
+    """One page of the stored events."""
+    asked = LIST.read(request)
+    namespace = request[CALLER].namespace
+    page = await request.app[EVENTS].list_events(
+        namespace,
+        [EventFilter(found.field, found.operator, found.values) for found in asked.conditions],
+        EventSort(EventOrder(asked.sort_by), asked.descending),
+        asked.size,
+        asked.after,
+    )
+    errors: list[list[event_bodies.EventValidationError]] = [[] for _ in page.events]
+    answer = event_bodies.page_of(page, asked.size, errors)
+    return web.Response(body=msgspec.json.encode(answer), content_type=JSON)
+
+
+def _timed(event: CloudEvent, now: datetime) -> CloudEvent:
+    return event if event.time is not None else msgspec.structs.replace(event, time=now)

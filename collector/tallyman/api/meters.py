@@ -1,30 +1,104 @@
-"""`POST /meters/{meter}/query`: what was used."""
+"""`/meters`: made, read, listed, changed and deleted. `meter_query.py` asks them."""
+
+from datetime import UTC, datetime
+from typing import Final
 
 from aiohttp import web
 
-from tallyman.api.events import STORE
-from tallyman.domain.meter import Meter, MeterQuery
+from tallyman.api import parameters
+from tallyman.api.meter_bodies import (
+    CreateMeterRequest,
+    MeterAnswer,
+    MeterPage,
+    PageMeta,
+    PaginatedMeta,
+    UpdateMeterRequest,
+)
+from tallyman.api.parameters import ListParameters
+from tallyman.api.request_body import read_body
+from tallyman.api.route import JSON
+from tallyman.api.state import CALLER, METERS
+from tallyman.api.wire import Answer
+from tallyman.domain.meter import Meter
+from tallyman.store.meters import SORTABLE, Comparison, MeterChange
 
-METERS: web.AppKey[dict[str, Meter]] = web.AppKey("meters", dict)
+LIST: Final = ListParameters(
+    texts=("key", "name"), sortable=SORTABLE, descending=False, pages="numbered"
+)
 
 
-async def query(request: web.Request) -> web.Response:
-    """The meter's value by dimension."""
-    asked = await request.json()
-    meter = request.app[METERS][request.match_info["meter"]]
-    rows = await request.app[STORE].query(
-        meter, MeterQuery(group_by=tuple(asked.get("group_by_dimensions", ())))
+async def create(request: web.Request) -> web.Response:
+    """Make a meter; it answers for events that are stored already too."""
+    parameters.refuse_any(request)
+    body = await read_body(request, CreateMeterRequest)
+    now = datetime.now(UTC)
+    meter = await request.app[METERS].create(
+        Meter(
+            id="",
+            namespace=request[CALLER].namespace,
+            key=body.key,
+            name=body.name,
+            aggregation=body.aggregation,
+            event_type=body.event_type,
+            value_property=body.value_property,
+            dimensions=body.dimensions or {},
+            created_at=now,
+            updated_at=now,
+            description=body.description,
+            labels=body.labels or {},
+            events_from=body.events_from,
+        )
     )
-    return web.json_response(
-        {
-            "data": [
-                {
-                    "value": str(row.value.normalize()),
-                    "from": row.from_.isoformat(),
-                    "to": row.to.isoformat(),
-                    "dimensions": row.dimensions,
-                }
-                for row in rows
-            ]
-        }
+    return _answer(MeterAnswer.of(meter), status=201)
+
+
+async def list_(request: web.Request) -> web.Response:
+    """One page of the meters."""
+    asked = LIST.read(request)
+    meters, total = await request.app[METERS].list(
+        request[CALLER].namespace,
+        [
+            Comparison(condition.field, condition.operator, tuple(map(str, condition.values)))
+            for condition in asked.conditions
+        ],
+        order_by=asked.sort_by,
+        descending=asked.descending,
+        offset=(asked.number - 1) * asked.size,
+        limit=asked.size,
     )
+    meta = PaginatedMeta(page=PageMeta(number=asked.number, size=asked.size, total=total))
+    return _answer(MeterPage(data=[MeterAnswer.of(meter) for meter in meters], meta=meta))
+
+
+async def get(request: web.Request) -> web.Response:
+    """One meter."""
+    parameters.refuse_any(request)
+    return _answer(MeterAnswer.of(await find(request)))
+
+
+async def update(request: web.Request) -> web.Response:
+    """Change a meter's name, description, labels or dimensions."""
+    parameters.refuse_any(request)
+    body = await read_body(request, UpdateMeterRequest)
+    meter = await request.app[METERS].change(
+        request[CALLER].namespace,
+        request.match_info["meterId"],
+        MeterChange(body.name, body.description, body.labels, body.dimensions),
+    )
+    return _answer(MeterAnswer.of(meter))
+
+
+async def delete(request: web.Request) -> web.Response:
+    """Delete a meter; its events stay."""
+    parameters.refuse_any(request)
+    await request.app[METERS].delete(request[CALLER].namespace, request.match_info["meterId"])
+    return web.Response(status=204)
+
+
+async def find(request: web.Request) -> Meter:
+    """The meter that the path names, by its id or key, in the caller's namespace."""
+    return await request.app[METERS].get(request[CALLER].namespace, request.match_info["meterId"])
+
+
+def _answer(body: Answer, status: int = 200) -> web.Response:
+    return web.Response(status=status, body=body.to_json(), content_type=JSON)

@@ -1,0 +1,125 @@
+"""The bodies of `/events` on the wire.
+
+What comes in is `domain/event.py`'s CloudEvent; here is what goes out. The data is passed on as it
+came, unparsed.
+"""
+
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import msgspec
+
+from tallyman.api.wire import write_time
+from tallyman.domain.event_query import EventPage, StoredEvent
+
+# At runtime it is the JSON as it came.
+Data = Annotated[Any, msgspec.Meta(extra_json_schema={"type": ["object", "null"]})]
+Moment = Annotated[str, msgspec.Meta(extra_json_schema={"format": "date-time"})]
+
+
+class EventAnswer(msgspec.Struct, omit_defaults=True):
+    """A CloudEvent as it was accepted; `time` is the server's where none was sent."""
+
+    id: str
+    source: str
+    specversion: str
+    type: str
+    subject: str
+    time: Moment
+    datacontenttype: str | None = None
+    dataschema: str | None = None
+    data: Data = msgspec.UNSET
+    nodeid: str | None = None
+    sequence: str | None = None
+
+
+class EventValidationError(msgspec.Struct, omit_defaults=True):
+    """Why a meter of the event's type does not count it."""
+
+    code: str
+    message: str
+    attributes: dict[str, str] | None = None
+
+
+class IngestedEvent(msgspec.Struct, omit_defaults=True):
+    """An event, when it came, when it was stored, and what keeps it from being counted."""
+
+    event: EventAnswer
+    ingested_at: Moment
+    stored_at: Moment
+    validation_errors: list[EventValidationError] = []
+
+
+class CursorMetaPage(msgspec.Struct):
+    """Cursors: `next` is null on the last page."""
+
+    size: int
+    next: str | None
+    previous: str | None
+    first: str | None
+    last: str | None
+
+
+class CursorMeta(msgspec.Struct):
+    """What is said about a page."""
+
+    page: CursorMetaPage
+
+
+class EventPageAnswer(msgspec.Struct):
+    """A page of events."""
+
+    data: list[IngestedEvent]
+    meta: CursorMeta
+
+
+def page_of(
+    page: EventPage, size: int, errors: Sequence[list[EventValidationError]]
+) -> EventPageAnswer:
+    """The page on the wire; `errors` are those of each of its events."""
+    return EventPageAnswer(
+        data=[_ingested(stored, found) for stored, found in zip(page.events, errors, strict=True)],
+        meta=CursorMeta(
+            CursorMetaPage(
+                size=size, next=page.next, previous=None, first=page.first, last=page.last
+            )
+        ),
+    )
+
+
+def _ingested(stored: StoredEvent, errors: list[EventValidationError]) -> IngestedEvent:
+    event = stored.event
+    return IngestedEvent(
+        event=EventAnswer(
+            id=event.id,
+            source=event.source,
+            specversion=event.specversion,
+            type=event.type,
+            subject=event.subject,
+            time=write_time(event.time or stored.ingested_at),
+            datacontenttype=event.datacontenttype,
+            dataschema=event.dataschema,
+            data=event.data if bytes(event.data) else msgspec.UNSET,
+            nodeid=event.nodeid,
+            sequence=event.sequence,
+        ),
+        ingested_at=write_time(stored.ingested_at),
+        stored_at=write_time(stored.stored_at),
+        validation_errors=errors,
+    )
+
+
+def describable(event: type[msgspec.Struct]) -> type[msgspec.Struct]:
+    """The same form with `data` as JSON Schema can say it: msgspec cannot describe raw JSON."""
+    return msgspec.defstruct(
+        event.__name__,
+        [
+            (field.name, field.type, field.default)
+            if field.default is not msgspec.NODEFAULT
+            else (field.name, field.type)
+            for field in msgspec.structs.fields(event)
+            if field.name != "data"
+        ]
+        + [("data", Data, msgspec.UNSET)],
+        kw_only=True,
+    )

@@ -1,0 +1,172 @@
+"""`POST /meters/{meterId}/query`: what was used, as JSON or CSV."""
+
+import csv
+import functools
+import io
+import zoneinfo
+from collections.abc import Sequence
+from typing import Final
+
+from aiohttp import web
+from pydantic import ValidationError
+
+from tallyman import metrics
+from tallyman.api import meters, parameters
+from tallyman.api.meter_bodies import (
+    DimensionFilterBody,
+    MeterQueryRequest,
+    MeterQueryResult,
+    MeterQueryRowAnswer,
+    Operators,
+)
+from tallyman.api.problems import invalid_body
+from tallyman.api.request_body import require_content_type
+from tallyman.api.route import JSON
+from tallyman.api.state import EVENTS
+from tallyman.api.wire import write_number, write_time
+from tallyman.domain.meter import DimensionFilter, Granularity, Meter, MeterQuery, MeterRow
+from tallyman.errors import (
+    InvalidDimensionFilter,
+    InvalidGroupBy,
+    InvalidInput,
+    InvalidParameter,
+    InvalidTimeZone,
+    InvalidWindowSize,
+    UnsupportedFilterOperator,
+)
+
+CSV: Final = "text/csv"
+SUBJECT: Final = "subject"
+CUSTOMER: Final = "customer_id"
+
+
+async def query(request: web.Request) -> web.Response:
+    """The meter's value, by window and by dimension."""
+    parameters.refuse_any(request)
+    body = await _read(request)
+    meter = await meters.find(request)
+    asked = meter_query(meter, body)
+    with metrics.METER_QUERY_SECONDS.time():
+        rows = await request.app[EVENTS].query(meter, asked)
+    if _wants_csv(request.headers.get("Accept", "")):
+        response = web.Response(text=write_csv(asked.group_by, rows), content_type=CSV)
+        response.headers["Content-Disposition"] = f'attachment; filename="{meter.key}.csv"'
+        return response
+    result = MeterQueryResult(
+        from_=body.from_,
+        to=body.to,
+        data=[
+            MeterQueryRowAnswer(
+                value=row.value, from_=row.from_, to=row.to, dimensions=row.dimensions
+            )
+            for row in rows
+        ],
+    )
+    return web.Response(body=result.to_json(), content_type=JSON)
+
+
+def meter_query(meter: Meter, body: MeterQueryRequest) -> MeterQuery:
+    """What the body asks of this meter. Pure.
+
+    Raises:
+        InvalidInput: the meter cannot be asked this.
+    """
+    if body.from_ is not None and body.to is not None and body.from_ >= body.to:
+        reason = "must be after from"
+        raise InvalidInput(f"to {reason}", [InvalidParameter("to", "invalid", reason)])
+    if body.time_zone not in _time_zones():
+        raise InvalidTimeZone("must be an IANA time zone such as Europe/Berlin", "time_zone")
+    group_by = list(dict.fromkeys(body.group_by_dimensions or ()))
+    for name in group_by:
+        if name == CUSTOMER:
+            raise InvalidGroupBy(
+                "has customer_id, but there are no customers", "group_by_dimensions"
+            )
+        if name != SUBJECT and name not in meter.dimensions:
+            raise InvalidGroupBy(
+                f"must be dimensions of the meter: subject, {', '.join(meter.dimensions)}",
+                "group_by_dimensions",
+            )
+    given = body.filters.dimensions if body.filters is not None else None
+    filters = tuple(_filter(meter, name, value) for name, value in (given or {}).items())
+    if SUBJECT in (given or {}) and SUBJECT not in group_by:
+        group_by.append(SUBJECT)
+    return MeterQuery(
+        from_=body.from_,
+        to=body.to,
+        granularity=body.granularity,
+        time_zone=body.time_zone,
+        group_by=tuple(group_by),
+        filters=filters,
+    )
+
+
+def write_csv(group_by: Sequence[str], rows: Sequence[MeterRow]) -> str:
+    """The rows with the columns from, to, subject if asked for, the dimensions, value."""
+    names = sorted(group_by, key=lambda name: name != SUBJECT)
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(["from", "to", *names, "value"])
+    for row in rows:
+        dimensions = [row.dimensions[name] for name in names]
+        writer.writerow(
+            [write_time(row.from_), write_time(row.to), *dimensions, write_number(row.value)]
+        )
+    return file.getvalue()
+
+
+async def _read(request: web.Request) -> MeterQueryRequest:
+    raw = await request.read()
+    if not raw:
+        return MeterQueryRequest()
+    require_content_type(request, JSON)
+    try:
+        return MeterQueryRequest.model_validate_json(raw)
+    except ValidationError as err:
+        if any(found["loc"][:1] == ("granularity",) for found in err.errors()):
+            raise InvalidWindowSize(
+                f"must be one of {', '.join(Granularity)}", "granularity", "enum"
+            ) from err
+        raise invalid_body(err) from err
+
+
+def _filter(meter: Meter, name: str, given: DimensionFilterBody) -> DimensionFilter:
+    at = f"filters.dimensions.{name}"
+    if name == CUSTOMER:
+        raise InvalidDimensionFilter("cannot be: there are no customers", at)
+    if name == SUBJECT:
+        if given.operator[0] not in ("eq", "in"):
+            raise UnsupportedFilterOperator("takes only eq and in", at)
+    elif name not in meter.dimensions:
+        raise InvalidDimensionFilter("is no dimension of the meter", at)
+    return _rendered(name, given)
+
+
+def _rendered(name: str, given: Operators) -> DimensionFilter:
+    operator, operand = given.operator
+    match operand:
+        case bool():
+            return DimensionFilter(name, operator, (str(operand).lower(),))
+        case str():
+            return DimensionFilter(name, operator, (operand,))
+        case [str(), *_]:
+            return DimensionFilter(name, operator, tuple(operand))
+        case _:
+            nested = tuple(_rendered(name, item) for item in operand)
+            return DimensionFilter(name, operator, nested=nested)
+
+
+@functools.cache
+def _time_zones() -> frozenset[str]:
+    return frozenset(zoneinfo.available_timezones()) - {"Factory", "localtime"}
+
+
+def _wants_csv(accept: str) -> bool:
+    """Whether CSV is asked for before JSON."""
+    preferred = {CSV: 0.0, JSON: 0.0}
+    for part in accept.split(","):
+        media_type, *options = (item.strip().lower() for item in part.split(";"))
+        quality = next((item[2:] for item in options if item.startswith("q=")), "1")
+        if media_type in preferred and quality.replace(".", "", 1).isdigit():
+            preferred[media_type] = float(quality)
+    return preferred[CSV] > preferred[JSON]

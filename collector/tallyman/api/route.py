@@ -1,0 +1,56 @@
+"""One entry of the route table: where a handler is, who may call it, and how it is described."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from aiohttp import web
+
+from tallyman.api.parameters import ListParameters
+from tallyman.domain.access import Scope
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Content = Mapping[str, Any]  # media type → a pydantic model, a msgspec type, or a JSON Schema
+
+JSON: Final = "application/json"
+PREFIXES: Final = ("/api/v3/openmeter", "/v3/openmeter", "/openmeter")
+
+
+@dataclass(frozen=True)
+class Answered:
+    """A successful answer."""
+
+    status: int
+    description: str
+    content: Content = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Route:
+    """`scope` None is open. `openmeter` puts the path below each of PREFIXES.
+
+    `basic` takes the key from a browser too. `problems` are the errors beside those that every
+    route has.
+    """
+
+    method: str
+    path: str
+    handler: Handler
+    scope: Scope | None
+    name: str
+    summary: str
+    answered: Answered
+    description: str = ""
+    body: Content = field(default_factory=dict)
+    body_required: bool = True
+    parameters: ListParameters | None = None
+    problems: tuple[int, ...] = ()
+    openmeter: bool = True
+    basic: bool = False
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Where the handler is; the first is the one in the OpenAPI document."""
+        if not self.openmeter:
+            return (self.path,)
+        return tuple(prefix + self.path for prefix in PREFIXES)

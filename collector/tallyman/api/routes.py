@@ -1,0 +1,132 @@
+"""The route table: every path, who may call it, its handler, and what its document says.
+
+The router and the OpenAPI document are both made from it, so they cannot differ.
+"""
+
+from typing import Final
+
+from tallyman.api import documentation, events, health, kong_log, meter_query, meters
+from tallyman.api.event_bodies import EventPageAnswer
+from tallyman.api.kong_log import KongLogAnswer
+from tallyman.api.meter_bodies import (
+    CreateMeterRequest,
+    MeterAnswer,
+    MeterPage,
+    MeterQueryRequest,
+    MeterQueryResult,
+    UpdateMeterRequest,
+)
+from tallyman.api.route import JSON, Answered, Route
+from tallyman.domain.access import Scope
+from tallyman.domain.event import CloudEvent
+
+TEXT: Final = {"type": "string"}
+METER: Final = {JSON: MeterAnswer}
+ENTRY: Final = {"type": "object", "description": "An entry as Kong serialises it."}
+
+ROUTES: Final = (
+    Route(
+        "POST", "/events", events.ingest, Scope.INGEST,
+        "ingest-metering-events", "Take in events",
+        Answered(202, "Every event is durable."),
+        "One event, or a batch by its content type. An event whose source and id are known is "
+        "dropped. Of a batch with a bad event none is taken, and every bad one is named. "
+        "`Tallyman-New`, `Tallyman-Known` and `Tallyman-Conflicts` say what became of them, where "
+        "events do not go through Kafka.",
+        body={
+            events.ONE: CloudEvent,
+            events.BATCH: list[CloudEvent],
+            JSON: CloudEvent | list[CloudEvent],
+        },
+        problems=(413,),
+    ),
+    Route(
+        "GET", "/events", events.list_, Scope.READ,
+        "list-metering-events", "List events",
+        Answered(200, "A page of events.", {JSON: EventPageAnswer}),
+        parameters=events.LIST,
+    ),
+    Route(
+        "POST", "/meters", meters.create, Scope.ADMIN,
+        "create-meter", "Make a meter",
+        Answered(201, "The meter.", METER),
+        "It answers for events that are stored already too.",
+        body={JSON: CreateMeterRequest}, problems=(409, 413),
+    ),
+    Route(
+        "GET", "/meters", meters.list_, Scope.READ,
+        "list-meters", "List meters",
+        Answered(200, "A page of meters.", {JSON: MeterPage}),
+        parameters=meters.LIST,
+    ),
+    Route(
+        "GET", "/meters/{meterId}", meters.get, Scope.READ,
+        "get-meter", "Read a meter",
+        Answered(200, "The meter.", METER), problems=(404, 410),
+    ),
+    Route(
+        "PUT", "/meters/{meterId}", meters.update, Scope.ADMIN,
+        "update-meter", "Change a meter",
+        Answered(200, "The meter.", METER),
+        "What is absent stays as it is. A built-in meter cannot be changed.",
+        body={JSON: UpdateMeterRequest}, problems=(404, 409, 410, 413),
+    ),
+    Route(
+        "DELETE", "/meters/{meterId}", meters.delete, Scope.ADMIN,
+        "delete-meter", "Delete a meter",
+        Answered(204, "It is deleted; its events stay, and its key is free."),
+        "A built-in meter cannot be deleted.",
+        problems=(404, 409, 410),
+    ),
+    Route(
+        "POST", "/meters/{meterId}/query", meter_query.query, Scope.READ,
+        "query-meter", "Ask a meter",
+        Answered(200, "The values.", {JSON: MeterQueryResult, meter_query.CSV: TEXT}),
+        "CSV with `Accept: text/csv`.",
+        body={JSON: MeterQueryRequest}, body_required=False, problems=(404, 410, 413),
+    ),
+    Route(
+        "POST", "/kong/log", kong_log.take, Scope.INGEST,
+        "take-kong-log", "Take in entries of Kong's http-log",
+        Answered(200, "What became of the entries.", {JSON: KongLogAnswer}),
+        "One entry or an array. A bad entry is counted and logged, and does not keep its "
+        "neighbours out.",
+        body={JSON: {"anyOf": [ENTRY, {"type": "array", "items": ENTRY}]}},
+        problems=(413,), openmeter=False,
+    ),
+    Route(
+        "GET", "/healthz", health.alive, None,
+        "alive", "Whether the process answers",
+        Answered(200, "It does.", {JSON: {"type": "object"}}), openmeter=False,
+    ),
+    Route(
+        "GET", "/readyz", health.ready, None,
+        "ready", "Whether the stores answer",
+        Answered(200, "They do.", {JSON: {"type": "object"}}), openmeter=False,
+    ),
+    Route(
+        "GET", "/metrics", health.prometheus, Scope.READ,
+        "metrics", "Prometheus metrics",
+        Answered(200, "The metrics.", {"text/plain": TEXT}), openmeter=False, basic=True,
+    ),
+    Route(
+        "GET", "/openapi.json", documentation.openapi, Scope.READ,
+        "openapi", "This document",
+        Answered(200, "The document.", {JSON: {"type": "object"}}), openmeter=False, basic=True,
+    ),
+    Route(
+        "GET", "/docs", documentation.page, Scope.READ,
+        "documentation", "A page to read this document",
+        Answered(200, "The page.", {"text/html": TEXT}), openmeter=False, basic=True,
+    ),
+    Route(
+        "GET", "/docs/{file}", documentation.page_file, Scope.READ,
+        "documentation-file", "A file of the page",
+        Answered(
+            200,
+            "The file.",
+            {"text/css": TEXT, "text/javascript": TEXT, "image/png": {}},
+        ),
+        problems=(404,), openmeter=False, basic=True,
+    ),
+)  # fmt: skip

@@ -1,0 +1,27 @@
+"""What handlers find in the application and in a request, with its type."""
+
+from typing import Final
+
+from aiohttp import web
+from tallyman_kong.usage import UsageConfiguration
+
+from tallyman.config import Settings
+from tallyman.domain.access import Caller
+from tallyman.store.api_keys import ApiKeyStore
+from tallyman.store.database import Database
+from tallyman.store.events import EventStore
+from tallyman.store.meters import MeterStore
+from tallyman.stream.intake import Intake
+
+SETTINGS: Final = web.AppKey("settings", Settings)
+DATABASE: Final = web.AppKey("database", Database)
+KEYS: Final = web.AppKey("keys", ApiKeyStore)
+METERS: Final = web.AppKey("meters", MeterStore)
+EVENTS: Final = web.AppKey("events", EventStore)
+INTAKE: Final = web.AppKey("intake", Intake)
+# Whether the intake knows what was new; Kafka's does not, only the consumer behind it will.
+SAYS_WHAT_WAS_NEW: Final = web.AppKey("says_what_was_new", bool)
+USAGE: Final = web.AppKey("usage", UsageConfiguration)
+
+CALLER: Final = web.RequestKey("caller", Caller)
+TRACE: Final = web.RequestKey("trace", str)

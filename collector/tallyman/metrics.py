@@ -1,0 +1,38 @@
+"""Every Prometheus metric of the collector, declared once; docs/operations.md lists them.
+
+Who raises one is each part's business.
+"""
+
+from typing import Final
+
+from prometheus_client import Counter, Histogram
+
+EVENTS: Final = Counter(
+    "tallyman_events",
+    "Events that came in, by what became of them: new, known, conflict, rejected or queued.",
+    ["result"],
+)
+INGEST_SECONDS: Final = Histogram(
+    "tallyman_ingest_seconds",
+    "Time until a batch of events was durable.",
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
+)
+METER_QUERY_SECONDS: Final = Histogram(
+    "tallyman_meter_query_seconds",
+    "Time until a meter had answered.",
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
+)
+KONG_LOG_ENTRIES: Final = Counter(
+    "tallyman_kong_log_entries",
+    "Entries of Kong's http-log, by what became of them: counted, ignored (no LLM call) or bad.",
+    ["result"],
+)
+HTTP_REQUESTS: Final = Counter(
+    "tallyman_http_requests",
+    "Requests answered, by method, route and status.",
+    ["method", "route", "status"],
+)
+STORE_ERRORS: Final = Counter(
+    "tallyman_store_errors",
+    "Requests that failed because a store or Kafka did not answer.",
+)
