@@ -116,3 +116,15 @@ def test_the_spool_outlives_the_plugin_servers_container() -> None:
     mounted = [volume.split(":")[1] for volume in services()["tallyman-plugin"]["volumes"]]
 
     assert spool.rpartition("/")[0] in mounted
+
+
+def test_the_deployments_page_names_every_service_image_and_port() -> None:
+    page = (ROOT / "docs" / "deployment.md").read_text()
+    rows = dict(re.findall(r"^\| `([\w-]+)` \| ([^|]+) \|", page, flags=re.MULTILINE))
+
+    assert rows.keys() == services().keys()
+    for name, service in services().items():
+        source = service["build"]["dockerfile"] if "build" in service else service["image"]
+        assert rows[name] in ("the same", source, f"`{source}`"), name
+        for port in service.get("ports", []):
+            assert port.split(":")[1] in page
