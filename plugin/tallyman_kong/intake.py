@@ -61,7 +61,7 @@ class Intake:
         # Each number has one writer, the hub or the thread, so none needs a lock.
         self._offered_bytes = 0
         self._taken_bytes = 0
-        self._refused: dict[str, int] = {"queue_full": 0, "configuration": 0}
+        self._refused: dict[str, int] = {"queue_full": 0, "configuration": 0, "error": 0}
         self._refused_written: Counter[str] = Counter()
         self._give_up_at = float("inf")
         self._thread = threading.Thread(target=self._run, name="spool", daemon=True)
@@ -94,12 +94,19 @@ class Intake:
             log.error("the spool did not take all entries in %.0f s: they are lost", within_seconds)
 
     def _run(self) -> None:
+        self._until_written(self._spool.check)
         going_on = True
         while going_on:
             items, going_on = self._take()
-            group = self._read(items)
-            if group.events or group.counts:
-                self._append(group)
+            try:
+                group = self._read(items)
+                if (group.events or group.counts) and not self._until_written(
+                    lambda group=group: self._spool.append(group)  # type: ignore[misc]
+                ):
+                    log.error("%d log entries are lost at the stop", len(items))
+            except Exception as err:  # noqa: BLE001 - the plugin's border: the thread must live
+                log.error("%d log entries are lost: %s", len(items), type(err).__name__)
+                self._refused["error"] += len(items)
             self._taken_bytes += sum(item.size for item in items if isinstance(item, _Entry))
 
     def _take(self) -> tuple[list[_Entry | Sink], bool]:
@@ -135,20 +142,22 @@ class Intake:
                     log.error("the queue was full: %d log entries refused", new)
         return group
 
-    def _append(self, group: Group) -> None:
-        """Append, again and again where the disk does not let it: the queue fills meanwhile."""
+    def _until_written(self, write: Callable[[], object]) -> bool:
+        """Do it again and again where the disk does not let it: the queue fills meanwhile.
+
+        False where it was given up, at a stop.
+        """
         pause = 0.1
         while True:
             try:
-                self._spool.append(group)
-                return
+                write()
+                return True
             except (sqlite3.Error, OSError) as err:
-                if time.monotonic() >= self._give_up_at:
-                    log.error("%d log entries are lost at the stop: %s", group.entries, err)
-                    return
                 log.error("the spool cannot be written, trying again: %s", err)
+            if time.monotonic() >= self._give_up_at:
+                return False
             time.sleep(pause)
-            pause = min(pause * 2, 5.0)
+            pause = min(pause * 2, 2.0)
 
 
 def read_entry(text: Any, reader: Reader, group: Group) -> None:

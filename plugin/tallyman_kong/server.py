@@ -9,6 +9,7 @@ import os
 import random
 import signal
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -167,10 +168,10 @@ def run(settings: Settings) -> None:
         line = json.dumps(to_message(sink))
         if line not in known:
             known.add(line)
-            control.write(line + "\n")
+            with suppress(OSError):  # the supervisor is gone, and so are we in a moment
+                control.write(line + "\n")
 
     intake = Intake(spool, max_bytes=settings.queue_max_bytes, announce=announce)
-    intake.start()
     server = Server(intake)
     stopping = gevent.event.Event()
     gevent.signal_handler(signal.SIGTERM, stopping.set)
@@ -178,6 +179,7 @@ def run(settings: Settings) -> None:
     settings.prefix.mkdir(parents=True, exist_ok=True)
     replace_file(settings.dump, server.dump(), mode=0o644)
     server.listen(settings.socket, settings.socket_mode)
+    intake.start()  # after the socket is there: it first checks the whole spool
     threading.Thread(target=_follow_supervisor, daemon=True).start()
     log.info("serving on %s", settings.socket)
     stopping.wait()
@@ -194,7 +196,6 @@ def open_spool(settings: Settings) -> Spool:
         settings.node_id or mark.first_node() or host_name(),
         max_bytes=settings.spool_max_bytes,
         survives_power_loss=True,
-        check=True,
     )
 
 

@@ -62,13 +62,21 @@ class Spool:
         *,
         max_bytes: int = 0,
         survives_power_loss: bool = False,
-        check: bool = False,
     ) -> None:
-        self._file = SpoolFile(path, survives_power_loss=survives_power_loss, check=check)
+        """Open the file, or make it.
+
+        Raises:
+            SpoolError: a newer version wrote it.
+        """
+        self._file = SpoolFile(path, survives_power_loss=survives_power_loss)
         self._mark = SequenceMark(path.with_name(path.name + ".sequence"))
         self._node_id = node_id
         self._max_bytes = max_bytes
         self._was_full = False
+
+    def check(self) -> None:
+        """Read the whole file, and set it aside if it is corrupt; takes seconds for a large one."""
+        self._file.check()
 
     def append(self, group: Group) -> bool:
         """Number the events and put them on disk, durable when this returns; blocks on the disk.

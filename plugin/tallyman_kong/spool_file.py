@@ -90,14 +90,17 @@ class SpoolFile:
     says that it is corrupt.
     """
 
-    def __init__(self, path: Path, *, survives_power_loss: bool, check: bool = False) -> None:
-        """`survives_power_loss`: an fsync per commit. `check` reads the whole file first."""
+    def __init__(self, path: Path, *, survives_power_loss: bool) -> None:
+        """Open the file, or make it; `survives_power_loss` is an fsync per commit."""
         self._path = path
         self._synchronous = "FULL" if survives_power_loss else "NORMAL"
         self._connection: sqlite3.Connection | None = None
         self._inode = 0
-        if check:
-            self.read(self._check)
+        self.read(lambda _: None)
+
+    def check(self) -> None:
+        """Read the whole file, and set it aside if it is corrupt."""
+        self.read(_check)
 
     def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Do `work` in one transaction that excludes all other writers.
@@ -170,11 +173,6 @@ class SpoolFile:
             raise
         return connection
 
-    def _check(self, connection: sqlite3.Connection) -> None:
-        result = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
-        if result != "ok":
-            raise _corruption(f"quick_check: {result}")
-
     def _set_aside(self, reason: str) -> None:
         found_corrupt = self._inode
         with _locked(self._path.with_name(self._path.name + ".lock")):
@@ -214,6 +212,12 @@ def replace_file(path: Path, text: str, mode: int = 0o600) -> None:
 def _is_corruption(err: sqlite3.DatabaseError) -> bool:
     code = getattr(err, "sqlite_errorcode", None)
     return code is not None and code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
+def _check(connection: sqlite3.Connection) -> None:
+    result = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+    if result != "ok":
+        raise _corruption(f"quick_check: {result}")
 
 
 def _corruption(text: str) -> sqlite3.DatabaseError:

@@ -103,11 +103,11 @@ class PluginCommand:
     async def start(self) -> "PluginCommand":
         """Start, and return when this server, not one before it, has the socket."""
         before = self.socket.stat().st_ino if self.socket.exists() else 0
-        self._spawn()
+        self.spawn()
         await until(lambda: self.socket.exists() and self.socket.stat().st_ino != before)
         return self
 
-    def _spawn(self) -> None:
+    def spawn(self) -> None:
         with self.log_file.open("ab") as output:
             self.process = subprocess.Popen(
                 self._command,

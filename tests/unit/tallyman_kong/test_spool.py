@@ -1,0 +1,311 @@
+"""The spool on a real file: numbers, bounds, corruption."""
+
+import json
+import logging
+import sqlite3
+import threading
+from collections import Counter
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tallyman_kong.metrics import EVENTS, REFUSED, SENT, SET_ASIDE, Count
+from tallyman_kong.spool import MOST_SET_ASIDE, Group, Spool, Spooled
+from tallyman_kong.spool_file import RESERVED_BLOCK, SpoolError
+
+MEGABYTE = 1_000_000
+SETTINGS = '{"kind": "http"}'
+
+
+def _open(path: Path, node: str = "kong-1", max_bytes: int = 64 * MEGABYTE) -> Spool:
+    spool = Spool(path, node, max_bytes=max_bytes, survives_power_loss=True)
+    spool.check()
+    return spool
+
+
+def _event(name: str, padding: str = "") -> dict[str, Any]:
+    data = {"tokens": 1, "outcome": "complete", "usage_source": "provider", "padding": padding}
+    return {"id": name, "subject": "acme", "data": data}
+
+
+def _group(*names: str, sink: str = "sink", padding: str = "") -> Group:
+    return Group(
+        events=[(sink, _event(name, padding)) for name in names],
+        entries=len(names),
+        sinks={sink: SETTINGS},
+    )
+
+
+def _read(spool: Spool, sink: str = "sink", limit: int = 1000) -> list[Spooled]:
+    return spool.read(sink, limit, 100 * MEGABYTE)
+
+
+def _numbered(events: list[Spooled]) -> list[tuple[str, int]]:
+    bodies = [json.loads(event.body) for event in events]
+    return [(body["id"], int(body["sequence"])) for body in bodies]
+
+
+def _positions(events: list[Spooled]) -> list[int]:
+    return [event.position for event in events]
+
+
+def test_an_event_is_spooled_whole_with_its_node_and_number(tmp_path: Path) -> None:
+    spool = _open(tmp_path / "spool.db")
+
+    spool.append(_group("a"))
+
+    [event] = _read(spool)
+    assert json.loads(event.body) == {
+        "nodeid": "kong-1",
+        "sequence": "000000000000000001",
+        **_event("a"),
+    }
+
+
+def test_the_sequence_goes_on_after_a_restart_with_everything_acknowledged(tmp_path: Path) -> None:
+    first = _open(tmp_path / "spool.db")
+    first.append(_group("a", "b"))
+    first.acknowledge(_positions(_read(first)), "http")
+    first.close()
+    second = _open(tmp_path / "spool.db")
+
+    second.append(_group("c"))
+
+    assert _numbered(_read(second)) == [("c", 3)]
+
+
+def test_an_acknowledgement_deletes_exactly_what_it_names(tmp_path: Path) -> None:
+    spool = _open(tmp_path / "spool.db")
+    spool.append(_group("a", "b", "c"))
+    a, b, c = _read(spool)
+
+    spool.acknowledge([a.position, c.position], "http")
+
+    assert _read(spool) == [b]
+    assert spool.figures().counts[SENT.of(sink="http")] == 2
+    assert spool.figures().waiting == 1
+
+
+def test_events_are_read_oldest_first_by_sink_and_within_the_limits(tmp_path: Path) -> None:
+    spool = _open(tmp_path / "spool.db")
+    spool.append(_group("a", "b"))
+    spool.append(_group("x", sink="other"))
+    spool.append(_group("c", "d"))
+
+    assert [name for name, _ in _numbered(_read(spool, limit=3))] == ["a", "b", "c"]
+    assert _numbered(spool.read("other", 10, MEGABYTE)) == [("x", 3)]
+    one = len(_read(spool)[0].body)
+    assert len(spool.read("sink", 10, 2 * one)) == 2
+    assert len(spool.read("sink", 10, 1)) == 1
+
+
+def test_two_writers_of_one_file_give_each_number_once(tmp_path: Path) -> None:
+    path = tmp_path / "spool.db"
+
+    def write(name: str) -> None:
+        spool = _open(path)
+        for number in range(100):
+            spool.append(_group(f"{name}-{number}-1", f"{name}-{number}-2"))
+        spool.close()
+
+    threads = [threading.Thread(target=write, args=(name,)) for name in ("a", "b")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    spooled = _numbered(_read(_open(path)))
+    assert [number for _, number in spooled] == list(range(1, 401))
+    assert len({name for name, _ in spooled}) == 400
+
+
+def test_a_node_has_its_own_sequence(tmp_path: Path) -> None:
+    path = tmp_path / "spool.db"
+    one, other = _open(path, "kong-1"), _open(path, "kong-2")
+
+    one.append(_group("a", "b"))
+    other.append(_group("c"))
+    one.append(_group("d"))
+
+    assert _numbered(_read(one)) == [("a", 1), ("b", 2), ("c", 1), ("d", 3)]
+
+
+def test_a_full_spool_keeps_the_oldest_refuses_the_newest_and_counts_and_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    spool = _open(tmp_path / "spool.db", max_bytes=MEGABYTE)
+    accepted = [spool.append(_group(f"e-{n}", padding="x" * 10_000)) for n in range(200)]
+    kept = accepted.count(True)
+
+    assert accepted == [True] * kept + [False] * (200 - kept)
+    assert 50 < kept < 100
+    assert _numbered(_read(spool)) == [(f"e-{n}", n + 1) for n in range(kept)]
+    assert spool.figures().counts[REFUSED.of(reason="spool_full")] == 200 - kept
+    assert [r.message for r in caplog.records] == [
+        "the spool is full: new calls are refused, and counted, until it drains"
+    ]
+
+
+def test_a_spool_that_has_drained_takes_calls_again_without_a_gap(tmp_path: Path) -> None:
+    spool = _open(tmp_path / "spool.db", max_bytes=MEGABYTE)
+    kept = 0
+    while spool.append(_group(f"e-{kept}", padding="x" * 10_000)):
+        kept += 1
+    spool.acknowledge(_positions(_read(spool)), "http")
+
+    assert spool.append(_group("after"))
+    assert _numbered(_read(spool)) == [("after", kept + 1)]
+
+
+def test_the_counts_survive_a_restart(tmp_path: Path) -> None:
+    group = _group("a", "b")
+    group.counts = Counter({REFUSED.of(reason="queue_full"): 3})
+    spool = _open(tmp_path / "spool.db")
+    spool.append(group)
+    spool.close()
+
+    counts = _open(tmp_path / "spool.db").figures().counts
+
+    assert counts == {
+        EVENTS.of(outcome="complete", usage_source="provider"): 2,
+        REFUSED.of(reason="queue_full"): 3,
+    }
+
+
+def test_an_event_that_is_set_aside_is_kept_with_the_reason(tmp_path: Path) -> None:
+    spool = _open(tmp_path / "spool.db")
+    spool.append(_group("a", "b"))
+    poison, other = _read(spool)
+
+    assert spool.set_aside(poison.position, "status 400")
+
+    assert _read(spool) == [other]
+    assert spool.figures().set_aside == 1
+    assert spool.figures().counts[SET_ASIDE.of()] == 1
+    with closing(sqlite3.connect(tmp_path / "spool.db")) as connection:
+        rows = connection.execute("SELECT body, reason FROM set_aside").fetchall()
+    assert rows == [(poison.body, "status 400")]
+
+
+def test_no_more_is_set_aside_than_the_bound_and_nothing_is_dropped_for_it(tmp_path: Path) -> None:
+    spool = _open(tmp_path / "spool.db")
+    spool.append(_group("a"))
+    with closing(sqlite3.connect(tmp_path / "spool.db")) as connection, connection:
+        row = ("sink", 0.0, "full", "{}")
+        connection.executemany(
+            "INSERT INTO set_aside (sink, set_aside_at, reason, body) VALUES (?, ?, ?, ?)",
+            [row] * MOST_SET_ASIDE,
+        )
+    [event] = _read(spool)
+
+    assert not spool.set_aside(event.position, "status 400")
+    assert _read(spool) == [event]
+
+
+# A file that cannot be read
+
+
+def _overwrite(path: Path, at: int, length: int) -> None:
+    with path.open("r+b") as file:
+        file.seek(at)
+        file.write(b"\x5a" * length)
+
+
+@pytest.mark.parametrize(
+    ("at", "length"),
+    [
+        pytest.param(0, 100, id="its header"),
+        pytest.param(4096, 40_000, id="its pages"),
+    ],
+)
+def test_a_corrupt_file_is_set_aside_and_a_new_one_begun_that_repeats_no_number(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, at: int, length: int
+) -> None:
+    path = tmp_path / "spool.db"
+    spool = _open(path)
+    for number in range(100):
+        spool.append(_group(f"e-{number}", padding="x" * 1000))
+    spool.close()
+    _overwrite(path, at, length)
+
+    again = _open(path)
+    again.append(_group("after"))
+
+    [(name, sequence)] = _numbered(_read(again))
+    assert name == "after"
+    assert 100 < sequence <= 100 + RESERVED_BLOCK + 1
+    assert len(list(tmp_path.glob("spool.db.corrupt-*Z"))) == 1
+    [record] = [r for r in caplog.records if r.levelno >= logging.ERROR]
+    assert "the spool file is corrupt" in record.message
+    assert "a new one begun" in record.message
+
+
+def test_a_file_that_becomes_corrupt_while_it_is_open_is_set_aside_and_no_append_fails(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "spool.db"
+    spool, sender = _open(path), Spool(path)
+    spool.append(_group("a", padding="x" * 100_000))
+    _read(sender)
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    _overwrite(path, 0, path.stat().st_size)
+
+    assert spool.append(_group("b"))
+    assert spool.append(_group("c"))
+
+    assert [name for name, _ in _numbered(_read(sender))] == ["b", "c"]
+    assert [name for name, _ in _numbered(_read(spool))] == ["b", "c"]
+    assert len(list(tmp_path.glob("spool.db.corrupt-*Z"))) == 1
+
+
+def test_the_sequence_goes_on_when_the_file_was_deleted(tmp_path: Path) -> None:
+    path = tmp_path / "spool.db"
+    spool = _open(path)
+    spool.append(_group("a", "b"))
+    for file in tmp_path.glob("spool.db*"):
+        if not file.name.endswith(".sequence"):
+            file.unlink()
+
+    spool.append(_group("c"))
+
+    [(name, sequence)] = _numbered(_read(spool))
+    assert (name, sequence > 2) == ("c", True)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"kong-1": "x"}', "7"])
+def test_an_unreadable_mark_leaves_the_sequence_to_the_file(tmp_path: Path, text: str) -> None:
+    spool = _open(tmp_path / "spool.db")
+    spool.append(_group("a"))
+    spool.close()
+    (tmp_path / "spool.db.sequence").write_text(text)
+
+    again = _open(tmp_path / "spool.db")
+    again.append(_group("b"))
+
+    assert _numbered(_read(again)) == [("a", 1), ("b", 2)]
+
+
+def test_a_file_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
+    _open(tmp_path / "spool.db").append(_group("a"))
+    with closing(sqlite3.connect(tmp_path / "spool.db")) as connection:
+        connection.execute("PRAGMA user_version = 99")
+
+    with pytest.raises(SpoolError, match="newer version"):
+        _open(tmp_path / "spool.db")
+    assert list(tmp_path.glob("*corrupt*")) == []
+
+
+def test_nobody_else_may_read_the_spool(tmp_path: Path) -> None:
+    spool = _open(tmp_path / "spool.db")
+    spool.append(_group("a"))
+
+    modes = {file.name: oct(file.stat().st_mode & 0o077) for file in tmp_path.iterdir()}
+    assert modes == dict.fromkeys(modes, "0o0")
+
+
+def test_a_metric_is_counted_with_its_labels_alone() -> None:
+    assert SENT.of(sink="http") == Count("tallyman_plugin_sent_total", 'sink="http"')
+    with pytest.raises(ValueError, match="has the labels"):
+        SENT.of(kind="http")
