@@ -42,6 +42,12 @@ local answer  -- the call that is going through the gateway now
 local function sandbox()
   local env = only("", copy("pcall error type tonumber tostring pairs ipairs select", _G))
   env.string = only("string.", copy("find sub byte match gmatch gsub format rep lower upper len", string))
+  if gateway.sabotaged then
+    env.string.find = function(s, ...)
+      if answer.sabotaged then error("cannot search " .. s) end
+      return string.find(s, ...)
+    end
+  end
   env.table = only("table.", copy("concat insert remove sort", table))
   env.kong = only("kong.", {
     ctx = only("kong.ctx.", {
@@ -295,6 +301,17 @@ function commands.fuzz(fields)
     if answer.log["ai.tallyman"].err then failed = failed + 1 end
   end
   return { most_held = most, most_entries = entries, came = came, went = went, failed = failed }
+end
+
+-- Then: two chunks. The reader fails on the second, as nothing real makes it do.
+function commands.fail(fields)
+  gateway.sabotaged = true
+  opened(fields)
+  local passed = { gateway.feed(fields[7], false) }
+  answer.sabotaged = true
+  passed[2] = gateway.feed(fields[8], false)
+  passed[3] = gateway.feed(fields[8], true)
+  return { published = answer.log["ai.tallyman"], passed = passed }
 end
 
 -- Fields: source, switches, method, content type, then the body as Lua source ("throws": an error).

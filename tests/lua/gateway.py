@@ -147,3 +147,9 @@ def flood(mode: str, piece: bytes, times: int, then: bytes, switches: Switches) 
 def fuzz(mode: str, bodies: Sequence[bytes], switches: Switches) -> dict[str, Any]:
     """Give each body in pieces of random lengths (seeded) to a reader of its own."""
     return run("fuzz", *_answer(mode, switches), *bodies)
+
+
+def fail(mode: str, first: bytes, second: bytes, switches: Switches) -> dict[str, Any]:
+    """Give two chunks, the second twice, to a reader that fails from the second on."""
+    done = run("fail", *_answer(mode, switches), first, second)
+    return {**done, "passed": [piece.encode("latin-1") for piece in done["passed"]]}
