@@ -42,7 +42,10 @@ def calls_of(entry: Entry) -> Iterator[Call]:
         if name != READER_NAMESPACE and isinstance(mapping(value).get("meta"), Mapping)
     }
     header = llm_model_header(entry)
-    if header and not any(_names(call["meta"], header) for call in found.values()):
+    named = any(
+        _names(call["meta"], header) for name, call in found.items() if not is_transformer(name)
+    )
+    if header and not named:
         found.setdefault(PROXY_NAMESPACE, {})
     proxied = _proxied_namespace(list(found))
     reader = ai.get(READER_NAMESPACE)
@@ -68,8 +71,13 @@ def _names(meta: Any, header: str) -> bool:
 def _proxied_namespace(names: list[str]) -> str | None:
     if PROXY_NAMESPACE in names:
         return PROXY_NAMESPACE
-    others = [name for name in names if "transformer" not in name]
+    others = [name for name in names if not is_transformer(name)]
     return others[0] if len(others) == 1 else None
+
+
+def is_transformer(namespace: str) -> bool:
+    """Whether the namespace's calls are a plugin's own, beside the request that Kong proxied."""
+    return "transformer" in namespace
 
 
 def llm_model_header(entry: Entry) -> str:
@@ -91,6 +99,8 @@ def outcome_of(entry: Entry, call: Call) -> str:
 
 
 def is_stream(entry: Entry, call: Call) -> bool:
+    if is_transformer(call.namespace):
+        return False
     if call.reader is not None:
         mode = call.reader.get("mode")
         return mode in ("lines", "aws") or (mode == "json" and call.reader.get("whole") is False)
@@ -111,9 +121,13 @@ def _has_ended(call: Call) -> bool:
 
 
 def status_of(value: Any) -> int | None:
-    """`upstream_status` is an int, a string, or empty if the provider never answered."""
-    if isinstance(value, str) and value.isdecimal():
-        return int(value)
+    """`upstream_status` is an int, a string, or empty if the provider never answered.
+
+    After retries nginx joins the statuses of all tries (`502, 200`); the last one answered.
+    """
+    if isinstance(value, str):
+        last = value.split(",")[-1].strip()
+        return int(last) if last.isdecimal() else None
     return int(value) if is_number(value) else None
 
 

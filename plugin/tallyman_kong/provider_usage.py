@@ -39,8 +39,8 @@ class Reported:
 
     request: Counted | None
     response: Counted | None
-    cache_read: int = 0
-    cache_write: int = 0
+    cache_read: Counted = Counted(0)
+    cache_write: Counted = Counted(0)
     is_final: bool = True
     response_is_placeholder: bool = False
 
@@ -151,8 +151,9 @@ def _sum(usage: Fields, first: str, *others: str) -> Counted | None:
     return Counted.of(sum(values)) if len(values) == len(parts) else Counted(None)
 
 
-def _part(usage: Fields, name: str) -> int:
-    return Counted.of(usage.get(name)).tokens or 0
+def _part(usage: Fields, name: str) -> Counted:
+    value = usage.get(name)
+    return Counted(0) if value is None else Counted.of(value)
 
 
 def _object(usage: Fields, name: str) -> Fields:

@@ -197,12 +197,11 @@ def _prompt_estimate(entry: Entry, call: Call) -> int:
 
 
 def _answer_seen(call: Call) -> int:
-    if _could_read(call) and call.reader is not None:
-        return max(
-            _tokens_or_0(call.reader.get("deltas")),
-            _tokens_or_0(call.reader.get("text_bytes")) // 4,
-        )
-    return _tokens_or_0(call.guessed.get("completion_tokens"))
+    guess = 0 if _could_read(call) else _tokens_or_0(call.guessed.get("completion_tokens"))
+    if call.reader is None:
+        return guess
+    pieces = _tokens_or_0(call.reader.get("deltas"))
+    return max(guess, pieces, _tokens_or_0(call.reader.get("text_bytes")) // 4)
 
 
 def _tokens_or_0(value: Any) -> int:
@@ -210,9 +209,11 @@ def _tokens_or_0(value: Any) -> int:
 
 
 def _split_cached(numbers: _Numbers, reported: Reported) -> None:
-    cached = {"cache_read": reported.cache_read, "cache_write": reported.cache_write}
+    counted = {"cache_read": reported.cache_read, "cache_write": reported.cache_write}
+    cached = {kind: count.tokens for kind, count in counted.items() if count.tokens is not None}
+    numbers.invalid += len(counted) - len(cached)
     whole = numbers.tokens["request"]
-    if not 0 < sum(cached.values()) <= whole:
+    if len(cached) < len(counted) or not 0 < sum(cached.values()) <= whole:
         return
     numbers.tokens["request"] = whole - sum(cached.values())
     for kind, tokens in cached.items():
