@@ -19,7 +19,7 @@ import clickhouse_connect
 from docker.errors import DockerException
 from testcontainers.community.clickhouse import ClickHouseContainer
 
-IMAGE = "clickhouse/clickhouse-server:25.8"
+IMAGE = "clickhouse/clickhouse-server:26.9"
 
 
 @dataclass(frozen=True)
