@@ -18,6 +18,7 @@ from aiokafka.structs import TopicPartition
 from tallyman.errors import InvalidInput, NotFound
 from tallyman.stream.kafka_connection import KafkaConnection
 from tallyman.stream.message import Record
+from tallyman.stream.topics import partitions_of
 
 log = logging.getLogger(__name__)
 
@@ -134,8 +135,10 @@ class DeadLetters:
         self, producer: AIOKafkaProducer, dead: Rejected, headers: Headers
     ) -> asyncio.Future[Any]:
         record = dead.record
+        # aiokafka refuses a message of nothing at all, which other clients can send
+        value = b"" if record.key is None and record.value is None else record.value
         delivery: asyncio.Future[Any] = await producer.send(
-            self._topic, key=record.key, value=record.value, headers=headers
+            self._topic, key=record.key, value=value, headers=headers
         )
         return delivery
 
@@ -144,7 +147,7 @@ class DeadLetters:
         await self.close()  # the refused batch left a gap in the producer's numbers
         producer = await self._open()
         size = len(dead.record.value or b"")
-        await producer.send_and_wait(self._topic, headers=_letter_headers(dead, size))
+        await producer.send_and_wait(self._topic, value=b"", headers=_letter_headers(dead, size))
 
 
 def _letter_headers(dead: Rejected, left_out_bytes: int) -> Headers:
@@ -179,19 +182,20 @@ async def read_dead_letters(connection: KafkaConnection, topic: str) -> AsyncIte
     Raises:
         NotFound: there is no such topic.
     """
+    partitions = await partitions_of(connection, topic)
+    if not partitions:
+        raise NotFound(f"there is no topic {topic}: nothing has been set aside yet")
     consumer = AIOKafkaConsumer(
         **connection.options(), enable_auto_commit=False, auto_offset_reset="earliest"
     )
-    await consumer.start()
     try:
-        if topic not in await consumer.topics():
-            raise NotFound(f"there is no topic {topic}: nothing has been set aside yet")
+        await consumer.start()
         marks: dict[tuple[int, int], datetime] = {}
-        async for record in _read_all(consumer, topic):
+        async for record in _read_all(consumer, partitions):
             if mark := dict(record.headers).get(_REPLAYED):
                 when = datetime.fromtimestamp(record.timestamp / 1000, UTC)
                 marks[(record.partition, int(mark))] = when
-        async for record in _read_all(consumer, topic):
+        async for record in _read_all(consumer, partitions):
             letter = _letter(record, marks.get((record.partition, record.offset)))
             if letter is not None:
                 yield letter
@@ -199,10 +203,9 @@ async def read_dead_letters(connection: KafkaConnection, topic: str) -> AsyncIte
         await consumer.stop()
 
 
-async def _read_all(consumer: AIOKafkaConsumer, topic: str) -> AsyncIterator[Record]:
-    partitions = [
-        TopicPartition(topic, partition) for partition in consumer.partitions_for_topic(topic) or ()
-    ]
+async def _read_all(
+    consumer: AIOKafkaConsumer, partitions: Sequence[TopicPartition]
+) -> AsyncIterator[Record]:
     consumer.assign(partitions)
     begins = await consumer.beginning_offsets(partitions)
     ends = await consumer.end_offsets(partitions)
@@ -221,6 +224,7 @@ def _letter(record: Record, replayed_at: datetime | None) -> DeadLetter | None:
     headers = {name: value.decode(errors="replace") for name, value in record.headers}
     if _OFFSET not in headers:
         return None  # a mark, or something that is not ours
+    left_out_bytes = int(headers.get(_CUT, 0))
     return DeadLetter(
         place=(record.partition, record.offset),
         origin=f"{headers[_TOPIC]}/{headers[_PARTITION]}/{headers[_OFFSET]}",
@@ -229,9 +233,9 @@ def _letter(record: Record, replayed_at: datetime | None) -> DeadLetter | None:
         reason=headers[_REASON],
         origin_timestamp_ms=int(headers[_TIMESTAMP]),
         key=record.key,
-        value=record.value,
+        value=None if left_out_bytes else record.value,
         headers=tuple(h for h in record.headers if h[0] not in OWN_HEADERS),
-        left_out_bytes=int(headers.get(_CUT, 0)),
+        left_out_bytes=left_out_bytes,
         replayed_at=replayed_at,
     )
 
@@ -255,5 +259,6 @@ async def replay_letter(producer: AIOKafkaProducer, topic: str, letter: DeadLett
     await producer.send_and_wait(
         topic,
         partition=letter.place[0],
+        value=b"",
         headers=[(_REPLAYED, str(letter.place[1]).encode())],
     )

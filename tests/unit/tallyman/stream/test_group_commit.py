@@ -25,12 +25,14 @@ class SlowStore:
     def __init__(self) -> None:
         self.kept: set[str] = set()
         self.groups: list[list[str]] = []
+        self.asked = asyncio.Event()
         self.go = asyncio.Event()
         self.away = False
 
     async def accept(self, batch: Sequence[Received]) -> Accepted:
         names = [received.event.id for received in batch]
         self.groups.append(names)
+        self.asked.set()
         await self.go.wait()
         if self.away:
             raise Unavailable("away")
@@ -44,17 +46,11 @@ class SlowStore:
         return Accepted(len(names) - len(known_at), len(known_at), (), tuple(known_at))
 
 
-async def until(condition: object) -> None:
-    async with asyncio.timeout(10):
-        while not condition():  # type: ignore[operator]
-            await asyncio.sleep(0)
-
-
 async def test_what_comes_while_the_store_is_busy_is_stored_in_one_go() -> None:
     store = SlowStore()
     async with GroupCommit(store) as group:
         first = asyncio.create_task(group.accept([event("a")]))
-        await until(lambda: store.groups)
+        await store.asked.wait()
         rest = [asyncio.create_task(group.accept([event(f"b{n}")])) for n in range(50)]
         await asyncio.sleep(0)
         store.go.set()
@@ -67,7 +63,7 @@ async def test_a_caller_is_answered_only_when_the_store_has_its_events() -> None
     store = SlowStore()
     async with GroupCommit(store) as group:
         call = asyncio.create_task(group.accept([event("a")]))
-        await until(lambda: store.groups)
+        await store.asked.wait()
 
         assert not call.done()
         store.go.set()
@@ -86,7 +82,7 @@ async def test_a_duplicate_across_callers_of_one_group_is_new_to_one_and_known_t
         )
 
     assert len(store.groups) == 1
-    assert answers == [Accepted(2, 0), Accepted(1, 1, (), (1,))]
+    assert list(answers) == [Accepted(2, 0), Accepted(1, 1, (), (1,))]
 
 
 async def test_a_batch_that_is_refused_fails_only_its_caller() -> None:
@@ -108,7 +104,7 @@ async def test_a_caller_that_goes_away_loses_nothing_for_the_others() -> None:
     store = SlowStore()
     async with GroupCommit(store) as group:
         calls = [asyncio.create_task(group.accept([event(name)])) for name in "abc"]
-        await until(lambda: store.groups)
+        await store.asked.wait()
         calls[1].cancel()
         store.go.set()
         answers = await asyncio.gather(*calls, return_exceptions=True)
@@ -136,7 +132,7 @@ async def test_more_than_can_wait_is_refused_within_the_patience() -> None:
     limits = GroupLimits(events=1, waiting_events=2, patience_seconds=0.05)
     async with GroupCommit(store, limits) as group:
         stuck = asyncio.create_task(group.accept([event("a")]))
-        await until(lambda: store.groups)
+        await store.asked.wait()
         waiting = asyncio.create_task(group.accept([event("b"), event("c")]))
         await asyncio.sleep(0)
 
@@ -153,7 +149,7 @@ async def test_what_was_handed_in_before_the_end_is_stored() -> None:
     group = GroupCommit(store)
     async with group:
         calls = [asyncio.create_task(group.accept([event(name)])) for name in "ab"]
-        await until(lambda: store.groups)
+        await store.asked.wait()
         store.go.set()
     await asyncio.gather(*calls)
 

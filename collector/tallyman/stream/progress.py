@@ -1,0 +1,75 @@
+"""Owns how far a group has read a topic, as the brokers know it: also while no consumer runs.
+
+It does not own the lag that a running consumer shows: see `consumer.py`.
+"""
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
+
+from tallyman.errors import Unavailable
+from tallyman.stream.kafka_connection import KafkaConnection
+from tallyman.stream.topics import partitions_of
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Of one partition: every message below `committed` is dealt with; `end` is the next to come."""
+
+    partition: int
+    committed: int
+    end: int
+
+    @property
+    def lag(self) -> int:
+        return self.end - self.committed
+
+
+async def read_progress(
+    connection: KafkaConnection, topic: str, group: str, patience_seconds: float = 10.0
+) -> list[Progress]:
+    """Each partition's progress; none where there is no such topic.
+
+    Raises:
+        Unavailable: Kafka did not answer.
+    """
+    try:
+        async with asyncio.timeout(patience_seconds):
+            committed = await _committed(connection, group)
+            return await _progress(connection, topic, committed)
+    except (KafkaError, TimeoutError, OSError) as err:
+        raise Unavailable(f"Kafka did not answer: {err!r}") from err
+
+
+async def _committed(connection: KafkaConnection, group: str) -> Any:
+    admin = AIOKafkaAdminClient(**connection.options())
+    try:
+        await admin.start()
+        return await admin.list_consumer_group_offsets(group)
+    finally:
+        await admin.close()
+
+
+async def _progress(connection: KafkaConnection, topic: str, committed: Any) -> list[Progress]:
+    partitions = await partitions_of(connection, topic)
+    if not partitions:
+        return []
+    consumer = AIOKafkaConsumer(**connection.options(), enable_auto_commit=False)
+    try:
+        await consumer.start()
+        begins = await consumer.beginning_offsets(partitions)
+        ends = await consumer.end_offsets(partitions)
+    finally:
+        await consumer.stop()
+    return [
+        Progress(
+            partition.partition,
+            max(begins[partition], committed[partition].offset if partition in committed else 0),
+            ends[partition],
+        )
+        for partition in partitions
+    ]

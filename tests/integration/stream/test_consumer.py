@@ -1,0 +1,237 @@
+"""From a real Kafka to a real store: what the consumer promises, each promise by its sentence."""
+
+import asyncio
+import secrets
+from datetime import UTC, datetime
+
+from tallyman.domain.builtin_meters import DIMENSIONS
+from tallyman.domain.meter import Aggregation, Meter, MeterQuery
+from tallyman.store.events import EventStore
+
+from tests.rigs.clickhouse import Shim
+from tests.rigs.kafka import Kafka
+from tests.rigs.stream import Stream, until, usage
+
+
+async def tokens(store: EventStore, namespace: str = "default") -> int:
+    now = datetime(2026, 11, 21, tzinfo=UTC)
+    meter = Meter(
+        id="m",
+        namespace=namespace,
+        key="tokens",
+        name="tokens",
+        aggregation=Aggregation.SUM,
+        event_type="llm.tokens",
+        value_property="$.tokens",
+        dimensions=dict(DIMENSIONS),
+        created_at=now,
+        updated_at=now,
+    )
+    return sum(int(row.value) for row in await store.query(meter, MeterQuery()))
+
+
+async def test_what_is_produced_is_metered_exactly(stream: Stream, any_store: EventStore) -> None:
+    await stream.put([usage(number, tokens=number) for number in range(5_000)])
+
+    async with stream.consumer(any_store) as running:
+        await stream.wait_until_committed(5_000)
+
+    assert await tokens(any_store) == sum(range(5_000))
+    assert running.value("tallyman_consumer_stored_events_total") == 5_000
+    assert running.value("tallyman_consumer_messages_total") == 5_000
+
+
+async def test_a_message_that_is_delivered_twice_counts_once(
+    stream: Stream, any_store: EventStore
+) -> None:
+    await stream.put([usage(number) for number in range(1_000)] * 2)
+    async with stream.consumer(any_store):
+        await stream.wait_until_committed(2_000)
+    await stream.put([usage(number) for number in range(1_500)])
+    async with stream.consumer(any_store):
+        await stream.wait_until_committed(3_500)
+
+    assert await tokens(any_store) == 1_500
+
+
+async def test_a_poison_message_never_stops_the_stream(stream: Stream, store: EventStore) -> None:
+    poison = [None, b"", b"{", b"\xff\xfe", b"[]", b'{"id": 5}', usage(1, subject=None), b"\0" * 99]
+    messages = [
+        poison[number // 10 % len(poison)] if number % 10 == 0 else usage(number)
+        for number in range(800)
+    ]
+    await stream.put(messages)
+
+    async with stream.consumer(store) as running:
+        await stream.wait_until_committed(800)
+
+    letters = await stream.dead_letters()
+    assert await tokens(store) == 720
+    assert running.value("tallyman_consumer_dead_letters_total", code="invalid_event") == 80
+    assert sorted(letter.value or b"" for letter in letters) == sorted(
+        [message or b"" for message in messages[::10]]
+    )
+    assert len({letter.origin for letter in letters}) == 80
+
+
+async def test_a_message_of_nothing_at_all_does_not_stop_the_stream(
+    stream: Stream, store: EventStore
+) -> None:
+    async with stream.producer() as producer:  # other clients can send it, aiokafka only like this
+        batch = producer.create_batch()
+        batch.append(key=None, value=None, timestamp=None)
+        await (await producer.send_batch(batch, stream.topic, partition=0))
+
+    async with stream.consumer(store):
+        await stream.wait_until_committed(1)
+
+    assert [letter.size_bytes for letter in await stream.dead_letters()] == [0]
+
+
+async def test_a_dead_letter_keeps_the_message_its_origin_and_the_reason(
+    stream: Stream, store: EventStore
+) -> None:
+    sent_at = datetime(2026, 11, 21, 9, 0, 0, 123000, UTC)
+    value = usage(1, specversion="my secret")
+    await stream.put([value], [("namespace", b"tenant-a")], int(sent_at.timestamp() * 1000))
+
+    async with stream.consumer(store):
+        await stream.wait_until_committed(1)
+
+    (letter,) = await stream.dead_letters()
+    assert (letter.value, letter.key) == (value, b"consumer-1")
+    assert letter.headers == (("namespace", b"tenant-a"),)
+    assert letter.origin_topic == stream.topic
+    assert letter.origin.endswith("/0")
+    assert letter.origin_timestamp_ms == int(sent_at.timestamp() * 1000)
+    assert letter.code.startswith("invalid_event.")
+    assert "specversion" in letter.reason
+    assert "secret" not in letter.reason
+
+
+async def test_a_message_too_large_to_be_set_aside_whole_does_not_stop_the_stream(
+    stream: Stream, store: EventStore
+) -> None:
+    largest = secrets.token_bytes(1_048_400)  # with the reason's headers more than a broker takes
+    await stream.put([usage(1), largest, usage(2)])
+
+    async with stream.consumer(store):
+        await stream.wait_until_committed(3)
+
+    (letter,) = await stream.dead_letters()
+    assert (letter.value, letter.size_bytes) == (None, 1_048_400)
+    assert await tokens(store) == 2
+
+
+async def test_events_are_stored_before_offsets_are_committed(
+    stream: Stream, http_store: EventStore, clickhouse_shim: Shim
+) -> None:
+    clickhouse_shim.fail_inserts(before=1_000_000)
+    await stream.put([usage(number) for number in range(100)])
+
+    async with stream.consumer(http_store) as running:
+        await until(
+            lambda: running.value("tallyman_consumer_failures_total", step="store") >= 3,
+            "a failure",
+        )
+        assert await stream.committed() == 0
+
+        clickhouse_shim.fail_inserts()
+        await stream.wait_until_committed(100)
+    assert await tokens(http_store) == 100
+
+
+async def test_an_insert_whose_answer_is_lost_counts_once(
+    stream: Stream, http_store: EventStore, clickhouse_shim: Shim
+) -> None:
+    clickhouse_shim.fail_inserts(after=2)
+    await stream.put([usage(number) for number in range(500)])
+
+    async with stream.consumer(http_store):
+        await stream.wait_until_committed(500)
+
+    assert await tokens(http_store) == 500
+
+
+async def test_a_store_that_is_away_skips_nothing(
+    stream: Stream, http_store: EventStore, clickhouse_shim: Shim
+) -> None:
+    async with stream.consumer(http_store) as running:
+        await stream.put([usage(number) for number in range(200)])
+        await stream.wait_until_committed(200)
+        clickhouse_shim.kill()
+        await stream.put([usage(number) for number in range(200, 400)])
+        await until(
+            lambda: running.value("tallyman_consumer_failures_total", step="store") >= 1,
+            "a failure",
+        )
+        clickhouse_shim.start()
+        await stream.wait_until_committed(400)
+
+    assert await tokens(http_store) == 400
+
+
+async def test_a_stop_while_the_store_is_away_leaves_the_batch_for_the_next_start(
+    stream: Stream, http_store: EventStore, clickhouse_shim: Shim
+) -> None:
+    clickhouse_shim.fail_inserts(before=1_000_000)
+    await stream.put([usage(number) for number in range(50)])
+    async with stream.consumer(http_store) as running:
+        await until(
+            lambda: running.value("tallyman_consumer_failures_total", step="store") >= 1,
+            "a failure",
+        )
+    clickhouse_shim.fail_inserts()
+
+    async with stream.consumer(http_store):
+        await stream.wait_until_committed(50)
+    assert await tokens(http_store) == 50
+
+
+async def test_the_namespace_is_the_headers_and_never_the_bodys(
+    stream: Stream, store: EventStore
+) -> None:
+    await stream.put([usage(1, tokens=10, namespace="tenant-b")])
+    await stream.put([usage(2, tokens=20, namespace="tenant-b")], [("namespace", b"tenant-a")])
+
+    async with stream.consumer(store):
+        await stream.wait_until_committed(2)
+
+    seen = [await tokens(store, name) for name in ("default", "tenant-a", "tenant-b")]
+    assert seen == [10, 20, 0]
+
+
+async def test_three_consumers_that_come_and_go_count_every_event_once(
+    stream: Stream, http_store: EventStore
+) -> None:
+    producing = asyncio.create_task(_produce_slowly(stream, 6_000))
+    async with stream.consumer(http_store) as first:
+        await until(lambda: first.value("tallyman_consumer_messages_total") > 0, "the first works")
+        async with stream.consumer(http_store) as second:
+            await until(lambda: len(second.consumer.partitions) == 2, "the second has its share")
+            async with stream.consumer(http_store) as third:
+                await until(lambda: len(third.consumer.partitions) >= 1, "the third has its share")
+                await producing
+            await until(lambda: len(second.consumer.partitions) == 2, "the third is gone")
+        await stream.wait_until_committed(6_000)
+
+    assert await tokens(http_store) == 6_000
+
+
+async def test_a_broker_that_is_killed_and_comes_back_loses_nothing(
+    kafka: Kafka, stream: Stream, store: EventStore
+) -> None:
+    await stream.put([usage(number) for number in range(300)])
+    async with stream.consumer(store):
+        await stream.wait_until_committed(300)
+        await asyncio.to_thread(kafka.kill)
+        await asyncio.to_thread(kafka.start)
+        await stream.put([usage(number) for number in range(250, 600)])
+        await stream.wait_until_committed(650)
+
+    assert await tokens(store) == 600
+
+
+async def _produce_slowly(stream: Stream, count: int) -> None:
+    for begin in range(0, count, 200):
+        await stream.put([usage(number) for number in range(begin, begin + 200)])

@@ -1,0 +1,163 @@
+"""Owns the stream of one test: two fresh topics, messages put into them, and consumers at work.
+
+Owns no broker and no store: see `kafka.py` and `clickhouse.py`.
+"""
+
+import asyncio
+import contextlib
+import json
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from aiokafka import AIOKafkaProducer
+from prometheus_client import CollectorRegistry
+from tallyman.errors import Unavailable
+from tallyman.stream.batch import BatchLimits
+from tallyman.stream.consumer import Consumer
+from tallyman.stream.dead_letters import DeadLetter, DeadLetters, read_dead_letters
+from tallyman.stream.intake import Intake
+from tallyman.stream.kafka_connection import KafkaConnection
+from tallyman.stream.metrics import ConsumerMetrics
+from tallyman.stream.progress import read_progress
+
+from tests.rigs.kafka import Kafka
+
+WAIT_SECONDS = 60.0
+QUICK = BatchLimits(wait_seconds=0.05)
+
+
+def usage(number: int, tokens: int = 1, **changes: Any) -> bytes:
+    """The plugin's event, as it produces it."""
+    event = {
+        "specversion": "1.0",
+        "id": f"{number:032x}:proxy:request",
+        "source": "kong",
+        "type": "llm.tokens",
+        "subject": f"consumer-{number % 7}",
+        "time": f"2026-11-21T09:{number // 60 % 60:02d}:{number % 60:02d}.000Z",
+        "datacontenttype": "application/json",
+        "data": {"tokens": tokens, "type": "request", "provider": "openai", "model": "gpt-4o"},
+    }
+    return json.dumps({**event, **changes}).encode()
+
+
+@dataclass
+class Running:
+    """A consumer at work in this process."""
+
+    consumer: Consumer
+    metrics: ConsumerMetrics
+    task: asyncio.Task[None]
+
+    def value(self, name: str, **labels: str) -> float:
+        return self.metrics.registry.get_sample_value(name, labels) or 0.0
+
+    async def stop(self) -> None:
+        self.consumer.stop()
+        async with asyncio.timeout(WAIT_SECONDS):
+            await self.task
+
+
+@dataclass
+class Stream:
+    kafka: Kafka
+    partitions: int
+    topic: str = field(default_factory=lambda: f"usage-{uuid.uuid4().hex[:12]}")
+
+    @property
+    def group(self) -> str:
+        return f"{self.topic}-readers"
+
+    @property
+    def dead_topic(self) -> str:
+        return f"{self.topic}.dead"
+
+    @property
+    def connection(self) -> KafkaConnection:
+        return KafkaConnection((self.kafka.bootstrap,))
+
+    async def create(self) -> None:
+        await self.kafka.create_topic(self.topic, self.partitions)
+        await self.kafka.create_topic(self.dead_topic)
+
+    async def put(
+        self,
+        values: Sequence[bytes | None],
+        headers: Sequence[tuple[str, bytes]] = (),
+        timestamp_ms: int | None = None,
+    ) -> None:
+        """Produce as the plugin does: keyed by subject."""
+        async with self.producer() as producer:
+            sent = [
+                await producer.send(
+                    self.topic,
+                    key=_subject(value),
+                    value=value,
+                    headers=list(headers),
+                    timestamp_ms=timestamp_ms,
+                )
+                for value in values
+            ]
+            await asyncio.gather(*sent)
+
+    @contextlib.asynccontextmanager
+    async def producer(self) -> AsyncIterator[AIOKafkaProducer]:
+        producer = AIOKafkaProducer(**self.connection.durable_producer_options())
+        await producer.start()
+        try:
+            yield producer
+        finally:
+            await producer.stop()
+
+    @contextlib.asynccontextmanager
+    async def consumer(self, store: Intake, limits: BatchLimits = QUICK) -> AsyncIterator[Running]:
+        """A consumer at work until the end of the block."""
+        metrics = ConsumerMetrics(CollectorRegistry())
+        consumer = Consumer(
+            self.connection,
+            self.topic,
+            self.group,
+            store,
+            DeadLetters(self.connection, self.dead_topic),
+            metrics,
+            limits=limits,
+        )
+        running = Running(consumer, metrics, asyncio.create_task(consumer.run()))
+        try:
+            yield running
+        finally:
+            await running.stop()
+
+    async def committed(self) -> int:
+        """How many messages the group has dealt with."""
+        with contextlib.suppress(Unavailable):  # right after its start a broker knows no group
+            progress = await read_progress(self.connection, self.topic, self.group)
+            return sum(each.committed for each in progress)
+        return 0
+
+    async def wait_until_committed(self, count: int) -> None:
+        """Wait until every one of so many messages is stored or set aside."""
+        deadline = time.monotonic() + WAIT_SECONDS
+        while (done := await self.committed()) < count:
+            assert time.monotonic() < deadline, f"{done} of {count} messages are committed"
+            await asyncio.sleep(0.05)
+
+    async def dead_letters(self) -> list[DeadLetter]:
+        return [letter async for letter in read_dead_letters(self.connection, self.dead_topic)]
+
+
+async def until(condition: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + WAIT_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, f"in vain: {what}"
+        await asyncio.sleep(0.02)
+
+
+def _subject(value: bytes | None) -> bytes | None:
+    try:
+        return str(json.loads(value or b"")["subject"]).encode()
+    except (ValueError, KeyError, TypeError):
+        return b"nobody"
