@@ -3,7 +3,11 @@
 It starts no container: no Docker engine is at hand where this is developed.
 """
 
+import os
 import re
+import shutil
+import subprocess
+from pathlib import Path
 
 import pytest
 import yaml
@@ -128,3 +132,29 @@ def test_the_deployments_page_names_every_service_image_and_port() -> None:
         assert rows[name] in ("the same", source, f"`{source}`"), name
         for port in service.get("ports", []):
             assert port.split(":")[1] in page
+
+
+def test_docker_compose_itself_takes_the_file(tmp_path: Path) -> None:
+    has_compose = shutil.which("docker") and not docker_compose("version").returncode
+    if not has_compose:
+        pytest.skip("the Docker client here has no `compose`")
+    secrets = tmp_path / "secrets"
+    secrets.write_text("".join(f"{name}=abc\n" for name in variables()))
+
+    with_all = docker_compose("--env-file", str(secrets), "config", "--quiet")
+    without = docker_compose("--env-file", os.devnull, "config", "--quiet")
+
+    assert (with_all.returncode, with_all.stderr) == (0, "")
+    assert without.returncode != 0
+    assert "make env" in without.stderr
+
+
+def docker_compose(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["docker", "compose", *arguments],
+        check=False,
+        cwd=ROOT,
+        env={"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/")},
+        capture_output=True,
+        text=True,
+    )
