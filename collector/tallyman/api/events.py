@@ -64,7 +64,7 @@ async def accept(request: web.Request, events: Sequence[CloudEvent]) -> Accepted
         return Accepted(new=0, known=0) if says_what_was_new else None
     now = datetime.now(UTC)
     namespace = request[CALLER].namespace
-    received = [Received(namespace, _timed(event, now), now) for event in events]
+    received = [Received(namespace, event, now) for event in events]
     with metrics.INGEST_SECONDS.time():
         accepted = await request.app[INTAKE].accept(received)
     if not says_what_was_new:
@@ -90,7 +90,3 @@ async def list_(request: web.Request) -> web.Response:
     errors: list[list[event_bodies.EventValidationError]] = [[] for _ in page.events]
     answer = event_bodies.page_of(page, asked.size, errors)
     return web.Response(body=msgspec.json.encode(answer), content_type=JSON)
-
-
-def _timed(event: CloudEvent, now: datetime) -> CloudEvent:
-    return event if event.time is not None else msgspec.structs.replace(event, time=now)

@@ -25,15 +25,7 @@ from tallyman.api.route import JSON
 from tallyman.api.state import EVENTS
 from tallyman.api.wire import write_number, write_time
 from tallyman.domain.meter import DimensionFilter, Granularity, Meter, MeterQuery, MeterRow
-from tallyman.errors import (
-    InvalidDimensionFilter,
-    InvalidGroupBy,
-    InvalidInput,
-    InvalidParameter,
-    InvalidTimeZone,
-    InvalidWindowSize,
-    UnsupportedFilterOperator,
-)
+from tallyman.errors import InvalidInput, InvalidParameter, InvalidQuery
 
 CSV: Final = "text/csv"
 SUBJECT: Final = "subject"
@@ -75,17 +67,22 @@ def meter_query(meter: Meter, body: MeterQueryRequest) -> MeterQuery:
         reason = "must be after from"
         raise InvalidInput(f"to {reason}", [InvalidParameter("to", "invalid", reason)])
     if body.time_zone not in _time_zones():
-        raise InvalidTimeZone("must be an IANA time zone such as Europe/Berlin", "time_zone")
+        raise _refused(
+            "invalid_time_zone", "time_zone", "must be an IANA time zone such as Europe/Berlin"
+        )
     group_by = list(dict.fromkeys(body.group_by_dimensions or ()))
     for name in group_by:
         if name == CUSTOMER:
-            raise InvalidGroupBy(
-                "has customer_id, but there are no customers", "group_by_dimensions"
+            raise _refused(
+                "invalid_group_by",
+                "group_by_dimensions",
+                "has customer_id, but there are no customers",
             )
         if name != SUBJECT and name not in meter.dimensions:
-            raise InvalidGroupBy(
-                f"must be dimensions of the meter: subject, {', '.join(meter.dimensions)}",
+            raise _refused(
+                "invalid_group_by",
                 "group_by_dimensions",
+                f"must be dimensions of the meter: subject, {', '.join(meter.dimensions)}",
             )
     given = body.filters.dimensions if body.filters is not None else None
     filters = tuple(_filter(meter, name, value) for name, value in (given or {}).items())
@@ -124,8 +121,14 @@ async def _read(request: web.Request) -> MeterQueryRequest:
         return MeterQueryRequest.model_validate_json(raw)
     except ValidationError as err:
         if any(found["loc"][:1] == ("granularity",) for found in err.errors()):
-            raise InvalidWindowSize(
-                f"must be one of {', '.join(Granularity)}", "granularity", "enum"
+            raise InvalidQuery(
+                "invalid_window_size",
+                InvalidParameter(
+                    "granularity",
+                    "enum",
+                    f"must be one of {', '.join(Granularity)}",
+                    extra={"choices": list(Granularity)},
+                ),
             ) from err
         raise invalid_body(err) from err
 
@@ -133,12 +136,12 @@ async def _read(request: web.Request) -> MeterQueryRequest:
 def _filter(meter: Meter, name: str, given: DimensionFilterBody) -> DimensionFilter:
     at = f"filters.dimensions.{name}"
     if name == CUSTOMER:
-        raise InvalidDimensionFilter("cannot be: there are no customers", at)
+        raise _refused("invalid_dimension_filter", at, "cannot be: there are no customers")
     if name == SUBJECT:
         if given.operator[0] not in ("eq", "in"):
-            raise UnsupportedFilterOperator("takes only eq and in", at)
+            raise _refused("unsupported_filter_operator", at, "takes only eq and in")
     elif name not in meter.dimensions:
-        raise InvalidDimensionFilter("is no dimension of the meter", at)
+        raise _refused("invalid_dimension_filter", at, "is no dimension of the meter")
     return _rendered(name, given)
 
 
@@ -154,6 +157,10 @@ def _rendered(name: str, given: Operators) -> DimensionFilter:
         case _:
             nested = tuple(_rendered(name, item) for item in operand)
             return DimensionFilter(name, operator, nested=nested)
+
+
+def _refused(code: str, field: str, reason: str) -> InvalidQuery:
+    return InvalidQuery(code, InvalidParameter(field, "invalid", reason))
 
 
 @functools.cache

@@ -76,7 +76,8 @@ def response(error: errors.TallymanError, trace: str) -> web.Response:
     if isinstance(error, errors.InvalidQuery):
         body["extensions"] = {
             "validationErrors": [
-                {"code": error.code, "message": str(error), "field": f"$.{error.field}"}
+                {"code": error.code, "message": str(error), "field": f"$.{parameter.field}"}
+                for parameter in error.parameters
             ]
         }
     return web.Response(status=status, body=msgspec.json.encode(body), content_type=CONTENT_TYPE)

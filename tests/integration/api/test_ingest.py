@@ -1,0 +1,206 @@
+"""`POST /events`: what is taken, what is refused, and that nothing is half accepted."""
+
+import gzip
+import json
+from typing import Any
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+from tallyman.api.state import EVENTS, INTAKE
+from tallyman.domain.access import Scope
+from tallyman.errors import Unavailable
+
+from tests.integration.api.conftest import Client, ClientOf
+
+EVENTS_PATH = "/api/v3/openmeter/events"
+
+
+def event(number: int = 1, **changed: Any) -> dict[str, Any]:
+    """An event of the walkthrough's form."""
+    return {
+        "specversion": "1.0",
+        "id": f"event-{number}",
+        "source": "ai-text-api",
+        "type": "llm_token_usage",
+        "subject": "user-001",
+        "time": "2026-04-13T10:30:00Z",
+        "datacontenttype": "application/json",
+        "data": {"tokens": 100, "model": "gpt-4o-mini"},
+        **changed,
+    }
+
+
+async def total(client: Client) -> str:
+    """The tokens of all the events above."""
+    meter = {
+        "key": "total",
+        "name": "Total",
+        "aggregation": "sum",
+        "event_type": "llm_token_usage",
+        "value_property": "$.tokens",
+    }
+    await client.post("/api/v3/openmeter/meters", json=meter)
+    answer = await client.post("/api/v3/openmeter/meters/total/query")
+    rows = (await answer.json())["data"]
+    return str(rows[0]["value"]) if rows else "0"
+
+
+@pytest.mark.parametrize("prefix", ["/api/v3/openmeter", "/v3/openmeter", "/openmeter"])
+@pytest.mark.parametrize(
+    ("content_type", "body"),
+    [
+        pytest.param("application/cloudevents+json", event(), id="one event"),
+        pytest.param("application/cloudevents-batch+json", [event()], id="a batch"),
+        pytest.param("application/json", event(), id="plain JSON, one"),
+        pytest.param("application/json; charset=utf-8", [event()], id="plain JSON, several"),
+    ],
+)
+async def test_an_event_is_taken_in_each_form_under_each_prefix(
+    client: Client, prefix: str, content_type: str, body: Any
+) -> None:
+    answer = await client.post(
+        f"{prefix}/events", data=json.dumps(body), headers={"Content-Type": content_type}
+    )
+
+    assert answer.status == 202
+    assert await answer.read() == b""
+    assert answer.headers["Tallyman-New"] == "1"
+    assert await total(client) == "100"
+
+
+async def test_every_bad_event_of_a_batch_is_named_and_none_is_taken(client: Client) -> None:
+    batch = [event(1), event(2, id=""), event(3), {**event(4), "subject": 5}]
+
+    answer = await client.post(EVENTS_PATH, json=batch)
+
+    assert answer.status == 400
+    problem = await answer.json()
+    assert problem["code"] == "invalid_event"
+    assert [found["field"] for found in problem["invalid_parameters"]] == ["[1].id", "[3].subject"]
+    assert await total(client) == "0"
+
+
+async def test_a_missing_field_is_named_as_required(client: Client) -> None:
+    without = event()
+    del without["subject"]
+
+    answer = await client.post(EVENTS_PATH, json=without)
+
+    assert [
+        (found["field"], found["rule"], found["source"])
+        for found in (await answer.json())["invalid_parameters"]
+    ] == [("subject", "required", "body")]
+
+
+@pytest.mark.parametrize("content_type", ["text/plain", "application/xml", None])
+async def test_another_content_type_is_refused_by_name(
+    client: Client, content_type: str | None
+) -> None:
+    headers = {} if content_type is None else {"Content-Type": content_type}
+
+    answer = await client.post(
+        EVENTS_PATH, data=b"{}", headers=headers, skip_auto_headers=["Content-Type"]
+    )
+
+    assert answer.status == 400
+    problem = await answer.json()
+    assert problem["invalid_parameters"][0]["field"] == "Content-Type"
+    assert problem["invalid_parameters"][0]["source"] == "header"
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"null", b"7", b'{"id":', b"\xff", b"[" * 2000])
+async def test_what_is_no_event_is_a_bad_request(client: Client, body: bytes) -> None:
+    answer = await client.post(EVENTS_PATH, data=body, headers={"Content-Type": "application/json"})
+
+    assert answer.status == 400
+    assert answer.content_type == "application/problem+json"
+
+
+async def test_an_empty_batch_is_taken(client: Client) -> None:
+    answer = await client.post(EVENTS_PATH, json=[])
+
+    assert (answer.status, answer.headers["Tallyman-New"]) == (202, "0")
+
+
+async def test_a_body_beyond_the_limit_is_too_large(client: Client) -> None:
+    answer = await client.post(EVENTS_PATH, json=event(data={"text": "x" * 70_000}))
+
+    assert answer.status == 413
+    assert (await answer.json())["code"] == "too_large"
+
+
+async def test_a_compressed_body_counts_unpacked(client: Client) -> None:
+    small = await client.post(EVENTS_PATH, json=event(), compress="gzip")
+    bomb = await client.post(
+        EVENTS_PATH,
+        data=gzip.compress(json.dumps(event(data={"text": "x" * 50_000_000})).encode()),
+        headers={"Content-Type": "application/json", "Content-Encoding": "gzip"},
+    )
+
+    assert (small.status, bomb.status) == (202, 413)
+
+
+async def test_more_events_than_a_batch_may_have_are_too_large(client: Client) -> None:
+    answer = await client.post(EVENTS_PATH, json=[event(number) for number in range(51)])
+
+    assert answer.status == 413
+    assert "51 events, and may have 50" in (await answer.json())["detail"]
+    assert await total(client) == "0"
+
+
+async def test_an_event_without_a_time_gets_the_servers(client: Client) -> None:
+    untimed = event()
+    del untimed["time"]
+
+    first = await client.post(EVENTS_PATH, json=untimed)
+
+    assert first.status == 202
+    assert await total(client) == "100"
+
+
+class FullIntake:
+    """An intake that has no room, as a store that is down."""
+
+    async def accept(self, batch: object) -> Any:
+        raise Unavailable("more events come in than can be stored; send them later")
+
+
+async def test_what_is_not_durable_is_not_accepted(settings: Any) -> None:
+    from tallyman import app
+    from tallyman.api.state import KEYS
+
+    application = app.build(settings)
+
+    async def fill(application: web.Application) -> None:
+        application[INTAKE] = FullIntake()
+
+    application.on_startup.append(fill)
+    server = TestServer(application)
+    async with server:
+        _, secret = await application[KEYS].create("default", "test", [Scope.INGEST])
+        answer = await server_post(server, secret)
+
+        assert answer.status == 503
+        assert answer.headers["Retry-After"] == "1"
+        assert (await answer.json())["code"] == "unavailable"
+        assert application[EVENTS] is not None
+
+
+async def server_post(server: TestServer, secret: str) -> Any:
+    """Send one event."""
+    from aiohttp.test_utils import TestClient
+
+    client: Client = TestClient(server, headers={"Authorization": f"Bearer {secret}"})
+    try:
+        answer = await client.post(EVENTS_PATH, json=event())
+        await answer.read()
+        return answer
+    finally:
+        await client.session.close()
+
+
+async def test_an_ingest_key_is_enough_to_send(client_of: ClientOf) -> None:
+    client = await client_of(Scope.INGEST)
+
+    assert (await client.post(EVENTS_PATH, json=event())).status == 202
