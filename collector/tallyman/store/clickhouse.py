@@ -5,37 +5,116 @@ It knows no table: see `event_schema.py` and `events.py`.
 
 import asyncio
 import queue
+import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import clickhouse_connect
 from clickhouse_connect.driver.client import Client
+from clickhouse_connect.driver.exceptions import (
+    ClickHouseError,
+    OperationalError,
+    StreamFailureError,
+)
+
+from tallyman.errors import Unavailable
 
 T = TypeVar("T")
-CONNECTIONS = 4  # a client serialises its calls, so one for each call at a time
+CONNECTIONS: Final = 4  # a client serialises its calls, so one for each call at a time
+CONNECT_TIMEOUT_SECONDS: Final = 10
+ANSWER_TIMEOUT_SECONDS: Final = 120
+
+# ClickHouse's error codes for what is over after a while; any other is a bug of ours or bad SQL.
+_PASSING: Final = frozenset(
+    {
+        159,  # TIMEOUT_EXCEEDED
+        164,  # READONLY, while a server is being switched over
+        202,  # TOO_MANY_SIMULTANEOUS_QUERIES
+        203,  # NO_FREE_CONNECTION
+        209,  # SOCKET_TIMEOUT
+        210,  # NETWORK_ERROR
+        225,  # NO_ZOOKEEPER
+        236,  # ABORTED
+        241,  # MEMORY_LIMIT_EXCEEDED
+        242,  # TABLE_IS_READ_ONLY
+        243,  # NOT_ENOUGH_SPACE
+        252,  # TOO_MANY_PARTS
+        279,  # ALL_CONNECTION_TRIES_FAILED
+        285,  # TOO_FEW_LIVE_REPLICAS
+        286,  # UNSATISFIED_QUORUM_FOR_PREVIOUS_WRITE
+        319,  # UNKNOWN_STATUS_OF_INSERT
+        394,  # QUERY_WAS_CANCELLED
+        425,  # SYSTEM_ERROR
+        439,  # CANNOT_SCHEDULE_TASK
+        745,  # SERVER_OVERLOADED
+        999,  # KEEPER_EXCEPTION
+    }
+)
+_CODE: Final = re.compile(r"\b[Cc]ode:? (\d{1,4})\b")
 
 
 class ClickHouse:
-    """A pool of clients, each used by one thread at a time; the event loop never waits for one."""
+    """A pool of clients, each used by one thread at a time; the event loop never waits for one.
 
-    def __init__(self, open_client: Callable[[], Client], connections: int = CONNECTIONS) -> None:
+    `cluster` names the cluster that tables are made on; with `fsync` what is inserted survives a
+    power loss too, not only kill -9. Every call raises Unavailable for what is
+    over after a while: the network, a time-out, a server under too much load. Retrying is the
+    caller's business: an insert that failed so may have been stored.
+    """
+
+    def __init__(
+        self,
+        open_client: Callable[[], Client],
+        *,
+        connections: int = CONNECTIONS,
+        cluster: str | None = None,
+        fsync: bool = False,
+    ) -> None:
+        self.cluster = cluster
+        self.fsync = fsync
         self._clients: queue.SimpleQueue[Client] = queue.SimpleQueue()
-        self._all = [open_client() for _ in range(connections)]
+        self._all: list[Client] = []
+        with _translated():
+            for _ in range(connections):
+                self._all.append(open_client())
         for client in self._all:
             self._clients.put(client)
         self._threads = ThreadPoolExecutor(connections, thread_name_prefix="clickhouse")
 
     @classmethod
     def embedded(cls, path: str) -> "ClickHouse":
-        """Open a chDB directory; one process at a time may."""
-        return cls(lambda: clickhouse_connect.get_client(interface="chdb", path=path))
+        """Open a chDB directory; one process at a time may, and a process one at a time."""
+        return cls(lambda: clickhouse_connect.get_client(interface="chdb", path=path), fsync=True)
 
     @classmethod
-    def server(cls, dsn: str) -> "ClickHouse":
-        """Connect to a server, e.g. `https://user:password@clickhouse:8443/tallyman`."""
-        return cls(lambda: clickhouse_connect.get_client(dsn=dsn, autogenerate_session_id=False))
+    def server(
+        cls,
+        dsn: str,
+        *,
+        cluster: str | None = None,
+        connect_timeout_seconds: int = CONNECT_TIMEOUT_SECONDS,
+        answer_timeout_seconds: int = ANSWER_TIMEOUT_SECONDS,
+    ) -> "ClickHouse":
+        """Connect to a server, e.g. `https://user:password@clickhouse:8443/tallyman`.
+
+        `https` verifies the server's certificate; `?ca_cert=…` names another authority.
+
+        Raises:
+            Unavailable: nothing answers there.
+        """
+        return cls(
+            lambda: clickhouse_connect.get_client(
+                dsn=dsn,
+                autogenerate_session_id=False,
+                connect_timeout=connect_timeout_seconds,
+                send_receive_timeout=answer_timeout_seconds,
+                query_retries=0,
+                form_encode_query_params=True,  # a list of filters does not fit into a URL
+            ),
+            cluster=cluster,
+        )
 
     async def run(self, call: Callable[[Client], T]) -> T:
         """Run a call in a thread with a client of its own."""
@@ -45,16 +124,25 @@ class ClickHouse:
         """Run one statement that returns nothing."""
         await self.run(lambda client: client.command(sql, parameters=parameters))
 
-    async def rows(self, sql: str, parameters: dict[str, Any] | None = None) -> list[Any]:
+    async def rows(
+        self,
+        sql: str,
+        parameters: dict[str, Any] | None = None,
+        settings: dict[str, Any] | None = None,
+    ) -> list[Any]:
         """The rows of a query, each a tuple."""
-        result = await self.run(lambda client: client.query(sql, parameters=parameters))
+        result = await self.run(
+            lambda client: client.query(sql, parameters=parameters, settings=settings)
+        )
         return list(result.result_rows)
 
-    async def insert_json(self, table: str, lines: bytes, settings: dict[str, Any]) -> None:
-        """Insert JSONEachRow lines; on return they are stored."""
+    async def insert(
+        self, table: str, block: bytes, form: str, settings: dict[str, Any] | None = None
+    ) -> None:
+        """Insert rows in one of ClickHouse's formats; on return they are stored, or none is."""
         await self.run(
             lambda client: client.raw_insert(
-                table, insert_block=lines, fmt="JSONEachRow", settings=settings
+                table, insert_block=block, fmt=form, settings=settings or {}
             )
         )
 
@@ -65,7 +153,7 @@ class ClickHouse:
             client.close()
 
     def _with(self, call: Callable[[Client], T]) -> T:
-        with self._borrowed() as client:
+        with self._borrowed() as client, _translated():
             return call(client)
 
     @contextmanager
@@ -75,3 +163,19 @@ class ClickHouse:
             yield client
         finally:
             self._clients.put(client)
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """Turn what is over after a while into Unavailable; let bugs through."""
+    try:
+        yield
+    except (OSError, StreamFailureError) as err:
+        raise Unavailable(f"ClickHouse did not answer: {err}") from err
+    except ClickHouseError as err:
+        code = _CODE.search(str(err))
+        if (code is None and isinstance(err, OperationalError)) or (
+            code is not None and int(code[1]) in _PASSING
+        ):
+            raise Unavailable(f"ClickHouse cannot answer now: {err}") from err
+        raise

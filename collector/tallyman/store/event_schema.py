@@ -2,60 +2,140 @@
 
 An event is sent to `incoming`, a Null table, and reaches `events` by a materialized view that reads
 the plugin's fields out of its data once. `events` is the truth: a ReplacingMergeTree whose key goes
-through (source, id), so that FINAL holds each event once.
+through (source, id), so that FINAL holds each event once. `seen` and `seen_by_id` are hints: what is
+known already, so that it need not be stored again.
+
+Every statement may run twice: processes that start together migrate together.
 """
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final
 
 from tallyman.store.clickhouse import ClickHouse
+from tallyman.store.json_sql import quote, text_at
 
-MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
-    (
+
+@dataclass(frozen=True)
+class Layout:
+    """How tables are made: on one server, or replicated on a cluster; with fsync or without."""
+
+    cluster: str | None = None
+    fsync: bool = False
+
+    @property
+    def on_cluster(self) -> str:
+        return f" ON CLUSTER {quote(self.cluster)}" if self.cluster else ""
+
+    def table(self, name: str, columns: str, engine: str, clauses: str, shard_by: str) -> list[str]:
+        """A table; on a cluster a replicated one on each shard and a Distributed one before them.
+
+        `shard_by` keeps rows of one key on one shard, where FINAL can find them.
         """
-        CREATE TABLE events (
-            namespace LowCardinality(String), type LowCardinality(String), subject String,
-            time DateTime64(6, 'UTC'), source LowCardinality(String), id String,
-            dataschema String, data String, nodeid LowCardinality(String), sequence String,
-            ingested_at DateTime64(3, 'UTC'), stored_at DateTime64(3, 'UTC'),
-            tokens Nullable(Int64), token_type LowCardinality(String),
-            model LowCardinality(String), provider LowCardinality(String),
-            first_wins UInt64
-        )
-        ENGINE = ReplacingMergeTree(first_wins)
-        PARTITION BY toYYYYMM(time)
-        ORDER BY (namespace, type, subject, time, source, id)
-        """,
-        """
-        CREATE TABLE incoming (
-            namespace String, type String, subject String, time DateTime64(6, 'UTC'),
-            source String, id String, dataschema String, data String, nodeid String,
-            sequence String, ingested_at DateTime64(3, 'UTC')
-        ) ENGINE = Null
-        """,
-        """
-        CREATE MATERIALIZED VIEW incoming_to_events TO events AS
+        if not self.cluster:
+            return [f"CREATE TABLE IF NOT EXISTS {name} ({columns}) ENGINE = {engine} {clauses}"]
+        kind, arguments = engine.rstrip(")").split("(")
+        replica = "'/clickhouse/tables/{uuid}/{shard}', '{replica}'"
+        local = f"Replicated{kind}({', '.join(filter(None, [replica, arguments]))})"
+        return [
+            f"CREATE TABLE IF NOT EXISTS {name}_local{self.on_cluster} ({columns}) "
+            f"ENGINE = {local} {clauses}",
+            f"CREATE TABLE IF NOT EXISTS {name}{self.on_cluster} AS {name}_local ENGINE = "
+            f"Distributed({quote(self.cluster)}, currentDatabase(), {name}_local, {shard_by})",
+        ]
+
+    def settings(self, **values: int) -> str:
+        """The SETTINGS of a MergeTree, if there are any."""
+        if self.fsync:
+            values |= {"fsync_after_insert": 1, "fsync_part_directory": 1}
+        text = ", ".join(f"{name} = {value}" for name, value in values.items())
+        return f" SETTINGS {text}" if text else ""
+
+
+EVENT_COLUMNS: Final = """
+    namespace LowCardinality(String), type LowCardinality(String), subject String,
+    time DateTime64(6, 'UTC'), source LowCardinality(String), id String,
+    dataschema String, data String, nodeid LowCardinality(String), sequence String,
+    ingested_at DateTime64(3, 'UTC'), stored_at DateTime64(3, 'UTC'),
+    tokens Nullable(Int64), tokens_text String, token_type LowCardinality(String),
+    model LowCardinality(String), provider LowCardinality(String),
+    first_wins UInt64,
+    INDEX stored_at_range stored_at TYPE minmax GRANULARITY 1"""
+SEEN_COLUMNS: Final = (
+    "id_hash FixedString(16), time DateTime64(6, 'UTC'), type_hash UInt32, subject_hash UInt32, "
+    "data_hash UInt64"
+)
+INCOMING_COLUMNS: Final = """
+    namespace String, type String, subject String, time DateTime64(6, 'UTC'),
+    source String, id String, dataschema String, data String, nodeid String,
+    sequence String, ingested_at DateTime64(3, 'UTC')"""
+
+
+def _typed(field: str) -> str:
+    """`text_at` of a top-level field, read with the others in one pass where it is a scalar."""
+    found = f"d.{field}"
+    scalar = f"NOT (startsWith({found}, '[') OR startsWith({found}, '{{'))"
+    return f"if({scalar}, {found}, {text_at('data', [field])})"
+
+
+def _first(layout: Layout) -> list[str]:
+    tokens = _typed("tokens")
+    is_integer = f"match({tokens}, '^-?[0-9]{{1,18}}$')"
+    by_id = "cityHash64(id_hash)"
+    return [
+        *layout.table(
+            "events",
+            EVENT_COLUMNS,
+            "ReplacingMergeTree(first_wins)",
+            "PARTITION BY toYYYYMM(time) ORDER BY (namespace, type, subject, time, source, id)"
+            + layout.settings(),
+            "cityHash64(namespace, source, id)",
+        ),
+        *layout.table(
+            "seen",
+            f"minute DateTime('UTC'), {SEEN_COLUMNS}",
+            "ReplacingMergeTree()",
+            "PARTITION BY toYYYYMM(minute) ORDER BY (minute, id_hash)",
+            by_id,
+        ),
+        *layout.table(
+            "seen_by_id",
+            SEEN_COLUMNS,
+            "ReplacingMergeTree()",
+            "ORDER BY id_hash SETTINGS index_granularity = 256",
+            by_id,
+        ),
+        f"CREATE TABLE IF NOT EXISTS incoming{layout.on_cluster} ({INCOMING_COLUMNS}) "
+        "ENGINE = Null",
+        f"""
+        CREATE MATERIALIZED VIEW IF NOT EXISTS incoming_to_events{layout.on_cluster} TO events AS
         WITH JSONExtract(data,
-            'Tuple(tokens Nullable(Int64), type String, model String, provider String)') AS d
+            'Tuple(tokens String, type String, model String, provider String)') AS d
         SELECT namespace, type, subject, time, source, id, dataschema, data, nodeid, sequence,
             ingested_at, now64(3) AS stored_at,
-            d.tokens AS tokens, d.type AS token_type, d.model AS model, d.provider AS provider,
+            if({is_integer}, toInt64OrNull({tokens}), NULL) AS tokens,
+            if({is_integer}, '', {tokens}) AS tokens_text,
+            {_typed("type")} AS token_type, {_typed("model")} AS model,
+            {_typed("provider")} AS provider,
             18446744073709551615 - toUnixTimestamp64Micro(now64(6)) AS first_wins
         FROM incoming
-        """,
-    ),
-)
+        """,  # noqa: S608 – a migration: names and paths are ours
+    ]
 
 
-async def migrate(clickhouse: ClickHouse) -> int:
+MIGRATIONS: Final[tuple[Callable[[Layout], list[str]], ...]] = (_first,)
+
+
+async def migrate(clickhouse: ClickHouse, layout: Layout) -> int:
     """Bring the tables to the newest version, one migration at a time; returns the version."""
-    await clickhouse.command(
-        "CREATE TABLE IF NOT EXISTS schema_version (version UInt32) "
-        "ENGINE = MergeTree ORDER BY version"
-    )
+    for statement in layout.table(
+        "schema_version", "version UInt32", "MergeTree()", "ORDER BY version", "version"
+    ):
+        await clickhouse.command(statement)
     rows = await clickhouse.rows("SELECT max(version) FROM schema_version")
     version = int(rows[0][0])
     for number, statements in enumerate(MIGRATIONS[version:], version + 1):
-        for statement in statements:
+        for statement in statements(layout):
             await clickhouse.command(statement)
         await clickhouse.command(
             "INSERT INTO schema_version SELECT {number:UInt32}", {"number": number}

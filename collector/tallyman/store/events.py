@@ -1,98 +1,51 @@
-"""Events in ClickHouse or chDB: stored once, then remembered as known.
+"""Events in ClickHouse or chDB: the one door to them.
 
-What a meter makes of them is `meter_sql.py`'s.
+How a batch is stored is `intake.py`'s, how a meter is asked `meter_sql.py`'s, how events are listed
+`event_sql.py`'s.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
 
-import msgspec
-
-from tallyman.domain.event import CloudEvent, as_utc
 from tallyman.domain.event_query import EventFilter, EventPage, EventSort
 from tallyman.domain.meter import Meter, MeterQuery, MeterRow
-from tallyman.store import event_schema, meter_sql
+from tallyman.domain.meter_query import check_query
+from tallyman.domain.period import microseconds
+from tallyman.store import event_schema, event_sql, meter_sql
 from tallyman.store.clickhouse import ClickHouse
+from tallyman.store.intake import FINAL_SETTINGS, Accepted, EventConflict, Intake, Received
+from tallyman.store.seen import Seen, id_hash
 
-INSERT_SETTINGS: Final = {
-    "input_format_json_read_objects_as_strings": 1,
-    "date_time_input_format": "best_effort",
-}
-
-
-@dataclass(frozen=True)
-class Received:
-    """A checked event with whose it is and when it came; `event.time` is set."""
-
-    namespace: str
-    event: CloudEvent
-    ingested_at: datetime
-
-
-@dataclass(frozen=True)
-class EventConflict:
-    """An event whose (source, id) is known with another content: the first stays, this one is not kept.
-
-    `differs` names what is not equal, of time, subject, type, dataschema and data; `position` is
-    where it stood in the batch.
-    """
-
-    namespace: str
-    source: str
-    id: str
-    differs: tuple[str, ...]
-    position: int = 0
-
-
-@dataclass(frozen=True)
-class Accepted:
-    """What became of a batch: new + known + len(conflicts) is its length.
-
-    `known_at` is where the known ones stood in it: several callers' batches are stored as one.
-    """
-
-    new: int
-    known: int
-    conflicts: tuple[EventConflict, ...] = ()
-    known_at: tuple[int, ...] = ()
-
-
-class _Row(msgspec.Struct):
-    namespace: str
-    type: str
-    subject: str
-    time: datetime
-    source: str
-    id: str
-    dataschema: str
-    data: msgspec.Raw
-    nodeid: str
-    sequence: str
-    ingested_at: datetime
+__all__ = ["Accepted", "EventConflict", "EventStore", "Received"]
 
 
 class EventStore:
-    """The events of every namespace."""
+    """The events of every namespace; every call raises Unavailable where trying again may help."""
 
     def __init__(self, clickhouse: ClickHouse) -> None:
         self._clickhouse = clickhouse
+        self._intake = Intake(clickhouse)
+        self._seen = Seen(clickhouse)
 
     async def migrate(self) -> None:
-        """Bring the tables to the newest version."""
-        await event_schema.migrate(self._clickhouse)
+        """Bring the tables to the newest version; processes that start together may all."""
+        layout = event_schema.Layout(self._clickhouse.cluster, self._clickhouse.fsync)
+        await event_schema.migrate(self._clickhouse, layout)
 
     async def accept(self, batch: Sequence[Received]) -> Accepted:
         """Drop what is known, store the rest, then remember it; on return it survives kill -9."""
-        lines = b"\n".join(_encode(received) for received in batch)
-        await self._clickhouse.insert_json("incoming", lines, INSERT_SETTINGS)
-        return Accepted(new=len(batch), known=0)
+        return await self._intake.accept(batch)
 
     async def query(self, meter: Meter, query: MeterQuery) -> list[MeterRow]:
-        """What the meter says, exact: duplicates never count."""
+        """What the meter says, exact: duplicates never count.
+
+        Raises:
+            InvalidQuery: the meter cannot be asked so; names the field.
+        """
+        query = check_query(meter, query)
         sql, parameters = meter_sql.render(meter, query)
-        return meter_sql.read_rows(meter, query, await self._clickhouse.rows(sql, parameters))
+        rows = await self._clickhouse.rows(sql, parameters, FINAL_SETTINGS)
+        return meter_sql.read_rows(meter, query, rows)
 
     async def list_events(
         self,
@@ -107,13 +60,18 @@ class EventStore:
         Raises:
             InvalidInput: `after` is no cursor of this order, or a filter is not supported.
         """
-        raise NotImplementedError
+        sql, parameters = event_sql.render(namespace, filters, sort, size, after)
+        rows = await self._clickhouse.rows(sql, parameters, FINAL_SETTINGS)
+        return event_sql.read_page(rows, sort, size)
 
     async def known(
         self, namespace: str, identities: Sequence[tuple[str, str, datetime]]
     ) -> list[bool]:
         """Whether each (source, id, time) is stored already, in the order asked."""
-        raise NotImplementedError
+        hashes = [id_hash(namespace, source, id_) for source, id_, _ in identities]
+        minutes = [microseconds(time) // 60_000_000 * 60 for _, _, time in identities]
+        known = await self._seen.by_minute(list(zip(hashes, minutes, strict=True)))
+        return [hash_ in known for hash_ in hashes]
 
     async def ping(self) -> None:
         """Raises Unavailable when the store does not answer."""
@@ -121,23 +79,5 @@ class EventStore:
 
     async def count(self) -> int:
         """How many events of all namespaces are stored, each once."""
-        raise NotImplementedError
-
-
-def _encode(received: Received) -> bytes:
-    event = received.event
-    return msgspec.json.encode(
-        _Row(
-            namespace=received.namespace,
-            type=event.type,
-            subject=event.subject,
-            time=as_utc(event.time or received.ingested_at),
-            source=event.source,
-            id=event.id,
-            dataschema=event.dataschema or "",
-            data=event.data if bytes(event.data) else msgspec.Raw(b"{}"),
-            nodeid=event.nodeid or "",
-            sequence=event.sequence or "",
-            ingested_at=as_utc(received.ingested_at),
-        )
-    )
+        rows = await self._clickhouse.rows("SELECT count() FROM events FINAL", None, FINAL_SETTINGS)
+        return int(rows[0][0])

@@ -1,60 +1,234 @@
 """Renders a meter query as (sql, parameters), and reads the rows that come back. Pure.
 
-Values are exact: a Decimal(76, 18) from the event's own text, a string on the wire.
+Values are exact: a Decimal(76, 18) from the event's own text, a string on the wire. What counts as a
+value is `json_sql.py`'s, what a window is `domain/period.py`'s.
 """
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
-from decimal import Decimal
-from typing import Any
+from datetime import UTC, date, datetime, timedelta
+from decimal import Context, Decimal
+from typing import Any, Final, assert_never
 
-from tallyman.domain.meter import Meter, MeterQuery, MeterRow, parse_path
+from tallyman.domain.meter import (
+    Aggregation,
+    DimensionFilter,
+    Granularity,
+    Meter,
+    MeterQuery,
+    MeterRow,
+    parse_path,
+)
+from tallyman.domain.meter_query import SUBJECT
+from tallyman.domain.period import (
+    EPOCH,
+    MINUTE,
+    Period,
+    day_of,
+    hour_of,
+    microseconds,
+    minute_of,
+    month_of,
+    time_zone,
+)
+from tallyman.store.json_sql import number_in, text_at
 
 Parameters = dict[str, Any]
 
+# The plugin's own fields are columns of their own; a meter over them does not read the JSON.
+_COLUMNS: Final[dict[tuple[str | int, ...], str]] = {
+    ("type",): "token_type",
+    ("model",): "model",
+    ("provider",): "provider",
+}
+_TOKENS: Final = ("tokens",)
+_DIVISION: Final = Context(prec=100)
+_PLACES: Final = Decimal(1).scaleb(-18)
+
 
 def render(meter: Meter, query: MeterQuery) -> tuple[str, Parameters]:
-    """One SELECT over events FINAL, with a column a dimension and the value last."""
+    """One SELECT: a column a dimension, the window's key, the first and last time, the value.
+
+    The query must have passed `check_query`.
+    """
     parameters: Parameters = {"namespace": meter.namespace, "type": meter.event_type}
-    columns = [_dimension(meter, name) for name in query.group_by]
-    where = ["namespace = {namespace:String}", "type = {type:String}"]
-    if query.from_ is not None:
-        where.append("time >= {from:DateTime64(6)}")
-        parameters["from"] = query.from_.astimezone(UTC).replace(tzinfo=None)
-    if query.to is not None:
-        where.append("time < {to:DateTime64(6)}")
-        parameters["to"] = query.to.astimezone(UTC).replace(tzinfo=None)
-    selected = [f"{column} AS d{index}" for index, column in enumerate(columns)]
-    grouped = [f"d{index}" for index in range(len(columns))]
-    sql = f"SELECT {', '.join([*selected, 'min(time)', 'max(time)', _value(meter)])} FROM events FINAL WHERE {' AND '.join(where)}"  # noqa: S608 – columns are rendered from checked paths, values are parameters
-    if grouped:
-        sql += f" GROUP BY {', '.join(grouped)} ORDER BY {', '.join(grouped)}"
+    dimensions = [f"{_dimension(meter, name)} AS d{at}" for at, name in enumerate(query.group_by)]
+    window = _window(query, parameters)
+    selected = [*dimensions, f"{window} AS w", "min(time)", "max(time)", *_values(meter)]
+    groups = [*(f"d{at}" for at in range(len(dimensions))), "w"]
+    where = [*_range(meter, query, parameters), *_filters(meter, query, parameters)]
+    sql = (
+        f"SELECT {', '.join(selected)} FROM events FINAL WHERE {' AND '.join(where)} "  # noqa: S608 – paths are quoted, values are parameters
+        f"GROUP BY {', '.join(groups)} HAVING {_present(meter)} ORDER BY {', '.join(['w', *groups[:-1]])}"
+    )
     return sql, parameters
 
 
 def read_rows(meter: Meter, query: MeterQuery, rows: Sequence[Any]) -> list[MeterRow]:
     """The rows of `render`'s query."""
-    return [
-        MeterRow(
-            value=Decimal(row[-1] or 0),
-            from_=query.from_ or _aware(row[-3]),
-            to=query.to or _aware(row[-2]),
-            dimensions=dict(zip(query.group_by, row[:-3], strict=True)),
+    width = len(query.group_by)
+    read = []
+    for row in rows:
+        key, first, last, *values = row[width:]
+        period = _period(query, key, _aware(first), _aware(last))
+        read.append(
+            MeterRow(
+                value=_value(meter.aggregation, values),
+                from_=period.from_,
+                to=period.to,
+                dimensions=dict(zip(query.group_by, row[:width], strict=True)),
+            )
         )
-        for row in rows
-    ]
+    return read
 
 
-def _value(meter: Meter) -> str:
-    return "sum(toDecimal256(ifNull(tokens, 0), 18))"
+def _range(meter: Meter, query: MeterQuery, parameters: Parameters) -> list[str]:
+    where = ["namespace = {namespace:String}", "type = {type:String}"]
+    starts = [moment for moment in (query.from_, meter.events_from) if moment is not None]
+    for name, operator, moment in (
+        ("from", ">=", max(starts, default=None)),
+        ("to", "<", query.to),
+    ):
+        if moment is not None:
+            where.append(f"time {operator} fromUnixTimestamp64Micro({{{name}:Int64}}, 'UTC')")
+            parameters[name] = microseconds(moment)
+    return where
+
+
+def _window(query: MeterQuery, parameters: Parameters) -> str:
+    """What is equal for the events of one window, and tells which it is."""
+    if query.granularity is None:
+        return "0"
+    zone = "{zone:String}"
+    match query.granularity:
+        case Granularity.MINUTE:
+            return "intDiv(toUnixTimestamp64Micro(time), 60000000)"
+        case Granularity.HOUR:
+            local = f"intDiv(toUnixTimestamp64Micro(time), 1000000) + timeZoneOffset(toTimeZone(time, {zone}))"
+            window = f"(intDiv({local}, 3600), timeZoneOffset(toTimeZone(time, {zone})))"
+        case Granularity.DAY:
+            window = f"toDate32(toTimeZone(time, {zone}))"
+        case Granularity.MONTH:
+            window = f"toYYYYMM(toTimeZone(time, {zone}))"
+        case _:
+            assert_never(query.granularity)
+    parameters["zone"] = query.time_zone
+    return window
+
+
+def _period(query: MeterQuery, key: Any, first: datetime, last: datetime) -> Period:
+    """The window of a row; without windows what was asked, or else the minutes of its events."""
+    match query.granularity:
+        case None:
+            minute = timedelta(microseconds=microseconds(last) // 60_000_000 * 60_000_000)
+            return Period(
+                query.from_ or first.replace(second=0, microsecond=0),
+                query.to or EPOCH + minute + MINUTE,
+            )
+        case Granularity.MINUTE:
+            return minute_of(EPOCH + key * MINUTE)
+        case Granularity.HOUR:
+            return hour_of(first, time_zone(query.time_zone))
+        case Granularity.DAY:
+            return day_of(key, time_zone(query.time_zone))
+        case Granularity.MONTH:
+            return month_of(date(key // 100, key % 100, 1), time_zone(query.time_zone))
+        case _:
+            assert_never(query.granularity)
+
+
+def _values(meter: Meter) -> list[str]:
+    """What the value is made of, see `_value`."""
+    match meter.aggregation:
+        case Aggregation.COUNT:
+            return ["count()"]
+        case Aggregation.UNIQUE_COUNT:
+            text = _text(meter)
+            return [f"uniqExactIf({text}, {text} != '')"]
+        case Aggregation.SUM:
+            return [f"sum({_number(meter)})"]
+        case Aggregation.AVG:
+            return [f"sum({_number(meter)})", f"count({_number(meter)})"]
+        case Aggregation.MIN:
+            return [f"min({_number(meter)})"]
+        case Aggregation.MAX:
+            return [f"max({_number(meter)})"]
+        case Aggregation.LATEST:
+            # of events with one time, the one that came last; then any, but always the same
+            number = _number(meter)
+            order = "(time, ingested_at, source, id)"
+            return [f"argMaxIf({number}, {order}, {number} IS NOT NULL)"]
+        case _:
+            assert_never(meter.aggregation)
+
+
+def _value(aggregation: Aggregation, values: Sequence[Any]) -> Decimal:
+    if aggregation is Aggregation.AVG:
+        total, count = values
+        return _DIVISION.divide(total, Decimal(count)).quantize(_PLACES, context=_DIVISION)
+    return Decimal(values[0])
+
+
+def _present(meter: Meter) -> str:
+    """A group of which no event has a value is left out."""
+    match meter.aggregation:
+        case Aggregation.COUNT:
+            return "count() > 0"
+        case Aggregation.UNIQUE_COUNT:
+            return f"countIf({_text(meter)} != '') > 0"
+        case _:
+            return f"count({_number(meter)}) > 0"
+
+
+def _text(meter: Meter) -> str:
+    steps = parse_path(meter.value_property or "")
+    return _COLUMNS.get(steps) or text_at("data", steps)
+
+
+def _number(meter: Meter) -> str:
+    steps = parse_path(meter.value_property or "")
+    if steps == _TOKENS:
+        return f"if(tokens_text = '', toDecimal256(tokens, 18), {number_in('tokens_text')})"
+    return number_in(text_at("data", steps))
 
 
 def _dimension(meter: Meter, name: str) -> str:
-    if name == "subject":
+    if name == SUBJECT:
         return "subject"
     steps = parse_path(meter.dimensions[name], f"dimensions.{name}")
-    path = ", ".join(f"'{step}'" if isinstance(step, str) else str(step + 1) for step in steps)
-    return f"JSONExtractString(data, {path})"
+    return _COLUMNS.get(steps) or text_at("data", steps)
+
+
+def _filters(meter: Meter, query: MeterQuery, parameters: Parameters) -> list[str]:
+    filters = list(query.filters)
+    if meter.only is not None:
+        filters.append(DimensionFilter(meter.only[0], "eq", (meter.only[1],)))
+    return [_condition(one, _dimension(meter, one.dimension), parameters) for one in filters]
+
+
+def _condition(one: DimensionFilter, text: str, parameters: Parameters) -> str:
+    """A filter as SQL; its values go into the parameters."""
+    if one.operator in ("and", "or"):
+        joined = f" {one.operator.upper()} "
+        return f"({joined.join(_condition(nested, text, parameters) for nested in one.nested)})"
+    if one.operator == "exists":
+        return f"{text} {'!=' if one.values[0] == 'true' else '='} ''"
+    name = f"f{sum(key.startswith('f') and key[1:].isdigit() for key in parameters)}"
+    if one.operator in ("in", "nin"):
+        parameters[name] = list(one.values)
+        return f"{text} {'NOT IN' if one.operator == 'nin' else 'IN'} {{{name}:Array(String)}}"
+    parameters[name] = one.values[0]
+    value = f"{{{name}:String}}"
+    match one.operator:
+        case "eq":
+            return f"{text} = {value}"
+        case "neq":
+            return f"{text} != {value}"
+        case "contains":
+            return f"positionCaseInsensitiveUTF8({text}, {value}) > 0"
+        case "ncontains":
+            return f"positionCaseInsensitiveUTF8({text}, {value}) = 0"
+        case _:
+            raise AssertionError(f"check_query let the operator {one.operator} through")
 
 
 def _aware(moment: datetime) -> datetime:

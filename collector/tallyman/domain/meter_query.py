@@ -1,0 +1,112 @@
+"""Checks what is asked of a meter.
+
+It does not answer: `store/meter_sql.py` renders the query.
+"""
+
+from dataclasses import replace
+from datetime import datetime
+from typing import Final
+
+from tallyman.domain.event import EARLIEST, LATEST
+from tallyman.domain.meter import DimensionFilter, Meter, MeterQuery
+from tallyman.domain.period import time_zone
+from tallyman.errors import (
+    InvalidDimensionFilter,
+    InvalidGroupBy,
+    InvalidInput,
+    InvalidQuery,
+    InvalidTimeZone,
+    UnsupportedFilterOperator,
+)
+
+SUBJECT: Final = "subject"
+CUSTOMER: Final = "customer_id"
+RESERVED: Final = frozenset({SUBJECT, CUSTOMER})
+MOST_GROUPS: Final = 100
+MOST_FILTERS: Final = 10
+MOST_VALUES: Final = 100
+MOST_NESTED: Final = 10
+DEEPEST_FILTER: Final = 2
+LONGEST_VALUE: Final = 1024
+
+_ONE_VALUE: Final = frozenset({"eq", "neq", "contains", "ncontains", "exists"})
+_MANY_VALUES: Final = frozenset({"in", "nin"})
+_NESTING: Final = frozenset({"and", "or"})
+_OPERATORS: Final = (*sorted(_ONE_VALUE), *sorted(_MANY_VALUES), *sorted(_NESTING))
+
+
+def check_query(meter: Meter, query: MeterQuery) -> MeterQuery:
+    """The query as it is answered: a filter by subject also splits by it.
+
+    Raises:
+        InvalidQuery: it cannot be answered; names the field as the API has it.
+    """
+    for field, moment in (("from", query.from_), ("to", query.to)):
+        _check_time(field, moment)
+    try:
+        time_zone(query.time_zone)
+    except InvalidInput as err:
+        raise InvalidTimeZone(err.parameters[0].reason, "time_zone") from err
+    _check_groups(meter, query)
+    if len(query.filters) > MOST_FILTERS:
+        raise _bad_filter("filters.dimensions", f"must be at most {MOST_FILTERS} dimensions")
+    for one in query.filters:
+        at = f"filters.dimensions.{one.dimension}"
+        if one.dimension != SUBJECT and one.dimension not in meter.dimensions:
+            raise _bad_filter(at, _no_dimension(meter))
+        _check_filter(one, at, 0)
+    filtered = {one.dimension for one in query.filters}
+    if SUBJECT in filtered and SUBJECT not in query.group_by:
+        return replace(query, group_by=(*query.group_by, SUBJECT))
+    return query
+
+
+def _check_time(field: str, moment: datetime | None) -> None:
+    if moment is None or (moment.tzinfo is not None and EARLIEST <= moment <= LATEST):
+        return
+    raise InvalidQuery("must be a time with a zone, from 1970 to 2199", field, "is_date_time")
+
+
+def _check_groups(meter: Meter, query: MeterQuery) -> None:
+    if len(query.group_by) > MOST_GROUPS:
+        reason = f"must be at most {MOST_GROUPS} dimensions"
+        raise InvalidGroupBy(reason, "group_by_dimensions", "max_items")
+    for index, name in enumerate(query.group_by):
+        at = f"group_by_dimensions[{index}]"
+        if name in query.group_by[:index]:
+            raise InvalidGroupBy("is named twice", at)
+        if name != SUBJECT and name not in meter.dimensions:
+            raise InvalidGroupBy(_no_dimension(meter), at, "missing_reference")
+
+
+def _check_filter(one: DimensionFilter, at: str, depth: int) -> None:
+    allowed = ("eq", "in") if one.dimension == SUBJECT else _OPERATORS
+    if one.operator not in allowed or (one.operator == "exists" and depth > 0):
+        reason = f"is no operator here; there are {', '.join(allowed)}"
+        raise UnsupportedFilterOperator(reason, f"{at}.{one.operator}", "enum")
+    at = f"{at}.{one.operator}"
+    if one.operator in _NESTING:
+        if depth >= DEEPEST_FILTER:
+            raise _bad_filter(at, f"must not be nested deeper than {DEEPEST_FILTER}")
+        if not 1 <= len(one.nested) <= MOST_NESTED or one.values:
+            raise _bad_filter(at, f"must be 1 to {MOST_NESTED} filters")
+        for index, nested in enumerate(one.nested):
+            if nested.dimension != one.dimension:
+                raise _bad_filter(f"{at}[{index}]", "must be of the same dimension")
+            _check_filter(nested, f"{at}[{index}]", depth + 1)
+        return
+    most = MOST_VALUES if one.operator in _MANY_VALUES else 1
+    if not 1 <= len(one.values) <= most or one.nested:
+        raise _bad_filter(at, f"must be 1 to {most} values" if most > 1 else "must be one value")
+    if one.operator == "exists" and one.values[0] not in ("true", "false"):
+        raise _bad_filter(at, "must be true or false")
+    if any(len(value) > LONGEST_VALUE for value in one.values):
+        raise _bad_filter(at, f"must be at most {LONGEST_VALUE} characters")
+
+
+def _bad_filter(at: str, reason: str) -> InvalidDimensionFilter:
+    return InvalidDimensionFilter(reason, at)
+
+
+def _no_dimension(meter: Meter) -> str:
+    return f"is no dimension of {meter.key}; there are {', '.join((SUBJECT, *meter.dimensions))}"

@@ -1,0 +1,288 @@
+"""The way of a batch into the store: drop what is known, store the rest, and only then remember it.
+
+It knows no HTTP and no Kafka; what is known is kept by `seen.py`, and read by `events.py`.
+"""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+import msgspec
+
+from tallyman.domain.event import CloudEvent, as_utc
+from tallyman.store.clickhouse import ClickHouse
+from tallyman.store.seen import Seen, Trace, trace
+
+INSERT_SETTINGS: Final = {
+    "input_format_json_read_objects_as_strings": 1,
+    "date_time_input_format": "best_effort",
+    "distributed_foreground_insert": 1,  # on a cluster, on return the shards have it
+}
+# The time is in the key and decides the partition, so two rows of one event are always in the same
+# one: FINAL need not look across them.
+FINAL_SETTINGS: Final = {"do_not_merge_across_partitions_select_final": 1}
+COMPARED_AT_ONCE: Final = 1000
+
+
+@dataclass(frozen=True)
+class Received:
+    """A checked event with whose it is and when it came.
+
+    An event without a time counts at `ingested_at`, which must be the same when it is delivered
+    again by a stream: a Kafka record's own timestamp, say.
+    """
+
+    namespace: str
+    event: CloudEvent
+    ingested_at: datetime
+
+    @property
+    def time(self) -> datetime:
+        return as_utc(self.event.time or self.ingested_at)
+
+    @property
+    def data(self) -> bytes:
+        """The event's data as it came; nothing for null."""
+        raw = bytes(self.event.data)
+        return b"" if raw == b"null" else raw
+
+    @property
+    def time_is_derived(self) -> bool:
+        """The plugin takes an event's time from the log entry: sent again, it is the same."""
+        event = self.event
+        return None not in (event.nodeid, event.sequence, event.time)
+
+
+@dataclass(frozen=True)
+class EventConflict:
+    """An event whose (source, id) is known with another content: the first stays, this one is not kept.
+
+    `differs` names what is not equal, of time, subject, type, dataschema and data; `position` is
+    where it stood in the batch.
+    """
+
+    namespace: str
+    source: str
+    id: str
+    differs: tuple[str, ...]
+    position: int = 0
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """What became of a batch: new + known + len(conflicts) is its length.
+
+    `known_at` is where the known ones stood in it: several callers' batches are stored as one.
+    """
+
+    new: int
+    known: int
+    conflicts: tuple[EventConflict, ...] = ()
+    known_at: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """An event of the batch, with the trace it would leave, and that of the one known before it."""
+
+    position: int
+    received: Received
+    trace: Trace
+    known: Trace | None = None
+
+    def differs(self, known: Trace) -> tuple[str, ...]:
+        mine = self.trace
+        timed = self.received.event.time is not None  # otherwise the time is only the server's
+        pairs = (
+            ("time", timed and mine.time_us != known.time_us),
+            ("type", mine.type_hash != known.type_hash),
+            ("subject", mine.subject_hash != known.subject_hash),
+            ("data", mine.data_hash != known.data_hash),
+        )
+        return tuple(name for name, unequal in pairs if unequal)
+
+
+class _Row(msgspec.Struct):
+    namespace: str
+    type: str
+    subject: str
+    time: datetime
+    source: str
+    id: str
+    dataschema: str
+    data: msgspec.Raw
+    nodeid: str
+    sequence: str
+    ingested_at: datetime
+
+
+class Intake:
+    """Takes batches, several at once if no event is in two of them."""
+
+    def __init__(self, clickhouse: ClickHouse) -> None:
+        self._clickhouse = clickhouse
+        self._seen = Seen(clickhouse)
+        self._turn = asyncio.Condition()
+        self._under_way: set[bytes] = set()
+        self._doubtful = True  # something may be stored and not remembered
+
+    async def accept(self, batch: Sequence[Received]) -> Accepted:
+        """Drop what is known, store the rest, then remember it.
+
+        A caller that goes away does not stop it halfway.
+        """
+        return await asyncio.shield(asyncio.ensure_future(self._accept(batch)))
+
+    async def _accept(self, batch: Sequence[Received]) -> Accepted:
+        candidates = [
+            _Candidate(position, one, trace(one.namespace, one.event, one.time, one.data))
+            for position, one in enumerate(batch)
+        ]
+        async with self._alone_with({one.trace.id_hash for one in candidates}):
+            fresh, repeated = await self._split(candidates)
+            if fresh:
+                await self._store(fresh)
+        conflicts = await self._conflicts(repeated)
+        strangers = {conflict.position for conflict in conflicts}
+        known_at = tuple(one.position for one, _ in repeated if one.position not in strangers)
+        return Accepted(len(fresh), len(known_at), tuple(conflicts), known_at)
+
+    @asynccontextmanager
+    async def _alone_with(self, ids: set[bytes]) -> AsyncIterator[None]:
+        """Hold the ids: two batches with the same event come one after the other."""
+        async with self._turn:
+            await self._turn.wait_for(lambda: self._under_way.isdisjoint(ids))
+            if self._doubtful:
+                await self._seen.mend()
+                self._doubtful = False
+            self._under_way |= ids
+        try:
+            yield
+        finally:
+            async with self._turn:
+                self._under_way -= ids
+                self._turn.notify_all()
+
+    async def _split(
+        self, candidates: Sequence[_Candidate]
+    ) -> tuple[list[_Candidate], list[tuple[_Candidate, Trace]]]:
+        """What is new, and what is not with what was there before it, in the batch's order."""
+        known = await self._seen.by_minute(
+            [
+                (one.trace.id_hash, one.trace.minute)
+                for one in candidates
+                if one.received.event.time is not None
+            ]
+        )
+        known |= await self._seen.by_id(
+            [one.trace.id_hash for one in candidates if not one.received.time_is_derived]
+        )
+        fresh: list[_Candidate] = []
+        repeated: list[tuple[_Candidate, Trace]] = []
+        for one in candidates:
+            before = known.get(one.trace.id_hash)
+            if before is None:
+                known[one.trace.id_hash] = one.trace
+                fresh.append(one)
+            else:
+                repeated.append((one, before))
+        return fresh, repeated
+
+    async def _store(self, fresh: Sequence[_Candidate]) -> None:
+        """Store, and only then remember."""
+        lines = b"\n".join(_encode(one.received) for one in fresh)
+        try:
+            await self._clickhouse.insert("incoming", lines, "JSONEachRow", INSERT_SETTINGS)
+            await self._seen.remember(
+                [one.trace for one in fresh],
+                [one.trace for one in fresh if not one.received.time_is_derived],
+            )
+        except BaseException:
+            self._doubtful = True
+            raise
+
+    async def _conflicts(self, repeated: Sequence[tuple[_Candidate, Trace]]) -> list[EventConflict]:
+        """Those that are not what was there before; two ways of writing the same JSON are equal."""
+        conflicts: list[EventConflict] = []
+        rewritten: list[tuple[_Candidate, Trace]] = []
+        for one, before in repeated:
+            differs = one.differs(before)
+            if differs == ("data",):
+                rewritten.append((one, before))
+            elif differs:
+                conflicts.append(_conflict(one, differs))
+        for start in range(0, len(rewritten), COMPARED_AT_ONCE):
+            conflicts += await self._compare(rewritten[start : start + COMPARED_AT_ONCE])
+        return sorted(conflicts, key=lambda conflict: conflict.position)
+
+    async def _compare(self, rewritten: Sequence[tuple[_Candidate, Trace]]) -> list[EventConflict]:
+        """Compare with what is stored as JSON: its bytes are known to differ, the rest is equal."""
+        keys = ", ".join(_key(one.received, before.time_us) for one, before in rewritten)
+        rows = await self._clickhouse.rows(
+            "SELECT namespace, source, id, dataschema, data FROM events FINAL WHERE "  # noqa: S608 – texts are in hexadecimal
+            f"(namespace, type, subject, time, source, id) IN ({keys})",
+            settings={"max_query_size": 1 << 28, **FINAL_SETTINGS},
+        )
+        stored = {tuple(row[:3]): row[3:] for row in rows}
+        conflicts = []
+        for one, _ in rewritten:
+            received, event = one.received, one.received.event
+            schema, data = stored.get((received.namespace, event.source, event.id), (None, None))
+            pairs = (
+                ("dataschema", schema is not None and schema != (event.dataschema or "")),
+                ("data", data is not None and _canonical(data) != _canonical(received.data)),
+            )
+            differs = tuple(name for name, unequal in pairs if unequal)
+            if differs:
+                conflicts.append(_conflict(one, differs))
+        return conflicts
+
+
+def _conflict(one: _Candidate, differs: tuple[str, ...]) -> EventConflict:
+    event = one.received.event
+    return EventConflict(one.received.namespace, event.source, event.id, differs, one.position)
+
+
+def _key(received: Received, time_us: int) -> str:
+    event = received.event
+    namespace, type_, subject, source, id_ = (
+        f"unhex('{text.encode().hex()}')"
+        for text in (received.namespace, event.type, event.subject, event.source, event.id)
+    )
+    time = f"fromUnixTimestamp64Micro({time_us}, 'UTC')"
+    return f"({namespace}, {type_}, {subject}, {time}, {source}, {id_})"
+
+
+def _canonical(data: str | bytes) -> str:
+    """The same text for the same JSON, however it was written."""
+    if not data:
+        return ""
+    return json.dumps(json.loads(data, parse_float=_number), sort_keys=True)
+
+
+def _number(literal: str) -> int | float:
+    number = float(literal)
+    return int(number) if number.is_integer() else number
+
+
+def _encode(received: Received) -> bytes:
+    event = received.event
+    return msgspec.json.encode(
+        _Row(
+            namespace=received.namespace,
+            type=event.type,
+            subject=event.subject,
+            time=received.time,
+            source=event.source,
+            id=event.id,
+            dataschema=event.dataschema or "",
+            data=msgspec.Raw(received.data or b'""'),
+            nodeid=event.nodeid or "",
+            sequence=event.sequence or "",
+            ingested_at=as_utc(received.ingested_at),
+        )
+    )

@@ -1,0 +1,49 @@
+"""SQL expressions that read a JSON value by its path, as text and as an exact number. Pure.
+
+The same rules in Python, for one event, are `domain/event_value.py`.
+"""
+
+from collections.abc import Sequence
+
+from tallyman.domain.event_value import LARGEST, LONGEST_NUMBER, NUMBER
+
+SCALE = 18
+
+
+def quote(text: str) -> str:
+    """A string literal of ClickHouse, for any text."""
+    escaped = text.replace("\\", "\\\\").replace("'", "\\'").replace("\0", "\\0")
+    return f"'{escaped}'"
+
+
+def text_at(column: str, steps: Sequence[str | int]) -> str:
+    """The text of the value at `steps`: '' if it is absent, null, an array or an object.
+
+    A string is itself, a number or boolean its JSON. JSONExtractRaw prints a number by way of a
+    double; events whose numbers that would change are refused when they come in.
+    """
+    raw = f"JSONExtractRaw({', '.join([column, *map(_step, steps)])})"
+    text = (
+        f"multiIf(startsWith({raw}, '\"'), JSONExtractString({raw}), "
+        f"{raw} = 'null' OR startsWith({raw}, '[') OR startsWith({raw}, '{{'), '', {raw})"
+    )
+    # an index also finds the n-th member of an object, which JSONPath does not
+    arrays = [
+        f"JSONType({', '.join([column, *map(_step, steps[:position])])}) = 'Array'"
+        for position, step in enumerate(steps)
+        if isinstance(step, int)
+    ]
+    return f"if({' AND '.join(arrays)}, {text}, '')" if arrays else text
+
+
+def number_in(text: str) -> str:
+    """A text as Nullable(Decimal(76, 18)), cut after 18 places; NULL where it is no number."""
+    number = (
+        f"toDecimal256OrNull(if(length({text}) <= {LONGEST_NUMBER} "
+        f"AND match({text}, {quote(NUMBER.pattern)}), {text}, ''), {SCALE})"
+    )
+    return f"if(abs({number}) < toDecimal256('{LARGEST:f}', {SCALE}), {number}, NULL)"
+
+
+def _step(step: str | int) -> str:
+    return quote(step) if isinstance(step, str) else str(step + 1)

@@ -1,0 +1,121 @@
+"""The memory of what is stored: which events are known, and what they were.
+
+It is a hint, written only after the events themselves: whatever is killed, an event that is not
+remembered is stored again, and FINAL removes it. `events.py` decides what to do with an event.
+"""
+
+import struct
+import zlib
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+from hashlib import sha256
+from typing import Any, Final, NamedTuple
+
+from tallyman.domain.event import CloudEvent
+from tallyman.domain.period import microseconds
+from tallyman.store.clickhouse import ClickHouse
+
+MINUTE_US: Final = 60_000_000
+_BY_MINUTE: Final = struct.Struct("<I16sqIIQ")  # RowBinary of `seen`
+_BY_ID: Final = struct.Struct("<16sqIIQ")  # and of `seen_by_id`
+_LOOKUP_SETTINGS: Final = {"max_query_size": 1 << 28}  # the ids stand in the query, in hexadecimal
+_MEND: Final = timedelta(minutes=1)  # longer than any batch takes
+
+# The same sums in SQL, for `mend`.
+_ID_HASH: Final = (
+    "substring(SHA256(concat(toString(length(namespace)), ':', toString(length(source)), ':', "
+    "namespace, source, id)), 1, 16)"
+)
+_SUMS: Final = (
+    f"toFixedString({_ID_HASH}, 16) AS id_hash, time, CRC32(type) AS type_hash, "
+    "CRC32(subject) AS subject_hash, "
+    "reinterpretAsUInt64(substring(SHA256(concat(dataschema, '\\0', data)), 1, 8)) AS data_hash"
+)
+
+
+class Trace(NamedTuple):
+    """What is remembered of an event; `time_us` counts from 1970."""
+
+    id_hash: bytes
+    time_us: int
+    type_hash: int
+    subject_hash: int
+    data_hash: int
+
+    @property
+    def minute(self) -> int:
+        return self.time_us // MINUTE_US * 60
+
+
+def id_hash(namespace: str, source: str, id_: str) -> bytes:
+    """The identity of an event, in 16 bytes."""
+    whose, where = namespace.encode(), source.encode()
+    return sha256(b"%d:%d:%b%b%b" % (len(whose), len(where), whose, where, id_.encode())).digest()[
+        :16
+    ]
+
+
+def trace(namespace: str, event: CloudEvent, time: datetime, data: bytes) -> Trace:
+    """What to remember of an event that counts at `time`."""
+    content = sha256(b"%b\0%b" % ((event.dataschema or "").encode(), data)).digest()
+    return Trace(
+        id_hash(namespace, event.source, event.id),
+        microseconds(time),
+        zlib.crc32(event.type.encode()),
+        zlib.crc32(event.subject.encode()),
+        int.from_bytes(content[:8], "little"),
+    )
+
+
+class Seen:
+    """The ids of every namespace, looked up by the minute of their event, or by themselves alone."""
+
+    def __init__(self, clickhouse: ClickHouse) -> None:
+        self._clickhouse = clickhouse
+
+    async def by_minute(self, asked: Sequence[tuple[bytes, int]]) -> dict[bytes, Trace]:
+        """What is known of these (id hash, minute); quick, since a batch is of few minutes."""
+        if not asked:
+            return {}
+        minutes = ", ".join(str(minute) for minute in sorted({minute for _, minute in asked}))
+        return await self._find(
+            "seen", f"minute IN ({minutes}) AND ", [hash_ for hash_, _ in asked]
+        )
+
+    async def by_id(self, hashes: Sequence[bytes]) -> dict[bytes, Trace]:
+        """What is known of these ids whatever their time, of events not sent by the plugin."""
+        return await self._find("seen_by_id", "", hashes) if hashes else {}
+
+    async def remember(self, traces: Iterable[Trace], by_id: Iterable[Trace]) -> None:
+        """Remember the traces by minute, and some by id alone too."""
+        rows = b"".join(_BY_MINUTE.pack(one.time_us // MINUTE_US * 60, *one) for one in traces)
+        if rows:
+            await self._clickhouse.insert("seen", rows, "RowBinary")
+        rows = b"".join(_BY_ID.pack(*one) for one in by_id)
+        if rows:
+            await self._clickhouse.insert("seen_by_id", rows, "RowBinary")
+
+    async def mend(self) -> None:
+        """Remember what was stored last, in case its memory was not written before a crash."""
+        [[newest]] = await self._clickhouse.rows(
+            "SELECT toUnixTimestamp64Milli(max(stored_at)) FROM events"
+        )
+        since = {"since": newest - _MEND // timedelta(milliseconds=1)}
+        stored = "FROM events WHERE stored_at >= fromUnixTimestamp64Milli({since:Int64}, 'UTC')"
+        await self._clickhouse.command(
+            f"INSERT INTO seen SELECT toStartOfMinute(time), {_SUMS} {stored}", since
+        )
+        await self._clickhouse.command(
+            f"INSERT INTO seen_by_id SELECT {_SUMS} {stored} AND (nodeid = '' OR sequence = '')",
+            since,
+        )
+
+    async def _find(self, table: str, where: str, hashes: Sequence[bytes]) -> dict[bytes, Trace]:
+        wanted = b"".join(hashes).hex()
+        rows: list[Any] = await self._clickhouse.rows(
+            f"SELECT id_hash, toUnixTimestamp64Micro(time), type_hash, subject_hash, data_hash "  # noqa: S608 – a table of ours, numbers and hexadecimal
+            f"FROM {table} WHERE {where}id_hash IN (SELECT id_hash FROM "
+            f"format(RowBinary, 'id_hash FixedString(16)', unhex('{wanted}')))",
+            settings=_LOOKUP_SETTINGS,
+        )
+        return {row[0]: Trace(*row) for row in rows}
