@@ -20,6 +20,7 @@ from tallyman_kong.sink import KafkaSink
 from tallyman_kong.spool import Spooled
 
 LINGER_MS = 20
+LARGEST_BATCH_BYTES = 64 * 1024  # of one partition, before compression
 CLOSE_SECONDS = 5.0
 REFUSALS = (MessageSizeTooLargeError, CorruptRecordException, InvalidTimestampError)
 
@@ -85,6 +86,7 @@ class KafkaClient:
                 enable_idempotence=True,
                 compression_type="zstd",
                 linger_ms=LINGER_MS,
+                max_batch_size=LARGEST_BATCH_BYTES,
                 request_timeout_ms=sink.timeout_ms,
                 security_protocol=sink.security_protocol,
                 ssl_context=_ssl_context(sink),

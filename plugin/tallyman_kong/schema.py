@@ -157,6 +157,7 @@ SCHEMA: list[Field] = [
         "kafka",
         "record",
         "The Kafka cluster, where sink is kafka. The default is its fields' defaults.",
+        required=True,  # has Kong fill in the fields' defaults; it need not be given
         fields=_KAFKA,
     ),
     _field(
@@ -170,6 +171,7 @@ SCHEMA: list[Field] = [
         "record",
         "Who is charged. A call that has none is counted under `anonymous`. "
         "The default is its fields' defaults.",
+        required=True,
         fields=_SUBJECT,
     ),
     _field(
