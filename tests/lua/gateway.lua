@@ -132,14 +132,10 @@ function gateway.feed(chunk, eof)
   return answer.arg[1] or ""
 end
 
--- The bytes of all strings that a state holds, and how many values its tables have.
+-- The bytes of all strings that a state holds (an equal one counts again), and how many values its tables have.
 function gateway.held(value, seen)
   seen = seen or {}
-  if type(value) == "string" then
-    if seen[value] then return 0, 0 end
-    seen[value] = true
-    return #value, 0
-  end
+  if type(value) == "string" then return #value, 0 end
   if type(value) ~= "table" or seen[value] then return 0, 0 end
   seen[value] = true
   local bytes, entries = 0, 0
