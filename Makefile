@@ -29,3 +29,6 @@ lint: install  ## ruff, mypy, import-linter
 
 env:  ## .env with random secrets for docker-compose.yml; never overwrites one
 	@$(PYTHON) compose/write_env.py
+
+deck:  ## put the usage reader and the plugin's configuration into the decK files
+	$(PYTHON) deck/build.py
