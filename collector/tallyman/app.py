@@ -10,6 +10,7 @@ from tallyman.api import openapi
 from tallyman.api.border import ROUTES as BY_ROUTE
 from tallyman.api.border import border
 from tallyman.api.documentation import DOCUMENT
+from tallyman.api.requests import Requests
 from tallyman.api.routes import ROUTES
 from tallyman.api.state import (
     DATABASE,
@@ -17,6 +18,7 @@ from tallyman.api.state import (
     INTAKE,
     KEYS,
     METERS,
+    REQUESTS,
     SAYS_WHAT_WAS_NEW,
     SETTINGS,
     USAGE,
@@ -39,6 +41,7 @@ def build(settings: Settings) -> web.Application:
     """
     app = web.Application(middlewares=[border], client_max_size=settings.max_body_bytes)
     app[SETTINGS] = settings
+    app[REQUESTS] = Requests()
     app[USAGE] = (
         configuration(None)
         if settings.kong_config is None

@@ -16,7 +16,7 @@ from aiohttp.typedefs import Handler
 from tallyman import metrics
 from tallyman.api import auth, problems
 from tallyman.api.route import PREFIXES, Route
-from tallyman.api.state import CALLER, TRACE
+from tallyman.api.state import CALLER, REQUESTS, TRACE
 from tallyman.domain.access import Scope
 from tallyman.errors import (
     Forbidden,
@@ -40,7 +40,11 @@ async def border(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Let no exception out, and no request through that the caller may not make."""
     started = time.monotonic()
     request[TRACE] = secrets.token_hex(16)
-    response = await _answer(request, handler)
+    requests = request.app[REQUESTS]
+    with requests.one():
+        response = await _answer(request, handler)
+        if requests.stopping:
+            response.force_close()
     route = _name(request)
     metrics.HTTP_REQUESTS.labels(request.method, route, str(response.status)).inc()
     log.info(

@@ -5,6 +5,7 @@ from typing import Final
 from aiohttp import web
 from tallyman_kong.usage import UsageConfiguration
 
+from tallyman.api.requests import Requests
 from tallyman.config import Settings
 from tallyman.domain.access import Caller
 from tallyman.store.api_keys import ApiKeyStore
@@ -14,6 +15,7 @@ from tallyman.store.meters import MeterStore
 from tallyman.stream.intake import Intake
 
 SETTINGS: Final = web.AppKey("settings", Settings)
+REQUESTS: Final = web.AppKey("requests", Requests)
 DATABASE: Final = web.AppKey("database", Database)
 KEYS: Final = web.AppKey("keys", ApiKeyStore)
 METERS: Final = web.AppKey("meters", MeterStore)

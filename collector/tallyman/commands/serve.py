@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import os
 import signal
 import socket
 import time
@@ -12,14 +13,14 @@ import click
 from aiohttp import web
 
 from tallyman import app, data_directory
-from tallyman.api.state import KEYS, METERS
+from tallyman.api.state import KEYS, METERS, REQUESTS
 from tallyman.commands.settings_option import with_settings
 from tallyman.config import Settings
 from tallyman.domain.access import DEFAULT_NAMESPACE, Scope
 from tallyman.errors import ConfigurationError
 
 FORMAT = "%(asctime)s.%(msecs)03dZ %(levelname)s %(name)s %(message)s"
-CLOSING_SECONDS = 10.0  # for the stores, after the requests
+CLOSING_SECONDS = 5.0  # for what is left when shutdown_seconds are over
 
 
 @click.command()
@@ -39,10 +40,11 @@ def serve(settings: Settings) -> None:
 def configure_logging(level: str) -> None:
     """One line an event, in UTC, on standard error."""
     logging.Formatter.converter = time.gmtime
-    logging.basicConfig(level=level.upper(), format=FORMAT, datefmt="%Y-%m-%dT%H:%M:%S")
+    logging.basicConfig(level="WARNING", format=FORMAT, datefmt="%Y-%m-%dT%H:%M:%S")
+    # Only ours: others log statements with their parameters.
+    logging.getLogger("tallyman").setLevel(level.upper())
     # It logs requests that it cannot parse with their bytes, which may hold a key.
     logging.getLogger("aiohttp").setLevel(logging.CRITICAL)
-    logging.getLogger("alembic").setLevel(logging.WARNING)
 
 
 @contextlib.contextmanager
@@ -52,7 +54,8 @@ def _listening(host: str, port: int) -> Iterator[socket.socket]:
         family, _, _, _, address = found[0]
         listener = socket.create_server(address[:2], family=family, backlog=1024)
     except OSError as err:
-        reason = (err.strerror or str(err)).lower()
+        number = err.errno or 0  # negative where the name could not be resolved
+        reason = os.strerror(number).lower() if number > 0 else str(err.strerror)
         raise ConfigurationError(f"cannot listen on host {host}, port {port}: {reason}") from err
     with listener:
         yield listener
@@ -63,7 +66,7 @@ async def _serve(settings: Settings, listener: socket.socket, local: socket.sock
     for name in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(name, stop.set)
     application = app.build(settings)
-    runner = web.AppRunner(application, access_log=None, shutdown_timeout=settings.shutdown_seconds)
+    runner = web.AppRunner(application, access_log=None, shutdown_timeout=CLOSING_SECONDS)
     await runner.setup()
     try:
         await web.SockSite(runner, listener).start()
@@ -77,8 +80,11 @@ async def _serve(settings: Settings, listener: socket.socket, local: socket.sock
         # A second signal ends the process at once.
         for name in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().remove_signal_handler(name)
-        async with asyncio.timeout(settings.shutdown_seconds + CLOSING_SECONDS):
-            await runner.cleanup()
+        for site in list(runner.sites):
+            await site.stop()
+        # aiohttp's own shutdown drops the rest of a body that is still coming in.
+        await application[REQUESTS].finish(settings.shutdown_seconds)
+        await runner.cleanup()
 
 
 async def _greet(application: web.Application, settings: Settings, url: str) -> None:
