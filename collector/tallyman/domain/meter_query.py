@@ -5,19 +5,12 @@ It does not answer: `store/meter_sql.py` renders the query.
 
 from dataclasses import replace
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 from tallyman.domain.event import EARLIEST, LATEST
 from tallyman.domain.meter import DimensionFilter, Meter, MeterQuery
 from tallyman.domain.period import time_zone
-from tallyman.errors import (
-    InvalidDimensionFilter,
-    InvalidGroupBy,
-    InvalidInput,
-    InvalidQuery,
-    InvalidTimeZone,
-    UnsupportedFilterOperator,
-)
+from tallyman.errors import InvalidInput, InvalidParameter, InvalidQuery
 
 SUBJECT: Final = "subject"
 CUSTOMER: Final = "customer_id"
@@ -46,7 +39,7 @@ def check_query(meter: Meter, query: MeterQuery) -> MeterQuery:
     try:
         time_zone(query.time_zone)
     except InvalidInput as err:
-        raise InvalidTimeZone(err.parameters[0].reason, "time_zone") from err
+        raise InvalidQuery("invalid_time_zone", err.parameters[0]) from err
     _check_groups(meter, query)
     if len(query.filters) > MOST_FILTERS:
         raise _bad_filter("filters.dimensions", f"must be at most {MOST_FILTERS} dimensions")
@@ -64,26 +57,30 @@ def check_query(meter: Meter, query: MeterQuery) -> MeterQuery:
 def _check_time(field: str, moment: datetime | None) -> None:
     if moment is None or (moment.tzinfo is not None and EARLIEST <= moment <= LATEST):
         return
-    raise InvalidQuery("must be a time with a zone, from 1970 to 2199", field, "is_date_time")
+    reason = "must be a time with a zone, from 1970 to 2199"
+    raise InvalidQuery("invalid_query", InvalidParameter(field, "is_date_time", reason))
 
 
 def _check_groups(meter: Meter, query: MeterQuery) -> None:
     if len(query.group_by) > MOST_GROUPS:
         reason = f"must be at most {MOST_GROUPS} dimensions"
-        raise InvalidGroupBy(reason, "group_by_dimensions", "max_items")
+        extra = {"maximum": MOST_GROUPS}
+        raise _bad_group("group_by_dimensions", "max_items", reason, extra)
     for index, name in enumerate(query.group_by):
         at = f"group_by_dimensions[{index}]"
         if name in query.group_by[:index]:
-            raise InvalidGroupBy("is named twice", at)
+            raise _bad_group(at, "invalid", "is named twice")
         if name != SUBJECT and name not in meter.dimensions:
-            raise InvalidGroupBy(_no_dimension(meter), at, "missing_reference")
+            raise _bad_group(at, "missing_reference", _no_dimension(meter))
 
 
 def _check_filter(one: DimensionFilter, at: str, depth: int) -> None:
     allowed = ("eq", "in") if one.dimension == SUBJECT else _OPERATORS
     if one.operator not in allowed or (one.operator == "exists" and depth > 0):
         reason = f"is no operator here; there are {', '.join(allowed)}"
-        raise UnsupportedFilterOperator(reason, f"{at}.{one.operator}", "enum")
+        extra = {"choices": list(allowed)}
+        parameter = InvalidParameter(f"{at}.{one.operator}", "enum", reason, extra=extra)
+        raise InvalidQuery("unsupported_filter_operator", parameter)
     at = f"{at}.{one.operator}"
     if one.operator in _NESTING:
         if depth >= DEEPEST_FILTER:
@@ -104,8 +101,14 @@ def _check_filter(one: DimensionFilter, at: str, depth: int) -> None:
         raise _bad_filter(at, f"must be at most {LONGEST_VALUE} characters")
 
 
-def _bad_filter(at: str, reason: str) -> InvalidDimensionFilter:
-    return InvalidDimensionFilter(reason, at)
+def _bad_group(
+    at: str, rule: str, reason: str, extra: dict[str, Any] | None = None
+) -> InvalidQuery:
+    return InvalidQuery("invalid_group_by", InvalidParameter(at, rule, reason, extra=extra or {}))
+
+
+def _bad_filter(at: str, reason: str) -> InvalidQuery:
+    return InvalidQuery("invalid_dimension_filter", InvalidParameter(at, "invalid", reason))
 
 
 def _no_dimension(meter: Meter) -> str:
