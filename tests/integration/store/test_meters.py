@@ -127,8 +127,8 @@ TIMES = st.builds(
 def unique_events(draw: st.DrawFn) -> list[Sent]:
     parts = st.tuples(st.sampled_from(["acme", "globex"]), TIMES, VALUES, st.sampled_from(MODELS))
     return [
-        Sent(f"e{number}", subject, time, *value, *model)
-        for number, (subject, time, value, model) in enumerate(
+        Sent(f"e{number}", subject, time, literal, value, text, *model)
+        for number, (subject, time, (literal, value, text), model) in enumerate(
             draw(st.lists(parts, min_size=1, max_size=12))
         )
     ]
