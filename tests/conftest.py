@@ -4,6 +4,7 @@ Owns no part's workings: those are in tests/rigs.
 """
 
 import os
+import signal
 from collections.abc import Iterator
 
 import hypothesis
@@ -18,6 +19,9 @@ hypothesis.settings.register_profile("ci", deadline=None, max_examples=100, dera
 hypothesis.settings.register_profile("search", deadline=None, max_examples=2000)
 hypothesis.settings.load_profile(os.environ.get("TALLYMAN_HYPOTHESIS", "ci"))
 
+
+# A run that is ended from outside still stops what it started.
+signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 STARTED: list[Kafka | Shim] = []
 

@@ -5,6 +5,7 @@ Owns no topics beyond creating them, and no clients: tests bring their own.
 
 import contextlib
 import hashlib
+import re
 import shutil
 import socket
 import struct
@@ -56,8 +57,7 @@ def fetch() -> Path:
 
     Raises KafkaUnavailable without Java, or without Maven where the jars are not there yet.
     """
-    if shutil.which("java") is None:
-        raise KafkaUnavailable("no `java` here (a JDK 17 or newer)")
+    check_java()
     jars = CACHE / f"kafka-{hashlib.sha256(POM.read_bytes()).hexdigest()[:12]}"
     if jars.is_dir():
         return jars
@@ -80,6 +80,16 @@ def fetch() -> Path:
         half.rename(jars)
     shutil.rmtree(half, ignore_errors=True)
     return jars
+
+
+def check_java() -> None:
+    """Raises KafkaUnavailable where there is no Java, or one that Kafka does not run on."""
+    if shutil.which("java") is None:
+        raise KafkaUnavailable("no `java` here (17 or newer)")
+    says = subprocess.run(["java", "-version"], check=False, capture_output=True, text=True).stderr
+    found = re.search(r'version "(\d+)', says)
+    if found is None or int(found[1]) < 17:
+        raise KafkaUnavailable(f"`java` here is not 17 or newer, it says: {says[:80]!r}")
 
 
 class Kafka:
