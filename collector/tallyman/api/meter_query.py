@@ -1,9 +1,7 @@
 """`POST /meters/{meterId}/query`: what was used, as JSON or CSV."""
 
 import csv
-import functools
 import io
-import zoneinfo
 from collections.abc import Sequence
 from typing import Final
 
@@ -13,7 +11,6 @@ from pydantic import ValidationError
 from tallyman import metrics
 from tallyman.api import meters, parameters
 from tallyman.api.meter_bodies import (
-    DimensionFilterBody,
     MeterQueryRequest,
     MeterQueryResult,
     MeterQueryRowAnswer,
@@ -25,11 +22,10 @@ from tallyman.api.route import JSON
 from tallyman.api.state import EVENTS
 from tallyman.api.wire import write_number, write_time
 from tallyman.domain.meter import DimensionFilter, Granularity, Meter, MeterQuery, MeterRow
-from tallyman.errors import InvalidInput, InvalidParameter, InvalidQuery
+from tallyman.domain.meter_query import SUBJECT, check_query
+from tallyman.errors import InvalidInput, InvalidParameter, InvalidWindowSize
 
 CSV: Final = "text/csv"
-SUBJECT: Final = "subject"
-CUSTOMER: Final = "customer_id"
 
 
 async def query(request: web.Request) -> web.Response:
@@ -66,36 +62,16 @@ def meter_query(meter: Meter, body: MeterQueryRequest) -> MeterQuery:
     if body.from_ is not None and body.to is not None and body.from_ >= body.to:
         reason = "must be after from"
         raise InvalidInput(f"to {reason}", [InvalidParameter("to", "invalid", reason)])
-    if body.time_zone not in _time_zones():
-        raise _refused(
-            "invalid_time_zone", "time_zone", "must be an IANA time zone such as Europe/Berlin"
-        )
-    group_by = list(dict.fromkeys(body.group_by_dimensions or ()))
-    for name in group_by:
-        if name == CUSTOMER:
-            raise _refused(
-                "invalid_group_by",
-                "group_by_dimensions",
-                "has customer_id, but there are no customers",
-            )
-        if name != SUBJECT and name not in meter.dimensions:
-            raise _refused(
-                "invalid_group_by",
-                "group_by_dimensions",
-                f"must be dimensions of the meter: subject, {', '.join(meter.dimensions)}",
-            )
     given = body.filters.dimensions if body.filters is not None else None
-    filters = tuple(_filter(meter, name, value) for name, value in (given or {}).items())
-    if SUBJECT in (given or {}) and SUBJECT not in group_by:
-        group_by.append(SUBJECT)
-    return MeterQuery(
+    asked = MeterQuery(
         from_=body.from_,
         to=body.to,
         granularity=body.granularity,
         time_zone=body.time_zone,
-        group_by=tuple(group_by),
-        filters=filters,
+        group_by=tuple(dict.fromkeys(body.group_by_dimensions or ())),
+        filters=tuple(_filter(name, value) for name, value in (given or {}).items()),
     )
+    return check_query(meter, asked)
 
 
 def write_csv(group_by: Sequence[str], rows: Sequence[MeterRow]) -> str:
@@ -121,31 +97,14 @@ async def _read(request: web.Request) -> MeterQueryRequest:
         return MeterQueryRequest.model_validate_json(raw)
     except ValidationError as err:
         if any(found["loc"][:1] == ("granularity",) for found in err.errors()):
-            raise InvalidQuery(
-                "invalid_window_size",
-                InvalidParameter(
-                    "granularity",
-                    "enum",
-                    f"must be one of {', '.join(Granularity)}",
-                    extra={"choices": list(Granularity)},
-                ),
+            choices = list(Granularity)
+            raise InvalidWindowSize(
+                f"must be one of {', '.join(choices)}", "granularity", "enum", choices=choices
             ) from err
         raise invalid_body(err) from err
 
 
-def _filter(meter: Meter, name: str, given: DimensionFilterBody) -> DimensionFilter:
-    at = f"filters.dimensions.{name}"
-    if name == CUSTOMER:
-        raise _refused("invalid_dimension_filter", at, "cannot be: there are no customers")
-    if name == SUBJECT:
-        if given.operator[0] not in ("eq", "in"):
-            raise _refused("unsupported_filter_operator", at, "takes only eq and in")
-    elif name not in meter.dimensions:
-        raise _refused("invalid_dimension_filter", at, "is no dimension of the meter")
-    return _rendered(name, given)
-
-
-def _rendered(name: str, given: Operators) -> DimensionFilter:
+def _filter(name: str, given: Operators) -> DimensionFilter:
     operator, operand = given.operator
     match operand:
         case bool():
@@ -155,17 +114,8 @@ def _rendered(name: str, given: Operators) -> DimensionFilter:
         case [str(), *_]:
             return DimensionFilter(name, operator, tuple(operand))
         case _:
-            nested = tuple(_rendered(name, item) for item in operand)
+            nested = tuple(_filter(name, item) for item in operand)
             return DimensionFilter(name, operator, nested=nested)
-
-
-def _refused(code: str, field: str, reason: str) -> InvalidQuery:
-    return InvalidQuery(code, InvalidParameter(field, "invalid", reason))
-
-
-@functools.cache
-def _time_zones() -> frozenset[str]:
-    return frozenset(zoneinfo.available_timezones()) - {"Factory", "localtime"}
 
 
 def _wants_csv(accept: str) -> bool:

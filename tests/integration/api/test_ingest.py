@@ -69,6 +69,16 @@ async def test_an_event_is_taken_in_each_form_under_each_prefix(
     assert await total(client) == "100"
 
 
+async def test_an_event_sent_again_is_known_and_counts_once(client: Client) -> None:
+    await client.post(EVENTS_PATH, json=event())
+
+    again = await client.post(EVENTS_PATH, json=[event(), event(2)])
+
+    assert (again.headers["Tallyman-New"], again.headers["Tallyman-Known"]) == ("1", "1")
+    assert again.headers["Tallyman-Conflicts"] == "0"
+    assert await total(client) == "200"
+
+
 async def test_every_bad_event_of_a_batch_is_named_and_none_is_taken(client: Client) -> None:
     batch = [event(1), event(2, id=""), event(3), {**event(4), "subject": 5}]
 

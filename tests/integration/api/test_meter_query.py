@@ -52,7 +52,7 @@ async def test_the_whole_is_one_row(metered: Client) -> None:
             {
                 "value": "35",
                 "from": "2026-04-13T10:30:00Z",
-                "to": "2026-04-13T10:30:02Z",
+                "to": "2026-04-13T10:31:00Z",
                 "dimensions": {},
             }
         ]
@@ -80,7 +80,7 @@ async def test_csv_has_the_subject_first_and_the_value_last(metered: Client) -> 
     assert answer.content_type == "text/csv"
     lines = (await answer.text()).splitlines()
     assert lines[0] == "from,to,subject,model,value"
-    assert '2026-04-13T10:30:02Z,2026-04-13T10:30:02Z,"other, inc",gpt-4o,5' in lines
+    assert '2026-04-13T10:30:00Z,2026-04-13T10:31:00Z,"other, inc",gpt-4o,5' in lines
     assert len(lines) == 4
 
 
