@@ -10,6 +10,7 @@ import yaml
 ROOT = Path(__file__).parents[3]
 TEXT = (ROOT / "docker-compose.yml").read_text()
 _VARIABLE = re.compile(r"\$\{(\w+):\?([^}]+)\}")
+_WITH_DEFAULT = re.compile(r"\$\{\w+:-([^}]+)\}")
 
 
 def variables() -> set[str]:
@@ -19,8 +20,8 @@ def variables() -> set[str]:
 
 @cache
 def composed() -> dict[str, Any]:
-    """The file with every variable set to `secret-of-<NAME>`."""
-    document = yaml.safe_load(_VARIABLE.sub(r"secret-of-\1", TEXT))
+    """The file with every variable that must be set as `secret-of-<NAME>`, and no other set."""
+    document = yaml.safe_load(_WITH_DEFAULT.sub(r"\1", _VARIABLE.sub(r"secret-of-\1", TEXT)))
     assert isinstance(document, dict)
     return document
 
