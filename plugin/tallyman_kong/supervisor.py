@@ -62,12 +62,17 @@ class Child:
             self._write(line)
 
     async def stop(self) -> None:
-        """Have it drain and end; kill it if it does not."""
+        """Have it drain and end; kill it if it does not.
+
+        The end of its stdin says so, not SIGTERM: that would kill a process that is still starting,
+        and could overtake the lines that it was told.
+        """
         self._stopping = True
         process = self._process
         if process is None or process.returncode is not None:
             return
-        process.terminate()
+        if process.stdin is not None:
+            process.stdin.close()
         try:
             await asyncio.wait_for(process.wait(), self._settings.drain_seconds + MARGIN_SECONDS)
         except TimeoutError:
@@ -110,8 +115,9 @@ async def _run(settings: Settings) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     server, sender = Child("server", settings), Child("sender", settings)
     spool = Spool(settings.spool)
+    serving = asyncio.create_task(server.run())
     tasks = [
-        asyncio.create_task(server.run()),
+        serving,
         asyncio.create_task(sender.run()),
         asyncio.create_task(_relay(server, sender)),
     ]
@@ -125,6 +131,9 @@ async def _run(settings: Settings) -> None:
     await stopping.wait()
     log.info("stopping: the server first, then the sender drains")
     await server.stop()
+    await serving  # what it has said is read to the end, and passed on, before the sender drains
+    while not server.lines.empty():
+        sender.tell(server.lines.get_nowait())
     await sender.stop()
     for task in tasks:
         task.cancel()

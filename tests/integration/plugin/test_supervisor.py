@@ -264,3 +264,20 @@ async def test_no_prompt_answer_key_or_unnamed_header_is_ever_written(
     assert b"canary" not in written
     assert "canary" not in sent
     assert ids_of(["r-1"]) == receiver.ids()
+
+
+@pytest.mark.parametrize("attempt", range(3))
+async def test_a_stop_right_after_the_start_sends_what_was_taken(
+    command: Command, receiver: Receiver, attempt: int
+) -> None:
+    """The sender may still be starting when it is told to drain."""
+    plugin = await command().start()
+    driver = plugin.connect()
+    instance = driver.start_instance({"ingest_endpoint": receiver.url})
+    driver.log(instance, entry("at once"))
+
+    status = await plugin.stop()
+
+    assert status == 0
+    assert receiver.ids() == ids_of(["at once"])
+    assert plugin.spooled() == []
