@@ -12,7 +12,7 @@ import aiohttp
 from tests.rigs.clickhouse import ClickHouse
 from tests.rigs.kafka import free_ports
 from tests.rigs.postgres import postgres
-from tests.unit.compose.composed import environment, services
+from tests.unit.compose.composed import ROOT, environment, services
 
 # The image has the extra `collector` alone: an import of what it does not have must fail here too.
 TALLYMAN = """
@@ -34,6 +34,7 @@ async def test_the_collectors_services_run_one_after_the_other(
             "TALLYMAN_PORT": str(port),
             "TALLYMAN_DATABASE_URL": database_url,
             "TALLYMAN_CLICKHOUSE_URL": url_of(clickhouse_server, clickhouse_database),
+            "TALLYMAN_KONG_CONFIG": mounted_from(environment("collector")["TALLYMAN_KONG_CONFIG"]),
         }
         migrated, _ = await finished(services()["collector-migrate"]["command"], settings, tmp_path)
         key_made, key = await finished(["keys", "create", "--scope", "admin"], settings, tmp_path)
@@ -57,6 +58,12 @@ def url_of(server: ClickHouse, database: str) -> str:
 
 def files_in(folder: Path) -> list[Path]:
     return list(folder.iterdir())
+
+
+def mounted_from(path: str) -> str:
+    """The file in the project that the collector's container has at this path."""
+    volumes = [volume.split(":") for volume in services()["collector"]["volumes"]]
+    return next(str(ROOT / source) for source, target, *_ in volumes if target == path)
 
 
 def health_url(service: str) -> str:
