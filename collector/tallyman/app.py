@@ -1,6 +1,7 @@
 """Wires the collector: the only module that knows which part is which."""
 
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from aiohttp import web
 from tallyman_kong.usage import configuration
@@ -24,6 +25,7 @@ from tallyman.api.state import (
     USAGE,
 )
 from tallyman.config import Settings
+from tallyman.errors import ConfigurationError
 from tallyman.kong_config import load_usage_configuration
 from tallyman.store.api_keys import ApiKeyStore
 from tallyman.store.clickhouse import ClickHouse
@@ -31,6 +33,9 @@ from tallyman.store.database import Database
 from tallyman.store.events import EventStore
 from tallyman.store.meters import MeterStore
 from tallyman.stream.group_commit import GroupCommit
+from tallyman.stream.intake import Intake
+from tallyman.stream.kafka_connection import KafkaConnection
+from tallyman.stream.producer import KafkaIntake
 
 
 def build(settings: Settings) -> web.Application:
@@ -41,6 +46,7 @@ def build(settings: Settings) -> web.Application:
     """
     app = web.Application(middlewares=[border], client_max_size=settings.max_body_bytes)
     app[SETTINGS] = settings
+    kafka_connection(settings)
     app[REQUESTS] = Requests()
     app[USAGE] = (
         configuration(None)
@@ -69,6 +75,36 @@ def open_clickhouse(settings: Settings) -> ClickHouse:
     return ClickHouse.embedded(str(data_directory.events_path(settings.data_dir)))
 
 
+def kafka_connection(settings: Settings) -> KafkaConnection | None:
+    """How Kafka is reached; None where events are stored without it.
+
+    Raises:
+        ConfigurationError: the settings do not go together.
+    """
+    if settings.kafka_brokers is None:
+        return None
+    if settings.clickhouse_url is None:
+        raise ConfigurationError(
+            "kafka_brokers needs clickhouse_url: what the consumer stores, the API must see"
+        )
+    password = settings.kafka_sasl_password
+    if settings.kafka_security_protocol.startswith("SASL") and (
+        settings.kafka_sasl_username is None or password is None
+    ):
+        raise ConfigurationError(
+            f"kafka_security_protocol {settings.kafka_security_protocol} needs "
+            "kafka_sasl_username and kafka_sasl_password"
+        )
+    return KafkaConnection(
+        tuple(broker.strip() for broker in settings.kafka_brokers.split(",") if broker.strip()),
+        settings.kafka_security_protocol,
+        settings.kafka_sasl_mechanism,
+        settings.kafka_sasl_username,
+        None if password is None else password.get_secret_value(),
+        settings.kafka_ssl_cafile,
+    )
+
+
 def _add_routes(app: web.Application) -> None:
     app[DOCUMENT] = openapi.document(ROUTES)
     app[BY_ROUTE] = {}
@@ -77,6 +113,20 @@ def _add_routes(app: web.Application) -> None:
         for path in route.paths:
             for method in methods:
                 app[BY_ROUTE][app.router.add_route(method, path, route.handler)] = route
+
+
+@asynccontextmanager
+async def _intake(settings: Settings, store: EventStore) -> AsyncIterator[Intake]:
+    connection = kafka_connection(settings)
+    if connection is None:
+        async with GroupCommit(store) as group:
+            yield group
+        return
+    producer = KafkaIntake(connection, settings.kafka_topic)
+    try:
+        yield producer
+    finally:
+        await producer.close()
 
 
 async def _relational(app: web.Application) -> AsyncIterator[None]:
@@ -97,8 +147,8 @@ async def _events(app: web.Application) -> AsyncIterator[None]:
         store = EventStore(clickhouse)
         await store.migrate()
         app[EVENTS] = store
-        app[SAYS_WHAT_WAS_NEW] = True
-        async with GroupCommit(store) as intake:
+        app[SAYS_WHAT_WAS_NEW] = kafka_connection(app[SETTINGS]) is None
+        async with _intake(app[SETTINGS], store) as intake:
             app[INTAKE] = intake
             yield
     finally:

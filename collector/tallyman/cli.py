@@ -2,7 +2,7 @@
 
 import click
 
-from tallyman.commands import demo, keys, migrate, serve
+from tallyman.commands import consume, dead, demo, keys, migrate, serve
 
 
 @click.group()
@@ -10,5 +10,12 @@ def main() -> None:
     """Count LLM tokens, and answer what was used."""
 
 
-for command in (serve.serve, demo.demo, keys.keys, migrate.migrate):
+for command in (
+    serve.serve,
+    consume.consume,
+    dead.dead,
+    demo.demo,
+    keys.keys,
+    migrate.migrate,
+):
     main.add_command(command)

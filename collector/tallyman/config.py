@@ -18,6 +18,10 @@ from pydantic_settings import (
 
 from tallyman.errors import ConfigurationError
 
+# Named here, since the settings know no part.
+SecurityProtocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
+SaslMechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
+
 PREFIX = "TALLYMAN_"
 CONFIG_VARIABLE = "TALLYMAN_CONFIG"
 
@@ -42,6 +46,54 @@ class Settings(BaseSettings):
         None,
         description="ClickHouse for events, `https://user:password@host:8443/database`; "
         "without it chDB in `data_dir`.",
+    )
+    kafka_brokers: str | None = Field(
+        None,
+        min_length=1,
+        description="Kafka for events, `host:port,host:port`: what comes in goes there, and "
+        "`tallyman consume` stores it; needs `clickhouse_url`. Without it `serve` stores by itself.",
+    )
+    kafka_topic: str = Field("llm.usage", min_length=1, description="Topic of the events.")
+    kafka_dead_topic: str = Field(
+        "llm.usage.dead", min_length=1, description="Topic of messages that are no events."
+    )
+    kafka_group: str = Field(
+        "tallyman", min_length=1, description="Consumer group that `tallyman consume` joins."
+    )
+    kafka_namespace: str = Field(
+        "default",
+        min_length=1,
+        max_length=256,
+        description="Namespace of messages that the plugin produced itself; what came through "
+        "`serve` keeps its API key's.",
+    )
+    kafka_security_protocol: SecurityProtocol = Field(
+        "PLAINTEXT", description="How brokers are spoken to."
+    )
+    kafka_sasl_mechanism: SaslMechanism = Field(
+        "PLAIN", description="SASL mechanism, where `kafka_security_protocol` has SASL."
+    )
+    kafka_sasl_username: str | None = Field(None, description="SASL user.")
+    kafka_sasl_password: SecretStr | None = Field(None, description="SASL password.")
+    kafka_ssl_cafile: Path | None = Field(
+        None, description="CA certificates that brokers are checked against; else the system's."
+    )
+    consume_batch_events: int = Field(
+        10_000, ge=1, le=200_000, description="Most messages that `consume` stores at a time."
+    )
+    consume_wait_ms: int = Field(
+        200, ge=1, le=60_000, description="Longest that `consume` waits for a batch to fill."
+    )
+    consume_host: str = Field(
+        "127.0.0.1",
+        min_length=1,
+        description="Address of the health and metrics page of `consume`; it needs no API key.",
+    )
+    consume_port: int = Field(
+        8889,
+        ge=0,
+        le=65535,
+        description="Port of the health and metrics page of `consume`; 0: any.",
     )
     max_body_bytes: int = Field(
         4 * 1024 * 1024,

@@ -65,7 +65,7 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has
         self._topic = topic
         self._store = store
         self._dead_letters = dead_letters
-        self._metrics = metrics
+        self.metrics = metrics
         self._default_namespace = default_namespace
         self._limits = limits
         self._assignment = 0
@@ -123,7 +123,7 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has
 
     async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
         """Called by aiokafka after a rebalance."""
-        self._metrics.lag.clear()
+        self.metrics.lag.clear()
         log.info("reading partitions %s", sorted(tp.partition for tp in assigned))
 
     async def _start(self) -> None:
@@ -144,7 +144,7 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has
                     max_records=min(RECORDS_AT_ONCE, batch.room),
                 )
             except (KafkaError, OSError) as err:
-                self._metrics.failures.labels("read").inc()
+                self.metrics.failures.labels("read").inc()
                 log.warning("Kafka could not be read, and is tried again: %r", err)
                 await self._pause(1.0)
                 continue
@@ -174,9 +174,9 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has
             if self._stop.is_set():
                 return
         if work.committed:
-            self._metrics.consumed.inc(len(batch.records))
-            self._metrics.batch_events.observe(len(batch.records))
-            self._metrics.batch_seconds.observe(time.monotonic() - closed_at)
+            self.metrics.consumed.inc(len(batch.records))
+            self.metrics.batch_events.observe(len(batch.records))
+            self.metrics.batch_seconds.observe(time.monotonic() - closed_at)
 
     def _check(self, batch: Batch) -> _Work:
         work = _Work(batch)
@@ -202,7 +202,7 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has
             await self._commit(work)
         except Exception as err:  # noqa: BLE001 – nothing may be skipped: whatever it is, try again
             self.failing_since = self.failing_since or time.time()
-            self._metrics.failures.labels(work.step).inc()
+            self.metrics.failures.labels(work.step).inc()
             first = work.batch.records[0]
             log.warning(
                 "step %s failed for %d messages from partition %d offset %d on, and is repeated: %r",
@@ -227,9 +227,9 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has
                 return [Rejected(events[0][0], err)]
             middle = len(events) // 2
             return await self._put(events[:middle]) + await self._put(events[middle:])
-        self._metrics.stored.inc(accepted.new)
-        self._metrics.known.inc(accepted.known)
-        self._metrics.conflicts.inc(len(accepted.conflicts))
+        self.metrics.stored.inc(accepted.new)
+        self.metrics.known.inc(accepted.known)
+        self.metrics.conflicts.inc(len(accepted.conflicts))
         return []
 
     async def _bury(self, rejected: Sequence[Rejected]) -> None:
@@ -237,7 +237,7 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has
             return
         await self._dead_letters.bury(rejected)
         for dead in rejected:
-            self._metrics.dead.labels(dead.error.code).inc()
+            self.metrics.dead.labels(dead.error.code).inc()
             log.warning(
                 "set aside partition %d offset %d: %s",
                 dead.record.partition,
@@ -256,7 +256,7 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has
 
     def _drop(self, batch: Batch) -> None:
         if batch.records:
-            self._metrics.dropped.inc()
+            self.metrics.dropped.inc()
             log.info("left %d messages to whom they are assigned now", len(batch.records))
 
     async def _pause(self, seconds: float) -> None:
@@ -283,6 +283,6 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has
         ends = await self._kafka.end_offsets(partitions)
         for partition in partitions:
             committed = await self._kafka.committed(partition) or 0
-            self._metrics.lag.labels(partition.topic, str(partition.partition)).set(
+            self.metrics.lag.labels(partition.topic, str(partition.partition)).set(
                 max(0, ends[partition] - committed)
             )

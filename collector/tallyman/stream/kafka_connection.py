@@ -6,10 +6,9 @@ It does not own a client: each part opens its own.
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-SecurityProtocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
-SaslMechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
+from tallyman.config import SaslMechanism, SecurityProtocol
 
 
 @dataclass(frozen=True)

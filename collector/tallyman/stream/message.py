@@ -68,8 +68,8 @@ def decode(record: Record, default_namespace: str) -> Received:
     """Check a message; the same message always gives the same event.
 
     The namespace is the header's that `serve` wrote from the API key, or the default for what the
-    plugin produced itself; the body cannot name it. An event without a time gets the message's,
-    not the clock's: delivered again, it is still the same event.
+    plugin produced itself; the body cannot name it. An event without a time counts at the
+    message's, not the clock's: delivered again, it is still the same event.
 
     Raises:
         InvalidEvent: it cannot be metered; to be set aside.
@@ -85,9 +85,9 @@ def decode(record: Record, default_namespace: str) -> Received:
         )
     event = parse_event(value)
     headers = dict(record.headers)
-    if event.time is None:
-        event = msgspec.structs.replace(event, time=_moment(record))
-    return Received(_namespace(headers, default_namespace), event, _ingested_at(headers, record))
+    namespace = _namespace(headers, default_namespace)
+    ingested_at = _ingested_at(headers, record) if event.time is not None else _moment(record)
+    return Received(namespace, event, ingested_at)
 
 
 def _namespace(headers: dict[str, bytes], default: str) -> str:

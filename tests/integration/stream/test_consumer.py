@@ -48,10 +48,12 @@ async def test_a_message_that_is_delivered_twice_counts_once(
     async with stream.consumer(any_store):
         await stream.wait_until_committed(2_000)
     await stream.put([usage(number) for number in range(1_500)])
-    async with stream.consumer(any_store):
+    async with stream.consumer(any_store) as running:
         await stream.wait_until_committed(3_500)
 
     assert await tokens(any_store) == 1_500
+    assert running.value("tallyman_consumer_stored_events_total") == 500
+    assert running.value("tallyman_consumer_known_events_total") == 1_000
 
 
 async def test_a_poison_message_never_stops_the_stream(stream: Stream, store: EventStore) -> None:

@@ -57,6 +57,7 @@ def test_what_serve_produces_is_read_as_the_same_event_of_the_same_namespace(val
     assert json.loads(message.value) == json.loads(value)
     again = decode(SomeRecord(message.value, message.headers), "default")
     assert (again.namespace, again.ingested_at) == ("tenant-a", SENT_AT)
+    assert again.time == received.time
     assert again.event.id == "c0ffee:proxy:request"
     assert bytes(again.event.data) == bytes(received.event.data)
 
@@ -64,7 +65,7 @@ def test_what_serve_produces_is_read_as_the_same_event_of_the_same_namespace(val
 def test_an_event_without_a_time_has_the_messages_time_whenever_it_is_read() -> None:
     record = SomeRecord(body(time="-"))
 
-    assert [decode(record, "default").event.time for _ in range(2)] == [SENT_AT, SENT_AT]
+    assert [decode(record, "default").time for _ in range(2)] == [SENT_AT, SENT_AT]
 
 
 def test_the_plugins_own_messages_are_of_the_default_namespace_whatever_the_body_says() -> None:
