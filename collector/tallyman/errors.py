@@ -3,7 +3,7 @@
 TallymanError
 ├── InvalidInput       a body, parameter or setting that breaks a rule; names the field
 │   ├── InvalidEvent   a CloudEvent that cannot be metered; from Kafka it goes to the dead letters
-│   └── InvalidQuery   a meter cannot be asked this; has a code of its own for each reason
+│   └── InvalidQuery   a question that a meter cannot answer; its code says what is wrong with it
 ├── Unauthenticated    no API key, or one that is not known
 ├── Forbidden          the API key's scope does not reach this
 ├── NotFound           no such path, meter, event or key
@@ -55,42 +55,17 @@ class InvalidEvent(InvalidInput):
 
 
 class InvalidQuery(InvalidInput):
-    """A meter cannot be asked this. `field` is a path such as `filters.dimensions.model`."""
+    """A question that a meter cannot answer.
+
+    Its code is one of invalid_window_size, invalid_time_zone, invalid_group_by,
+    invalid_dimension_filter and unsupported_filter_operator.
+    """
 
     code = "invalid_query"
 
-    def __init__(self, detail: str, field: str, rule: str = "invalid", **extra: Any) -> None:
-        super().__init__(f"{field} {detail}", [InvalidParameter(field, rule, detail, extra=extra)])
-
-
-class InvalidWindowSize(InvalidQuery):
-    """No such granularity."""
-
-    code = "invalid_window_size"
-
-
-class InvalidTimeZone(InvalidQuery):
-    """No such IANA time zone."""
-
-    code = "invalid_time_zone"
-
-
-class InvalidGroupBy(InvalidQuery):
-    """The meter has no such dimension to be split by."""
-
-    code = "invalid_group_by"
-
-
-class InvalidDimensionFilter(InvalidQuery):
-    """The meter has no such dimension to be filtered by, or the filter is nested too deep."""
-
-    code = "invalid_dimension_filter"
-
-
-class UnsupportedFilterOperator(InvalidQuery):
-    """The dimension takes no such operator, or not this many."""
-
-    code = "unsupported_filter_operator"
+    def __init__(self, code: str, parameter: InvalidParameter) -> None:
+        super().__init__(f"{parameter.field} {parameter.reason}", [parameter])
+        self.code = code
 
 
 class Unauthenticated(TallymanError):

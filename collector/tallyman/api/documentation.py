@@ -17,6 +17,7 @@ FILES: Final = {
     "swagger-ui-bundle.js": "text/javascript",
     "favicon-32x32.png": "image/png",
 }
+START: Final = "start.js"
 CONTENT_SECURITY_POLICY: Final = (
     "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
     "frame-ancestors 'none'"
@@ -60,7 +61,7 @@ async def page_file(request: web.Request) -> web.StreamResponse:
     """A file that the page needs."""
     parameters.refuse_any(request)
     name = request.match_info["file"]
-    if name == "start.js":
+    if name == START:
         return web.Response(text=_START, content_type="text/javascript")
     if name not in FILES:
         raise NotFound("the page has no such file")

@@ -23,7 +23,7 @@ from tallyman.api.state import EVENTS
 from tallyman.api.wire import write_number, write_time
 from tallyman.domain.meter import DimensionFilter, Granularity, Meter, MeterQuery, MeterRow
 from tallyman.domain.meter_query import SUBJECT, check_query
-from tallyman.errors import InvalidInput, InvalidParameter, InvalidWindowSize
+from tallyman.errors import InvalidInput, InvalidParameter, InvalidQuery
 
 CSV: Final = "text/csv"
 
@@ -98,9 +98,9 @@ async def _read(request: web.Request) -> MeterQueryRequest:
     except ValidationError as err:
         if any(found["loc"][:1] == ("granularity",) for found in err.errors()):
             choices = list(Granularity)
-            raise InvalidWindowSize(
-                f"must be one of {', '.join(choices)}", "granularity", "enum", choices=choices
-            ) from err
+            reason = f"must be one of {', '.join(choices)}"
+            parameter = InvalidParameter("granularity", "enum", reason, extra={"choices": choices})
+            raise InvalidQuery("invalid_window_size", parameter) from err
         raise invalid_body(err) from err
 
 

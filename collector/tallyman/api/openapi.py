@@ -10,6 +10,7 @@ from pydantic.json_schema import models_json_schema
 
 from tallyman import __version__
 from tallyman.api import event_bodies, problems
+from tallyman.api.documentation import FILES, START
 from tallyman.api.route import Content, Route
 from tallyman.api.wire import RESOURCE_KEY, ULID_PATTERN
 from tallyman.domain.event import CloudEvent
@@ -28,7 +29,7 @@ _PATH_PARAMETERS: Final[dict[str, dict[str, Any]]] = {
     },
     "file": {
         "description": "One of the page's files.",
-        "schema": {"type": "string", "pattern": "^[a-z0-9.-]+$"},
+        "schema": {"type": "string", "enum": [*FILES, START]},
     },
 }
 _PROBLEM: Final[dict[str, Any]] = {

@@ -91,7 +91,7 @@ ROUTES: Final = (
         Answered(200, "What became of the entries.", {JSON: KongLogAnswer}),
         "One entry or an array. A bad entry is counted and logged, and does not keep its "
         "neighbours out.",
-        body={JSON: {"anyOf": [ENTRY, {"type": "array", "items": ENTRY}]}},
+        body={JSON: {"anyOf": [ENTRY, {"type": "array", "description": "Entries."}]}},
         problems=(413,), openmeter=False,
     ),
     Route(
