@@ -39,7 +39,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=sys.argv[2] if len(sys.argv) > 2 else None) as folder:
         spool = Spool(Path(folder) / "spool.db", "bench", max_bytes=LIMIT, survives_power_loss=True)
         intake = Intake(spool, max_bytes=LIMIT)
-        instance = reader(rules, HttpSink("http://127.0.0.1:9/events"))
+        instance = reader(rules, HttpSink("sink", "http://127.0.0.1:9/events"))
         text = json.dumps(entry)
         started = time.perf_counter()
         intake.start()

@@ -1,9 +1,11 @@
 """The command `tallyman-kong`, also `python -m tallyman_kong`."""
 
 import importlib
+import sys
 from collections.abc import Sequence
 
 from tallyman_kong.settings import SettingError, parser, settings
+from tallyman_kong.spool_file import SpoolError
 
 # Each process imports its own half alone: gevent and asyncio stay apart.
 ROLES = {"run": "supervisor", "server": "server", "sender": "sender"}
@@ -24,7 +26,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         read = settings(given)
     except SettingError as err:
         command_line.error(str(err))
-    importlib.import_module(f"tallyman_kong.{ROLES[role]}").run(read)
+    try:
+        importlib.import_module(f"tallyman_kong.{ROLES[role]}").run(read)
+    except (SpoolError, OSError) as err:
+        sys.exit(f"tallyman-kong: {err}")
 
 
 if __name__ == "__main__":

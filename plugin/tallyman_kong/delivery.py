@@ -103,14 +103,9 @@ class Delivery:
     """The events of one sink, from the spool to its client."""
 
     def __init__(
-        self,
-        spool: SpoolAccess,
-        sink_id: str,
-        sink: Sink,
-        make_client: Callable[[Sink], Client],
+        self, spool: SpoolAccess, sink: Sink, make_client: Callable[[Sink], Client]
     ) -> None:
         self._spool = spool
-        self._sink_id = sink_id
         self._sink = sink
         self._make_client = make_client
         self._client: Client | None = None
@@ -120,9 +115,13 @@ class Delivery:
         self._largest_batch = BATCH_EVENTS
 
     def use(self, sink: Sink) -> None:
-        """Go on with these settings, at once: a new token may be what was missing."""
+        """Go on with these settings, at once: a new token may be what was missing.
+
+        The sink's name must be the same.
+        """
         if sink != self._sink:
             self._sink = sink
+            self._largest_batch = BATCH_EVENTS
             self._wake.set()
 
     def stop(self) -> None:
@@ -136,7 +135,7 @@ class Delivery:
                 limit = self._largest_batch
                 batch = await self._spool.do(
                     lambda spool, limit=limit: spool.read(  # type: ignore[misc]
-                        self._sink_id, limit, BATCH_BYTES
+                        self._sink.name, limit, BATCH_BYTES
                     )
                 )
                 if batch:

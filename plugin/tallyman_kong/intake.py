@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from tallyman_kong import usage
 from tallyman_kong.metrics import BAD_ENTRIES, ENTRIES, INVALID_COUNTS, REFUSED
-from tallyman_kong.sink import Sink, sink_id, without_secrets
+from tallyman_kong.sink import Sink, without_secrets
 from tallyman_kong.spool import Group, Spool
 
 log = logging.getLogger("tallyman_kong.intake")
@@ -32,12 +32,11 @@ class Reader(NamedTuple):
 
     configuration: usage.UsageConfiguration
     sink: Sink
-    sink_id: str
     stored_settings: str
 
 
 def reader(configuration: usage.UsageConfiguration, sink: Sink) -> Reader:
-    return Reader(configuration, sink, sink_id(sink), without_secrets(sink))
+    return Reader(configuration, sink, without_secrets(sink))
 
 
 class _Entry(NamedTuple):
@@ -52,8 +51,7 @@ class Intake:
     def __init__(
         self, spool: Spool, *, max_bytes: int, announce: Callable[[Sink], None] | None = None
     ) -> None:
-        """`announce` is called on the thread, once for each sink that an instance has, and again
-        when its settings change; it may block."""
+        """`announce` is called on the thread with the sink of each instance; it may block."""
         self._spool = spool
         self._max_bytes = max_bytes
         self._announce = announce
@@ -180,5 +178,5 @@ def read_entry(text: Any, reader: Reader, group: Group) -> None:
         group.counts[INVALID_COUNTS.of()] += reading.invalid_counts
     if reading.events:
         group.entries += 1
-        group.sinks[reader.sink_id] = reader.stored_settings
-        group.events.extend((reader.sink_id, event) for event in reading.events)
+        group.sinks[reader.sink.name] = reader.stored_settings
+        group.events.extend((reader.sink.name, event) for event in reading.events)

@@ -7,6 +7,7 @@ import asyncio
 import fcntl
 import json
 import logging
+import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Mapping
@@ -19,8 +20,9 @@ from tallyman_kong.http_sink import HttpClient
 from tallyman_kong.kafka_sink import KafkaClient
 from tallyman_kong.logs import configure
 from tallyman_kong.settings import Settings
-from tallyman_kong.sink import HttpSink, Sink, from_message, restored, sink_id
+from tallyman_kong.sink import HttpSink, Sink, from_message, restored
 from tallyman_kong.spool import Spool
+from tallyman_kong.spool_file import open_lock
 
 log = logging.getLogger("tallyman_kong.sender")
 
@@ -38,24 +40,31 @@ def make_client(sink: Sink) -> Client:
 
 
 class Sender:
-    """The deliveries, one per sink."""
+    """The deliveries, one per sink; they begin when it is `alone`."""
 
     def __init__(self, spool: SpoolAccess) -> None:
+        self.alone = asyncio.Event()
         self._spool = spool
         self._deliveries: dict[str, tuple[Delivery, asyncio.Task[None]]] = {}
 
     def use(self, sink: Sink) -> None:
         """Deliver to the sink, or go on delivering with these settings."""
-        name = sink_id(sink)
-        if name in self._deliveries:
-            self._deliveries[name][0].use(sink)
+        if sink.name in self._deliveries:
+            self._deliveries[sink.name][0].use(sink)
             return
-        delivery = Delivery(self._spool, name, sink, make_client)
-        self._deliveries[name] = (delivery, asyncio.create_task(delivery.run()))
+        delivery = Delivery(self._spool, sink, make_client)
+        self._deliveries[sink.name] = (delivery, asyncio.create_task(self._run(delivery)))
         log.info("sending to %s %s", sink.kind, sink.address)
 
+    async def _run(self, delivery: Delivery) -> None:
+        await self.alone.wait()
+        await delivery.run()
+
     def begin_with(self, stored: Mapping[str, str], settings: Settings) -> None:
+        """Deliver to the sinks that events were spooled for; what Kong has sent goes before that."""
         for name, text in stored.items():
+            if name in self._deliveries:
+                continue
             sink = restored(
                 text, api_token=settings.api_token, sasl_password=settings.sasl_password
             )
@@ -82,7 +91,8 @@ class Sender:
             delivery.stop()
         if not tasks:
             return
-        _, pending = await asyncio.wait(tasks, timeout=within_seconds)
+        timeout = within_seconds if self.alone.is_set() else 0
+        _, pending = await asyncio.wait(tasks, timeout=timeout)
         for task in pending:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -91,20 +101,20 @@ class Sender:
 async def _run(settings: Settings) -> None:
     stopping = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopping.set)
-    async with _alone(settings.spool, stopping):
-        if stopping.is_set():
-            return
-        spool = SpoolAccess(Spool(settings.spool))
-        sender = Sender(spool)
-        sender.begin_with(await spool.do(Spool.sinks), settings)
-        told = asyncio.create_task(_follow_supervisor(sender, settings, stopping))
+    spool = SpoolAccess(Spool(settings.spool))
+    sender = Sender(spool)
+    told = asyncio.create_task(_follow_supervisor(sender, settings, stopping))
+    async with _alone(settings.spool, stopping) as alone:
+        if alone:
+            sender.begin_with(await spool.do(Spool.sinks), settings)
+            sender.alone.set()
         while not stopping.is_set():
             sender.failed()
             with suppress(TimeoutError):
                 await asyncio.wait_for(stopping.wait(), 1.0)
         await sender.drain(settings.drain_seconds)
-        told.cancel()
-        spool.close()
+    told.cancel()
+    spool.close()
     log.info("stopped")
 
 
@@ -126,15 +136,22 @@ def with_fallback(sink: Sink, settings: Settings) -> Sink:
 
 
 @asynccontextmanager
-async def _alone(spool: Path, stopping: asyncio.Event) -> AsyncIterator[None]:
-    """Wait for another sender of this spool, as in a rolling restart, to end: one sends at a time."""
+async def _alone(spool: Path, stopping: asyncio.Event) -> AsyncIterator[bool]:
+    """Wait for another sender of this spool, as in a rolling restart, to end: one sends at a time.
+
+    False where it was told to stop before that.
+    """
     spool.parent.mkdir(parents=True, exist_ok=True)
-    with spool.with_name(spool.name + ".sender").open("a") as file:
-        while not stopping.is_set():
+    descriptor = open_lock(spool, ".sender")
+    try:
+        alone = False
+        while not alone and not stopping.is_set():
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                alone = True
             except BlockingIOError:
                 with suppress(TimeoutError):
                     await asyncio.wait_for(stopping.wait(), LOCK_SECONDS)
-        yield
+        yield alone
+    finally:
+        os.close(descriptor)

@@ -61,6 +61,7 @@ class Server:
     def __init__(self, intake: Intake) -> None:
         self._plugins = make_plugin_server(intake)
         self._server: StreamServer | None = None
+        self._connections: set[Any] = set()
 
     def listen(self, path: Path, mode: int) -> None:
         """Take over the socket at `path`: there is never a moment without one."""
@@ -81,7 +82,10 @@ class Server:
         return json.dumps([self._plugins.get_plugin_info(PLUGIN_NAME)])
 
     def stop(self) -> None:
-        """Take no new connection, and give Kong a moment to hand over what it has begun."""
+        """Take no new connection, give Kong a moment to hand over what it has begun, hang up.
+
+        A Kong that is hung up on goes to the server that has the socket now, if there is one.
+        """
         if self._server is None:
             return
         try:
@@ -93,6 +97,8 @@ class Server:
         with gevent.Timeout(HANDLERS_SECONDS, False):
             while self._plugins.events:
                 gevent.sleep(0.01)
+        for connection in list(self._connections):
+            connection.close()
 
     def _handle(self, connection: Any, _address: Any) -> None:
         messages = msgpack.Unpacker(
@@ -101,6 +107,7 @@ class Server:
             unicode_errors="replace",
             max_buffer_size=LARGEST_MESSAGE,
         )
+        self._connections.add(connection)
         try:
             for message in messages:
                 connection.sendall(msgpack.packb(self._answer(message), unicode_errors="replace"))
@@ -109,6 +116,7 @@ class Server:
         except Exception as err:  # noqa: BLE001 - one connection's garbage is not another's
             log.warning("a connection was closed: no message of Kong's (%s)", type(err).__name__)
         finally:
+            self._connections.discard(connection)
             connection.close()
 
     def _answer(self, message: Any) -> list[Any]:
@@ -162,14 +170,13 @@ def run(settings: Settings) -> None:
     os.dup2(2, 1)  # kong-pdk prints
     configure(settings.log_level, "server")
     spool = open_spool(settings)
-    known: set[str] = set()
+    told: dict[str, Sink] = {}
 
     def announce(sink: Sink) -> None:
-        line = json.dumps(to_message(sink))
-        if line not in known:
-            known.add(line)
+        if told.get(sink.name) != sink:  # each of Kong's workers starts an instance
+            told[sink.name] = sink
             with suppress(OSError):  # the supervisor is gone, and so are we in a moment
-                control.write(line + "\n")
+                control.write(json.dumps(to_message(sink)) + "\n")
 
     intake = Intake(spool, max_bytes=settings.queue_max_bytes, announce=announce)
     server = Server(intake)

@@ -14,6 +14,7 @@ from typing import Any
 ENVIRONMENT_PREFIX = "TALLYMAN_KONG_"
 PLUGIN_NAME = "tallyman"
 MEGABYTE = 1_000_000
+LONGEST_PREFIX = 107 - len(f"/{PLUGIN_NAME}.sock.4194304")
 
 
 class SettingError(ValueError):
@@ -115,7 +116,7 @@ def settings(given: Mapping[str, Any], environment: Mapping[str, str] = os.envir
         key = option.name.replace("-", "_")
         texts[key] = given.get(key) or environment.get(option.variable) or option.default
     return Settings(
-        prefix=Path(texts["prefix"]),
+        prefix=_prefix(texts["prefix"]),
         spool=Path(texts["spool"]),
         node_id=_node_id(texts["node_id"]),
         spool_max_bytes=int(_number(texts, "spool_max_mb", 1) * MEGABYTE),
@@ -154,6 +155,13 @@ def host_name() -> str:
 
 def from_command_line(arguments: Sequence[str] | None = None) -> Settings:
     return settings(vars(parser().parse_args(arguments)))
+
+
+def _prefix(text: str) -> Path:
+    """The socket is first made under a longer name, and a Unix socket's path has 107 bytes."""
+    if len(os.fsencode(text)) > LONGEST_PREFIX:
+        raise SettingError(f"prefix must have at most {LONGEST_PREFIX} bytes, for a socket's sake")
+    return Path(text)
 
 
 def _number(texts: Mapping[str, str], key: str, least: float) -> float:

@@ -15,12 +15,14 @@ SASL_MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
 DEFAULT_TOPIC = "llm.usage"
 DEFAULT_TIMEOUT_MS = 10_000
 DEFAULT_KEEPALIVE_MS = 60_000
+LONGEST_NAME = 64
 
 
 @dataclass(frozen=True)
 class HttpSink:
-    """An endpoint that takes batches of CloudEvents."""
+    """An endpoint that takes batches of CloudEvents. `name` is the sink's in the spool."""
 
+    name: str
     endpoint: str
     api_token: str | None = None
     timeout_ms: int = DEFAULT_TIMEOUT_MS
@@ -35,8 +37,9 @@ class HttpSink:
 
 @dataclass(frozen=True)
 class KafkaSink:
-    """A topic of a Kafka cluster."""
+    """A topic of a Kafka cluster. `name` is the sink's in the spool."""
 
+    name: str
     brokers: tuple[str, ...]
     topic: str = DEFAULT_TOPIC
     security_protocol: str = "PLAINTEXT"
@@ -56,14 +59,6 @@ class KafkaSink:
 Sink = HttpSink | KafkaSink
 
 
-def sink_id(sink: Sink) -> str:
-    """The sink's name in the spool: the same whatever the secrets, time-outs and TLS settings.
-
-    A new token must send what was spooled under the old one.
-    """
-    return hashlib.sha256(f"{sink.kind} {sink.address}".encode()).hexdigest()[:16]
-
-
 def read_sink(config: Mapping[str, Any]) -> Sink:
     """Read the sink of the plugin's configuration as Kong gives it.
 
@@ -74,15 +69,17 @@ def read_sink(config: Mapping[str, Any]) -> Sink:
     timeout_ms = _milliseconds(config, "timeout", DEFAULT_TIMEOUT_MS)
     ssl_verify = config.get("ssl_verify") is not False
     if kind == "http":
+        endpoint = _endpoint(config.get("ingest_endpoint"))
         return HttpSink(
-            endpoint=_endpoint(config.get("ingest_endpoint")),
+            name=_name(config, f"http {endpoint}"),
+            endpoint=endpoint,
             api_token=_secret(config.get("api_token"), "api_token"),
             timeout_ms=timeout_ms,
             keepalive_ms=_milliseconds(config, "keepalive", DEFAULT_KEEPALIVE_MS),
             ssl_verify=ssl_verify,
         )
     if kind == "kafka":
-        return _kafka(config.get("kafka"), timeout_ms, ssl_verify=ssl_verify)
+        return _kafka(config, timeout_ms, ssl_verify=ssl_verify)
     raise ValueError("sink must be http or kafka")
 
 
@@ -116,7 +113,20 @@ def from_message(fields: Mapping[str, Any]) -> Sink:
     return KafkaSink(**{**fields, "brokers": tuple(fields["brokers"])})
 
 
-def _kafka(given: Any, timeout_ms: int, *, ssl_verify: bool) -> KafkaSink:
+def _name(config: Mapping[str, Any], address: str) -> str:
+    """What the sink is called in the spool: Kong's id of the plugin, whatever is set on it later.
+
+    So a new token or endpoint also takes what was spooled before, and two plugins with one endpoint
+    and different tokens, which may be different tenants', stay apart.
+    """
+    plugin = config.get("__plugin_id")
+    if isinstance(plugin, str) and plugin:
+        return plugin[:LONGEST_NAME]
+    return hashlib.sha256(address.encode()).hexdigest()[:16]
+
+
+def _kafka(config: Mapping[str, Any], timeout_ms: int, *, ssl_verify: bool) -> KafkaSink:
+    given = config.get("kafka")
     kafka = given if isinstance(given, Mapping) else {}
     brokers = kafka.get("brokers")
     if not isinstance(brokers, list) or not brokers:
@@ -136,9 +146,11 @@ def _kafka(given: Any, timeout_ms: int, *, ssl_verify: bool) -> KafkaSink:
     password = _secret(kafka.get("sasl_password"), "kafka.sasl_password")
     if uses_sasl and (username is None or password is None):
         raise ValueError(f"kafka.sasl_username and sasl_password must be set with {protocol}")
+    topic = str(kafka.get("topic") or DEFAULT_TOPIC)
     return KafkaSink(
+        name=_name(config, f"kafka {','.join(brokers)} {topic}"),
         brokers=tuple(brokers),
-        topic=kafka.get("topic") or DEFAULT_TOPIC,
+        topic=topic,
         security_protocol=protocol,
         sasl_mechanism=mechanism if uses_sasl else None,
         sasl_username=username if uses_sasl else None,

@@ -66,7 +66,7 @@ class Spool:
         """Open the file, or make it.
 
         Raises:
-            SpoolError: a newer version wrote it.
+            SpoolError: it cannot be opened, or a newer version wrote it.
         """
         self._file = SpoolFile(path, survives_power_loss=survives_power_loss)
         self._mark = SequenceMark(path.with_name(path.name + ".sequence"))

@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import sqlite3
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -91,12 +92,19 @@ class SpoolFile:
     """
 
     def __init__(self, path: Path, *, survives_power_loss: bool) -> None:
-        """Open the file, or make it; `survives_power_loss` is an fsync per commit."""
+        """Open the file, or make it; `survives_power_loss` is an fsync per commit.
+
+        Raises:
+            SpoolError: it cannot be opened, or a newer version wrote it.
+        """
         self._path = path
         self._synchronous = "FULL" if survives_power_loss else "NORMAL"
         self._connection: sqlite3.Connection | None = None
         self._inode = 0
-        self.read(lambda _: None)
+        try:
+            self.read(lambda _: None)
+        except (sqlite3.Error, OSError) as err:
+            raise SpoolError(f"the spool {path} cannot be opened: {err}") from err
 
     def check(self) -> None:
         """Read the whole file, and set it aside if it is corrupt."""
@@ -147,13 +155,28 @@ class SpoolFile:
             self.close()  # SQLite leaves the files of that name alone, for they are not its own
         if self._connection is None:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            if not self._path.exists():
-                self._path.touch(mode=0o600)  # who called what is nobody else's business
-            self._inode = _inode_of(self._path)
-            self._connection = self._open()
+            # Never between another process's renames, which would leave the new file an old WAL.
+            with self._locked():
+                if not self._path.exists():
+                    self._path.touch(mode=0o600)  # who called what is nobody else's business
+                self._inode = _inode_of(self._path)
+                self._connection = self._open()
         return self._connection
 
     def _open(self) -> sqlite3.Connection:
+        deadline = time.monotonic() + BUSY_SECONDS
+        while True:
+            try:
+                return self._try_to_open()
+            except sqlite3.OperationalError as err:
+                # SQLite does not wait for its lock where a file is just becoming a WAL file.
+                if err.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+                    raise
+                if time.monotonic() > deadline:
+                    raise
+            time.sleep(0.02)
+
+    def _try_to_open(self) -> sqlite3.Connection:
         connection = sqlite3.connect(
             self._path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
         )
@@ -163,7 +186,9 @@ class SpoolFile:
             connection.execute("PRAGMA journal_size_limit = 67108864")
             version = connection.execute("PRAGMA user_version").fetchone()[0]
             if version > SCHEMA_VERSION:
-                raise SpoolError(f"{self._path} was written by a newer version (format {version})")
+                raise SpoolError(
+                    f"the spool {self._path} was written by a newer version (format {version})"
+                )
             if version < SCHEMA_VERSION:
                 connection.executescript(f"BEGIN IMMEDIATE;{SCHEMA}")
                 connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
@@ -175,7 +200,7 @@ class SpoolFile:
 
     def _set_aside(self, reason: str) -> None:
         found_corrupt = self._inode
-        with _locked(self._path.with_name(self._path.name + ".lock")):
+        with self._locked():
             if _inode_of(self._path) == found_corrupt:
                 stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
                 aside = f"{self._path}.corrupt-{stamp}"
@@ -189,6 +214,20 @@ class SpoolFile:
                     aside,
                 )
         self.close()
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        descriptor = open_lock(self._path, ".lock")
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
+
+
+def open_lock(spool: Path, suffix: str) -> int:
+    """The descriptor of a lock file beside the spool."""
+    return os.open(f"{spool}{suffix}", os.O_RDWR | os.O_CREAT, 0o600)
 
 
 def replace_file(path: Path, text: str, mode: int = 0o600) -> None:
@@ -231,10 +270,3 @@ def _inode_of(path: Path) -> int:
         return path.stat().st_ino
     except FileNotFoundError:
         return 0
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    with path.open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

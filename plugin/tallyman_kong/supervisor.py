@@ -5,6 +5,7 @@ and serves the metrics page. It takes no entry and sends no event.
 """
 
 import asyncio
+import json
 import logging
 import os
 import signal
@@ -33,9 +34,9 @@ class Child:
         self.restarts = 0
         self.lines: asyncio.Queue[bytes] = asyncio.Queue()
         self._settings = settings
-        self._remembered: list[bytes] = []
+        self._told: dict[str, bytes] = {}
         self._process: asyncio.subprocess.Process | None = None
-        self._stopping = False
+        self._stop = asyncio.Event()
 
     @property
     def runs(self) -> bool:
@@ -43,23 +44,23 @@ class Child:
 
     async def run(self) -> None:
         pause = FIRST_PAUSE_SECONDS
-        while not self._stopping:
+        while not self._stop.is_set():
             started = time.monotonic()
             status = await self._run_once()
-            if self._stopping:
+            if self._stop.is_set():
                 return
             self.restarts += 1
             if time.monotonic() - started > STEADY_SECONDS:
                 pause = FIRST_PAUSE_SECONDS
             log.error("the %s ended with status %s; again in %.1f s", self.name, status, pause)
-            await asyncio.sleep(pause)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._stop.wait(), pause)
             pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
 
-    def tell(self, line: bytes) -> None:
-        """Write a line to the process, and to each that comes after it."""
-        if line not in self._remembered:
-            self._remembered.append(line)
-            self._write(line)
+    def tell(self, name: str, line: bytes) -> None:
+        """Write a line to the process, and to each that comes after it: the last of each name."""
+        self._told[name] = line
+        self._write(line)
 
     async def stop(self) -> None:
         """Have it drain and end; kill it if it does not.
@@ -67,7 +68,7 @@ class Child:
         The end of its stdin says so, not SIGTERM: that would kill a process that is still starting,
         and could overtake the lines that it was told.
         """
-        self._stopping = True
+        self._stop.set()
         process = self._process
         if process is None or process.returncode is not None:
             return
@@ -91,7 +92,7 @@ class Child:
             env={**os.environ, **environment_of(self._settings)},
         )
         self._process = process
-        for line in self._remembered:
+        for line in self._told.values():
             self._write(line)
         if process.stdout is not None:
             with suppress(ValueError):  # a line beyond asyncio's limit
@@ -110,11 +111,12 @@ def run(settings: Settings) -> None:
 
 
 async def _run(settings: Settings) -> None:
+    settings.prefix.mkdir(parents=True, exist_ok=True)
+    spool = Spool(settings.spool)
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     server, sender = Child("server", settings), Child("sender", settings)
-    spool = Spool(settings.spool)
     serving = asyncio.create_task(server.run())
     tasks = [
         serving,
@@ -133,7 +135,7 @@ async def _run(settings: Settings) -> None:
     await server.stop()
     await serving  # what it has said is read to the end, and passed on, before the sender drains
     while not server.lines.empty():
-        sender.tell(server.lines.get_nowait())
+        _pass_on(server.lines.get_nowait(), sender)
     await sender.stop()
     for task in tasks:
         task.cancel()
@@ -143,4 +145,8 @@ async def _run(settings: Settings) -> None:
 
 async def _relay(server: Child, sender: Child) -> None:
     while True:
-        sender.tell(await server.lines.get())
+        _pass_on(await server.lines.get(), sender)
+
+
+def _pass_on(line: bytes, sender: Child) -> None:
+    sender.tell(json.loads(line)["name"], line)

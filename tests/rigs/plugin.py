@@ -92,10 +92,16 @@ class PluginCommand:
         self.socket = folder / "tallyman.sock"
         self.spool = Path(options.pop("spool", str(folder / "spool.db")))
         self.log_file = folder / f"{name}.log"
-        given = {"metrics": "off", "node_id": "kong-1", "drain_seconds": "5", **options}
+        given = {
+            "prefix": str(folder),
+            "metrics": "off",
+            "node_id": "kong-1",
+            "drain_seconds": "5",
+            **options,
+        }
         flags = [part for key, value in given.items() for part in (f"--{_flag(key)}", value)]
         self._command = [sys.executable, "-m", "tallyman_kong", *flags]
-        self._command += ["--prefix", str(folder), "--spool", str(self.spool)]
+        self._command += ["--spool", str(self.spool)]
         self._environment = {**os.environ, **(environment or {})}
         self.process: subprocess.Popen[bytes] | None = None
         self._drivers: list[KongDriver] = []

@@ -127,6 +127,53 @@ async def test_a_new_token_sends_at_once_what_the_old_one_could_not(
     assert receiver.ids() == _all(5)
 
 
+async def test_a_token_that_comes_back_is_used_again(
+    plugin: PluginCommand, receiver: Receiver
+) -> None:
+    driver = plugin.connect()
+    for number, token in enumerate(("one", "two", "one")):
+        config = {"ingest_endpoint": receiver.url, "api_token": token}
+        driver.log(driver.start_instance(config), entry(f"r-{number}"))
+        await until(lambda: len(receiver.taken) == 2 * (number + 1))  # noqa: B023 - awaited here
+
+    assert [batch.headers["authorization"] for batch in receiver.received if batch.events] == [
+        "Bearer one",
+        "Bearer two",
+        "Bearer one",
+    ]
+
+
+async def test_two_plugins_with_one_endpoint_send_each_with_its_own_token(
+    plugin: PluginCommand, receiver: Receiver
+) -> None:
+    driver = plugin.connect()
+    for tenant in ("a", "b"):
+        config = {"__plugin_id": tenant, "ingest_endpoint": receiver.url, "api_token": tenant}
+        instance = driver.start_instance(config)
+        driver.log(instance, entry(f"of-{tenant}"))
+    await until(lambda: len(receiver.taken) == 4)
+
+    assert {
+        (batch.headers["authorization"], event["id"].partition(":")[0])
+        for batch in receiver.received
+        for event in batch.events
+    } == {("Bearer a", "of-a"), ("Bearer b", "of-b")}
+
+
+async def test_a_corrected_endpoint_takes_what_was_spooled_for_the_wrong_one(
+    plugin: PluginCommand, receiver: Receiver
+) -> None:
+    driver = plugin.connect()
+    wrong = {"__plugin_id": "p-1", "ingest_endpoint": receiver.url + "/typo"}
+    driver.log(driver.start_instance(wrong), entry("r-1"))
+    await until(lambda: plugin.counter("tallyman_plugin_send_errors_total", 'kind="http_404"'))
+
+    driver.start_instance({"__plugin_id": "p-1", "ingest_endpoint": receiver.url})
+    await until(lambda: len(receiver.taken) == 2)
+
+    assert receiver.ids() == ids_of(["r-1"])
+
+
 async def test_a_stop_sends_what_is_spooled(plugin: PluginCommand, receiver: Receiver) -> None:
     await asyncio.to_thread(_hand_over, plugin, receiver, 500)
     status = await plugin.stop()
@@ -212,3 +259,16 @@ async def test_of_two_overlapping_senders_one_sends(
     assert sorted(receiver.ids()) == sorted(
         _all(300) + ids_of(f"old-{number}" for number in range(300))
     )
+
+
+async def test_a_sender_that_waits_for_another_stops_at_once(
+    command: Command, plugin: PluginCommand
+) -> None:
+    newer = await command(name="newer").start()
+    await until(lambda: len(newer.children()) == 2)
+    stopped_at = time.monotonic()
+
+    assert await newer.stop() == 0
+    assert time.monotonic() - stopped_at < 4.0
+    assert plugin.process is not None
+    assert plugin.process.poll() is None

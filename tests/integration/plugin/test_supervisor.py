@@ -99,6 +99,7 @@ async def test_a_stop_ends_all_processes_with_status_0(
         ({"spool_max_mb": "much"}, "spool-max-mb must be a number"),
         ({"node_id": "two words"}, "node-id must be"),
         ({"log_level": "loud"}, "log-level must be"),
+        ({"prefix": "/" + "x" * 100}, "prefix must have at most"),
     ],
 )
 async def test_a_wrong_setting_stops_the_start_with_its_name(
@@ -111,6 +112,23 @@ async def test_a_wrong_setting_stops_the_start_with_its_name(
     status = await asyncio.to_thread(command.process.wait, 20)
 
     assert (status, said in command.log()) == (2, True)
+
+
+@pytest.mark.parametrize("option", ["spool", "prefix"])
+async def test_a_place_that_cannot_be_used_stops_the_start_and_is_named(
+    tmp_path: Path, option: str
+) -> None:
+    (tmp_path / "file").write_text("")
+    options: dict[str, Any] = {option: str(tmp_path / "file" / "below")}
+    command = PluginCommand(tmp_path, **options)
+
+    command.spawn()
+    assert command.process is not None
+    status = await asyncio.to_thread(command.process.wait, 20)
+
+    assert status == 1
+    assert str(tmp_path / "file") in command.log()
+    assert "Traceback" not in command.log()
 
 
 async def test_the_page_counts_what_was_spooled_sent_and_refused(

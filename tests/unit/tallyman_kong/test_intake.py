@@ -14,7 +14,7 @@ from tallyman_kong.spool import Spool
 
 from tests.rigs.plugin import entry, ids_of
 
-READER = reader(usage.configuration(None), HttpSink("http://127.0.0.1:9/events"))
+READER = reader(usage.configuration(None), HttpSink("sink", "http://127.0.0.1:9/events"))
 
 
 def test_what_is_over_the_queues_bound_is_refused_counted_and_logged(
@@ -30,7 +30,7 @@ def test_what_is_over_the_queues_bound_is_refused_counted_and_logged(
     intake.start()
     intake.stop(within_seconds=30)
 
-    spooled = [json.loads(event.body)["id"] for event in spool.read(READER.sink_id, 100, 10**9)]
+    spooled = [json.loads(event.body)["id"] for event in spool.read(READER.sink.name, 100, 10**9)]
     assert spooled == ids_of(f"r-{number}" for number in range(4))
     assert spool.figures().counts[REFUSED.of(reason="queue_full")] == 6
     assert spool.figures().counts[ENTRIES.of()] == 4

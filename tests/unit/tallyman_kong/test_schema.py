@@ -79,12 +79,10 @@ def test_the_schemas_defaults_are_what_the_plugin_takes_for_absent_values() -> N
     given = _defaults(SCHEMA)
 
     assert configuration(given) == configuration({}) == UsageConfiguration()
-    endpoint = {"ingest_endpoint": "https://collector/events"}
-    assert read_sink({**given, **endpoint}) == HttpSink(endpoint=endpoint["ingest_endpoint"])
-    kafka = {"brokers": ["kafka:9092"]}
-    assert read_sink({**given, "sink": "kafka", "kafka": {**given["kafka"], **kafka}}) == KafkaSink(
-        brokers=("kafka:9092",)
-    )
+    given = {**given, "__plugin_id": "p-1", "ingest_endpoint": "https://collector/events"}
+    assert read_sink(given) == HttpSink("p-1", "https://collector/events")
+    given = {**given, "sink": "kafka", "kafka": {**given["kafka"], "brokers": ["kafka:9092"]}}
+    assert read_sink(given) == KafkaSink("p-1", ("kafka:9092",))
 
 
 def test_every_field_of_kongs_own_metering_plugin_keeps_its_name() -> None:

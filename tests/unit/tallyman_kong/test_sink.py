@@ -10,13 +10,13 @@ from tallyman_kong.sink import (
     from_message,
     read_sink,
     restored,
-    sink_id,
     to_message,
     without_secrets,
 )
 
-HTTP = HttpSink("https://collector:8888/events", api_token="tm_secret")
+HTTP = HttpSink("p-1", "https://collector:8888/events", api_token="tm_secret")
 KAFKA = KafkaSink(
+    "p-2",
     ("kafka-1:9093", "kafka-2:9093"),
     security_protocol="SASL_SSL",
     sasl_mechanism="SCRAM-SHA-512",
@@ -61,13 +61,13 @@ def test_a_sink_that_cannot_be_used_is_named_by_field_and_without_its_secret(
 def test_no_secret_is_in_what_is_stored_and_the_rest_comes_back_with_it(sink: Sink) -> None:
     stored = without_secrets(sink)
 
-    assert "tm_secret" not in stored + sink_id(sink)
+    assert "tm_secret" not in stored
     assert restored(stored, api_token="tm_secret", sasl_password="tm_secret") == sink
     assert restored(stored, api_token="", sasl_password="") is None
 
 
 def test_a_sink_that_needs_no_secret_comes_back_without_one() -> None:
-    sink = HttpSink("https://collector:8888/events")
+    sink = HttpSink("p-1", "https://collector:8888/events")
 
     assert restored(without_secrets(sink), api_token="", sasl_password="") == sink
 
@@ -77,9 +77,25 @@ def test_a_sink_is_the_same_after_the_pipe_between_the_processes(sink: Sink) -> 
     assert from_message(to_message(sink)) == sink
 
 
-def test_a_new_token_or_time_out_is_the_same_sink_and_another_address_is_not() -> None:
-    other_token = HttpSink(HTTP.endpoint, api_token="tm_new", timeout_ms=1, ssl_verify=False)
+def test_a_plugin_keeps_its_sink_whatever_is_changed_on_it() -> None:
+    before = {"__plugin_id": "p-1", "ingest_endpoint": "http://a/", "api_token": "old"}
+    kafka = {"__plugin_id": "p-1", "sink": "kafka", "kafka": {"brokers": ["kafka:9092"]}}
 
-    assert sink_id(other_token) == sink_id(HTTP)
-    assert sink_id(HttpSink("https://collector:8888/other")) != sink_id(HTTP)
-    assert sink_id(KafkaSink(KAFKA.brokers, topic="other")) != sink_id(KAFKA)
+    assert read_sink(before).name == read_sink(kafka).name == "p-1"
+
+
+def test_two_plugins_with_one_endpoint_have_a_sink_each() -> None:
+    names = {
+        read_sink({"__plugin_id": plugin, "ingest_endpoint": "http://a/"}).name
+        for plugin in ("p-1", "p-2")
+    }
+
+    assert names == {"p-1", "p-2"}
+
+
+def test_without_kongs_id_a_sink_is_named_by_its_address() -> None:
+    one = read_sink({"ingest_endpoint": "http://a/", "api_token": "one"})
+    other = read_sink({"ingest_endpoint": "http://b/", "api_token": "one"})
+
+    assert one.name == read_sink({"ingest_endpoint": "http://a/", "api_token": "two"}).name
+    assert one.name != other.name
