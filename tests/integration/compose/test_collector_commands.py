@@ -6,11 +6,12 @@ import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 
 from tests.rigs.clickhouse import ClickHouse
-from tests.rigs.kafka import free_ports
+from tests.rigs.kafka import Kafka, free_ports
 from tests.rigs.postgres import postgres
 from tests.unit.compose.composed import ROOT, environment, services
 
@@ -22,33 +23,53 @@ for missing in ("chdb", "pyarrow", "kong_pdk", "gevent", "pytest"):
 from tallyman.cli import main
 main()
 """
+EVENT = {
+    "specversion": "1.0",
+    "id": "f64d6c119e85010bad73c7672ee20978:proxy:request",
+    "source": "kong",
+    "type": "llm.tokens",
+    "subject": "acme-corp",
+    "time": "2026-11-21T09:24:33.353Z",
+    "data": {"tokens": 9, "type": "request", "model": "gpt-4o"},
+}
+API = "/api/v3/openmeter"
 
 
-async def test_the_collectors_services_run_one_after_the_other(
-    clickhouse_server: ClickHouse, clickhouse_database: str, tmp_path: Path
+async def test_an_event_goes_the_deployments_way_from_the_api_through_kafka_to_a_meter(
+    kafka: Kafka, clickhouse_server: ClickHouse, clickhouse_database: str, tmp_path: Path
 ) -> None:
+    topics = ("deployed.llm.usage", "deployed.llm.usage.dead")
+    for topic in topics:
+        await kafka.create_topic(topic)
     with postgres() as database_url:
-        [port] = free_ports(1)
-        settings = environment("collector") | {
-            "TALLYMAN_HOST": "127.0.0.1",
-            "TALLYMAN_PORT": str(port),
+        api_port, page_port = free_ports(2)
+        settings = {
+            "TALLYMAN_PORT": str(api_port),
+            "TALLYMAN_CONSUME_PORT": str(page_port),
             "TALLYMAN_DATABASE_URL": database_url,
             "TALLYMAN_CLICKHOUSE_URL": url_of(clickhouse_server, clickhouse_database),
+            "TALLYMAN_KAFKA_BROKERS": kafka.bootstrap,
+            "TALLYMAN_KAFKA_TOPIC": topics[0],
+            "TALLYMAN_KAFKA_DEAD_TOPIC": topics[1],
             "TALLYMAN_KONG_CONFIG": mounted_from(environment("collector")["TALLYMAN_KONG_CONFIG"]),
         }
-        migrated, _ = await finished(services()["collector-migrate"]["command"], settings, tmp_path)
-        key_made, key = await finished(["keys", "create", "--scope", "admin"], settings, tmp_path)
+        migrated, _ = await finished("collector-migrate", settings, tmp_path)
+        key_made, key = await finished(
+            "collector", settings, tmp_path, ["keys", "create", "--scope", "admin"]
+        )
+        headers = {"Authorization": f"Bearer {key.strip()}"}
+        async with (
+            running("collector", settings, tmp_path),
+            running("consumer", settings, tmp_path),
+            aiohttp.ClientSession(f"http://127.0.0.1:{api_port}", headers=headers) as session,
+        ):
+            await until_healthy(session, health_url("collector").replace("8888", str(api_port)))
+            await until_healthy(session, health_url("consumer").replace("8889", str(page_port)))
+            taken = await session.post(f"{API}/events", json=EVENT)
+            rows = await until_metered(session)
 
-        async with serving(services()["collector"]["command"], settings, tmp_path):
-            at = f"http://127.0.0.1:{port}"
-            headers = {"Authorization": f"Bearer {key.strip()}"}
-            async with aiohttp.ClientSession(headers=headers) as session:
-                await until_healthy(session, health_url("collector").replace("8888", str(port)))
-                answer = await session.get(f"{at}/api/v3/openmeter/meters")
-                meters = {meter["key"] for meter in json.loads(await answer.read())["data"]}
-
-        assert (migrated, key_made) == (0, 0)
-        assert "kong_konnect_llm_tokens" in meters
+        assert (migrated, key_made, taken.status) == (0, 0, 202)
+        assert [row["value"] for row in rows] == ["9"]
         assert files_in(tmp_path) == []  # the image's file system is read-only
 
 
@@ -73,40 +94,40 @@ def health_url(service: str) -> str:
 
 
 async def start(
-    command: Sequence[str], settings: Mapping[str, str], folder: Path
+    service: str, settings: Mapping[str, str], folder: Path, command: Sequence[str] = ()
 ) -> asyncio.subprocess.Process:
+    """The service's command, or another, on its settings with some replaced."""
     return await asyncio.create_subprocess_exec(
         sys.executable,
         *("-c", TALLYMAN),
-        *command,
-        env=dict(settings),
+        *(command or services()[service]["command"]),
+        env={**environment(service), **settings},
         cwd=folder,
         stdout=asyncio.subprocess.PIPE,
     )
 
 
 async def finished(
-    command: Sequence[str], settings: Mapping[str, str], folder: Path
+    service: str, settings: Mapping[str, str], folder: Path, command: Sequence[str] = ()
 ) -> tuple[int | None, str]:
-    process = await start(command, settings, folder)
+    process = await start(service, settings, folder, command)
     said, _ = await asyncio.wait_for(process.communicate(), 60)
     return process.returncode, said.decode()
 
 
 @asynccontextmanager
-async def serving(
-    command: Sequence[str], settings: Mapping[str, str], folder: Path
-) -> AsyncIterator[None]:
-    process = await start(command, settings, folder)
+async def running(service: str, settings: Mapping[str, str], folder: Path) -> AsyncIterator[None]:
+    process = await start(service, settings, folder)
     try:
         yield
     finally:
-        process.terminate()
-        await asyncio.wait_for(process.communicate(), 30)
+        if process.returncode is None:
+            process.terminate()
+        await asyncio.wait_for(process.communicate(), 60)
 
 
 async def until_healthy(session: aiohttp.ClientSession, url: str) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while True:
             try:
                 async with session.get(url) as answer:
@@ -114,4 +135,15 @@ async def until_healthy(session: aiohttp.ClientSession, url: str) -> None:
                         return
             except aiohttp.ClientConnectionError:
                 pass
+            await asyncio.sleep(0.05)
+
+
+async def until_metered(session: aiohttp.ClientSession) -> list[dict[str, Any]]:
+    async with asyncio.timeout(60):
+        while True:
+            url = f"{API}/meters/kong_konnect_llm_tokens/query"
+            async with session.post(url, json={"group_by_dimensions": ["model"]}) as answer:
+                rows: list[dict[str, Any]] = json.loads(await answer.read())["data"]
+            if any(row["value"] != "0" for row in rows):
+                return rows
             await asyncio.sleep(0.05)
