@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -137,6 +138,45 @@ async def test_of_two_overlapping_servers_neither_loses_or_doubles_a_number(
     assert _sequences(newer.spooled()) == list(range(1, 1203))
     assert len(set(_ids(newer.spooled()))) == 1202
     assert newer.connect().start_instance(NOWHERE) > 0  # the old one left the socket alone
+
+
+async def test_every_call_that_was_taken_in_a_rolling_restart_is_spooled(
+    command: Command, plugin: PluginCommand
+) -> None:
+    taken: list[str] = []
+    stop = threading.Event()
+
+    def be_kong(worker: int) -> None:
+        """Kong starts an unknown instance anew, and connects again when it was hung up on."""
+        driver = plugin.connect()
+        instance = driver.start_instance(NOWHERE)
+        number = 0
+        while not stop.is_set():
+            number += 1
+            request = f"{worker}-{number}"
+            try:
+                driver.log(instance, entry(request))
+                taken.append(request)
+            except PluginServerError:
+                instance = driver.start_instance(NOWHERE)
+            except OSError:
+                driver = plugin.connect()
+
+    with ThreadPoolExecutor(4) as threads:
+        kong = [threads.submit(be_kong, worker) for worker in range(4)]
+        await until(lambda: len(taken) > 100)
+        newer = await command(name="newer").start()
+        await until(lambda: len(newer.children()) == 2)
+        assert await plugin.stop() == 0
+        before = len(taken)
+        await until(lambda: len(taken) > before + 100)
+        stop.set()
+        for worker in kong:
+            worker.result()
+    await until(lambda: len(newer.spooled()) >= 2 * len(taken))
+
+    assert sorted(_ids(newer.spooled())) == sorted(ids_of(taken))
+    assert _sequences(newer.spooled()) == list(range(1, 2 * len(taken) + 1))
 
 
 async def test_an_instance_of_a_server_that_is_gone_is_unknown_to_the_next(

@@ -120,6 +120,18 @@ def test_writers_that_begin_one_file_together_give_each_number_once(tmp_path: Pa
     assert len({name for name, _ in spooled}) == 320
 
 
+def test_opening_waits_while_another_program_has_the_new_file(tmp_path: Path) -> None:
+    path = tmp_path / "spool.db"
+    other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN EXCLUSIVE")
+    release = threading.Timer(0.3, lambda: other.execute("COMMIT"))
+    release.start()
+
+    assert _open(path).append(_group("a"))
+    release.join()
+    other.close()
+
+
 def test_a_node_has_its_own_sequence(tmp_path: Path) -> None:
     path = tmp_path / "spool.db"
     one, other = _open(path, "kong-1"), _open(path, "kong-2")
