@@ -37,7 +37,10 @@ _PAGE: Final = """<!doctype html>
 </body>
 </html>
 """
-_START: Final = """SwaggerUIBundle({url: "/openapi.json", dom_id: "#page", deepLinking: true});
+# The origin is named because a browser refuses to fetch from a page whose address holds a key.
+_START: Final = """SwaggerUIBundle({
+  url: window.location.origin + "/openapi.json", dom_id: "#page", deepLinking: true
+});
 """
 
 
