@@ -2,7 +2,7 @@
 
 import click
 
-from tallyman.commands import consume, dead, demo, keys, migrate, serve
+from tallyman.commands import consume, dead, demo, keys, migrate, replay, serve
 
 
 @click.group()
@@ -17,5 +17,6 @@ for command in (
     demo.demo,
     keys.keys,
     migrate.migrate,
+    replay.replay,
 ):
     main.add_command(command)

@@ -69,6 +69,16 @@ def locked(directory: Path) -> Iterator[None]:
         yield
 
 
+def is_served(directory: Path) -> bool:
+    """Whether a server listens on the directory's socket."""
+    with socket.socket(socket.AF_UNIX) as client:
+        try:
+            client.connect(str(socket_path(directory)))
+        except OSError:
+            return False
+    return True
+
+
 @contextmanager
 def listening(directory: Path) -> Iterator[socket.socket]:
     """A socket for the owner alone; the caller holds the lock, so an old one is a leftover.

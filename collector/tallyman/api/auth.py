@@ -7,6 +7,7 @@ import base64
 import binascii
 import socket
 from typing import Final
+from urllib.parse import unquote
 
 from aiohttp import web
 
@@ -14,7 +15,7 @@ from tallyman.api.state import KEYS
 from tallyman.domain.access import DEFAULT_NAMESPACE, Caller, Scope
 from tallyman.errors import Forbidden, Unauthenticated
 
-LOCAL: Final = Caller(DEFAULT_NAMESPACE, frozenset({Scope.ADMIN}))
+LOCAL_NAMESPACE: Final = "Tallyman-Namespace"  # of this machine's own commands alone
 BEARER: Final = 'Bearer realm="tallyman"'
 BASIC: Final = 'Basic realm="tallyman: an API key as the password", charset="UTF-8"'
 
@@ -26,7 +27,7 @@ async def authenticate(request: web.Request, *, basic: bool) -> Caller:
         Unauthenticated: no key was sent, or one that is not known or revoked.
     """
     if _is_local(request):
-        return LOCAL
+        return _local(request)
     secret = _secret(request.headers.get("Authorization", ""), basic=basic)
     if secret is None:
         raise Unauthenticated("send an API key: Authorization: Bearer tm_…")
@@ -47,6 +48,11 @@ def challenge(error: Unauthenticated | Forbidden, scope: Scope | None, *, basic:
     if isinstance(error, Forbidden):
         return [f'{BEARER}, error="insufficient_scope", scope="{scope}"']
     return [BEARER, BASIC] if basic else [BEARER]
+
+
+def _local(request: web.Request) -> Caller:
+    namespace = unquote(request.headers.get(LOCAL_NAMESPACE, DEFAULT_NAMESPACE))
+    return Caller(namespace, frozenset({Scope.ADMIN}))
 
 
 def _is_local(request: web.Request) -> bool:

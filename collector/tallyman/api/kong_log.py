@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 from aiohttp import web
-from tallyman_kong.usage import UsageConfiguration, read
+from tallyman_kong.usage import UsageConfiguration
 
 from tallyman import metrics
 from tallyman.api import parameters
@@ -18,8 +18,9 @@ from tallyman.api.events import accept
 from tallyman.api.request_body import require_content_type
 from tallyman.api.route import JSON
 from tallyman.api.state import TRACE, USAGE
-from tallyman.domain.event import CloudEvent, parse_event
+from tallyman.domain.event import CloudEvent
 from tallyman.errors import InvalidEvent, InvalidInput, InvalidParameter
+from tallyman.kong_entry import events_of
 
 log = logging.getLogger(__name__)
 
@@ -85,7 +86,7 @@ def _read(entries: list[Any], configuration: UsageConfiguration) -> _Found:
     found = _Found()
     for index, entry in enumerate(entries):
         try:
-            events = _events(entry, configuration)
+            events = events_of(entry, configuration)
         except InvalidEvent as err:
             found.bad.append(f"[{index}]: {err}")
             metrics.KONG_LOG_ENTRIES.labels("bad").inc()
@@ -94,12 +95,3 @@ def _read(entries: list[Any], configuration: UsageConfiguration) -> _Found:
         found.ignored += not events
         metrics.KONG_LOG_ENTRIES.labels("counted" if events else "ignored").inc()
     return found
-
-
-def _events(entry: Any, configuration: UsageConfiguration) -> list[CloudEvent]:
-    if not isinstance(entry, dict):
-        raise InvalidEvent("the entry is no object")
-    reading = read(entry, configuration)
-    if reading.bad is not None:
-        raise InvalidEvent(reading.bad)
-    return [parse_event(msgspec.json.encode(event)) for event in reading.events]

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple, Protocol
 
 import msgspec
 
-from tallyman.domain.event import EARLIEST, LATEST, parse_event
+from tallyman.domain.event import EARLIEST, LATEST, CloudEvent, parse_event
 from tallyman.errors import InvalidEvent, InvalidParameter
 from tallyman.store.events import Received
 
@@ -46,17 +46,24 @@ class Message(NamedTuple):
     headers: list[tuple[str, bytes]]
 
 
-def encode(received: Received) -> Message:
-    """Put a checked event into a message; a time that it does not have stays away."""
-    event = received.event
+def encode_event(event: CloudEvent) -> bytes:
+    """An event as JSON, its time as the plugin writes it; what it does not have stays away."""
     value = {
         name: item
         for name, item in msgspec.structs.asdict(event).items()
         if item is not None and not (name == "data" and not bytes(item))
     }
+    if event.time is not None and event.time.microsecond % 1000 == 0:
+        time = event.time.astimezone(UTC).isoformat(timespec="milliseconds")
+        value["time"] = time.replace("+00:00", "Z")
+    return msgspec.json.encode(value)
+
+
+def encode(received: Received) -> Message:
+    """Put a checked event into a message."""
     return Message(
-        event.subject.encode(),
-        msgspec.json.encode(value),
+        received.event.subject.encode(),
+        encode_event(received.event),
         [
             (NAMESPACE_HEADER, received.namespace.encode()),
             (INGESTED_AT_HEADER, received.ingested_at.astimezone(UTC).isoformat().encode()),

@@ -18,7 +18,7 @@ EVENT = {
     "source": "kong",
     "type": "llm.tokens",
     "subject": "acme-corp",
-    "time": "2026-11-21T09:00:00.500000Z",
+    "time": "2026-11-21T09:00:00.500Z",
     "nodeid": "kong-1",
     "sequence": "000000000000000007",
     "data": {"tokens": 23, "type": "request", "exact": 0.1234567890123456},
