@@ -23,7 +23,7 @@ log = logging.getLogger("tallyman_kong.intake")
 
 LARGEST_GROUP = 2_000  # entries in one transaction
 GATHER_SECONDS = 0.01  # what is not yet on disk is at most this old, plus one commit
-IDLE_SECONDS = 1.0
+IDLE_SECONDS = 0.2
 OVERHEAD_BYTES = 500  # of an entry in the queue, beside its text
 
 

@@ -63,7 +63,9 @@ SPOOL_MAX_BYTES = _gauge("spool_max_bytes", "Bytes at which the spool refuses ne
 SPOOL_AGE = _gauge("spool_oldest_seconds", "Age of the oldest event in the spool, 0 if none.")
 SET_ASIDE_EVENTS = _gauge("set_aside_events", "Events that are set aside now.")
 PROCESS_UP = _gauge("process_up", "Whether the process runs.", "process")
-HEALTHY = _gauge("healthy", "1 if the spool is writable and not full and all processes run.")
+HEALTHY = _gauge(
+    "healthy", "1 if the spool is writable and not full, and the server and the sender work."
+)
 
 METRICS = (
     ENTRIES,

@@ -6,7 +6,9 @@ import sqlite3
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from pathlib import Path
 
+import msgpack
 from aiohttp import web
 
 from tallyman_kong.metrics import (
@@ -26,6 +28,7 @@ from tallyman_kong.spool import Figures, Spool
 log = logging.getLogger("tallyman_kong.page")
 
 RETRY_SECONDS = 2.0
+ANSWER_SECONDS = 1.0
 
 
 class Page:
@@ -35,11 +38,13 @@ class Page:
         self,
         spool: Spool,
         max_bytes: int,
+        socket: Path,
         processes: Callable[[], Mapping[str, tuple[bool, int]]],
     ) -> None:
         """`processes` gives, by name, whether it runs and how often it was restarted."""
         self._spool = spool
         self._max_bytes = max_bytes
+        self._socket = socket
         self._processes = processes
         self._turn = asyncio.Lock()  # the spool's connection is for one thread at a time
 
@@ -91,6 +96,8 @@ class Page:
         problems = [
             f"the {name} does not run" for name, (runs, _) in self._processes().items() if not runs
         ]
+        if not await _answers(self._socket):
+            problems.append("the server does not answer on its socket")
         async with self._turn:
             try:
                 await asyncio.to_thread(self._spool.probe)
@@ -103,3 +110,17 @@ class Page:
         if figures.used_bytes >= self._max_bytes:
             problems.append("the spool is full: new calls are refused")
         return figures, problems
+
+
+async def _answers(socket: Path) -> bool:
+    """Whether the server's hub is alive: any answer will do, also that there is no such method."""
+    try:
+        async with asyncio.timeout(ANSWER_SECONDS):
+            reader, writer = await asyncio.open_unix_connection(socket)
+            try:
+                writer.write(msgpack.packb([0, 0, "plugin.Ping", []]))
+                return bool(await reader.read(1))
+            finally:
+                writer.close()
+    except (OSError, TimeoutError):
+        return False

@@ -127,6 +127,7 @@ async def _run(settings: Settings) -> None:
         page = Page(
             spool,
             settings.spool_max_bytes,
+            settings.socket,
             lambda: {child.name: (child.runs, child.restarts) for child in (server, sender)},
         )
         tasks.append(asyncio.create_task(page.serve(*settings.metrics)))

@@ -184,6 +184,25 @@ async def test_the_page_shows_how_much_waits_and_since_when(command: Command) ->
     assert float(numbers["tallyman_plugin_spool_bytes"]) > 4096
 
 
+async def test_it_is_healthy_only_when_kong_may_start_and_not_while_the_server_hangs(
+    command: Command,
+) -> None:
+    [port] = free_ports(1)
+    plugin = command(metrics=f"127.0.0.1:{port}")
+    plugin.spawn()
+    while (await _page(port, "/health"))[0] != 200:
+        pass
+    assert (plugin.folder / "tallyman.json").exists()
+    plugin.connect().start_instance(NOWHERE)
+
+    os.kill(plugin.children()["server"], signal.SIGSTOP)
+    status, text = await _page(port, "/health")
+    os.kill(plugin.children()["server"], signal.SIGCONT)
+
+    problems = ["the server does not answer on its socket"]
+    assert (status, json.loads(text)["problems"]) == (503, problems)
+
+
 async def test_a_full_spool_is_unhealthy_and_what_it_refuses_is_counted(command: Command) -> None:
     [port] = free_ports(1)
     plugin = await command(metrics=f"127.0.0.1:{port}", spool_max_mb="1").start()
