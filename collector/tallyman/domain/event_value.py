@@ -51,7 +51,7 @@ def number_of(text: str) -> Decimal | None:
     if len(text) > LONGEST_NUMBER or not NUMBER.fullmatch(text):
         return None
     number = Decimal(text)
-    if abs(number) >= LARGEST:
+    if number.copy_abs() >= LARGEST:  # abs() would round to the context
         return None
     if number.adjusted() < -18:
         return Decimal(0)
