@@ -8,7 +8,7 @@ from tallyman_kong.settings import SettingError, parser, settings
 from tallyman_kong.spool_file import SpoolError
 
 # Each process imports its own half alone: gevent and asyncio stay apart.
-ROLES = {"run": "supervisor", "server": "server", "sender": "sender"}
+ROLES = {"run": "supervisor", "server": "server", "sender": "sender", "return": "set_aside"}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -18,7 +18,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         nargs="?",
         choices=tuple(ROLES),
         default="run",
-        help="run starts both of the others and looks after them; it is the one to use",
+        help="run, the default, starts the server and the sender and looks after them; "
+        "return has events that were set aside sent again, also while it runs",
     )
     given = vars(command_line.parse_args(arguments))
     role = given.pop("role")

@@ -148,6 +148,20 @@ class Spool:
 
         return self._file.write(work)
 
+    def return_set_aside(self) -> int:
+        """Put what is set aside at the end of what waits for its sink; gives how many."""
+
+        def work(connection: sqlite3.Connection) -> int:
+            returned = connection.execute(
+                "INSERT INTO event (sink, appended_at, body) "
+                "SELECT sink, set_aside_at, body FROM set_aside ORDER BY position"
+            ).rowcount
+            connection.execute("DELETE FROM set_aside")
+            add_counts(connection, Counter({SPOOLED.of(): returned}))
+            return returned
+
+        return self._file.write(work)
+
     def count(self, counts: Counter[Count]) -> None:
         if counts:
             self._file.write(lambda connection: add_counts(connection, counts))

@@ -110,6 +110,44 @@ async def test_a_poison_event_is_set_aside_and_every_other_arrives(
     await until(lambda: all(event in plugin.log() for event in poison))
 
 
+async def test_what_was_set_aside_can_be_sent_again(
+    plugin: PluginCommand, receiver: Receiver
+) -> None:
+    async def refuse(_: Received) -> web.Response:
+        return web.Response(status=400)
+
+    receiver.answer = refuse
+    await asyncio.to_thread(_hand_over, plugin, receiver, 2)
+    await until(lambda: len(plugin.set_aside()) == 4)
+
+    receiver.answer = None
+    said = await plugin.run_other("return")
+    await until(lambda: len(receiver.taken) == 4 and plugin.spooled() == [])
+
+    assert said == "4 events are sent again\n"
+    assert receiver.ids() == _all(2)
+    assert plugin.set_aside() == []
+    assert plugin.counter("tallyman_plugin_spool_events") == 0
+
+
+async def test_a_stop_is_bounded_also_when_the_receiver_hangs(
+    command: Command, receiver: Receiver
+) -> None:
+    async def hang(_: Received) -> web.Response:
+        await asyncio.sleep(3600)
+        raise AssertionError
+
+    receiver.answer = hang
+    plugin = await command(drain_seconds="0.5").start()
+    await asyncio.to_thread(_hand_over, plugin, receiver, 2, timeout=600_000)
+    await until(lambda: len(plugin.spooled()) == 4)
+    stopped_at = time.monotonic()
+
+    assert await plugin.stop() == 0
+    assert time.monotonic() - stopped_at < 5.0
+    assert [event["id"] for event in plugin.spooled()] == _all(2)
+
+
 async def test_a_new_token_sends_at_once_what_the_old_one_could_not(
     plugin: PluginCommand, receiver: Receiver
 ) -> None:

@@ -203,6 +203,17 @@ async def test_it_is_healthy_only_when_kong_may_start_and_not_while_the_server_h
     assert (status, json.loads(text)["problems"]) == (503, problems)
 
 
+async def test_a_page_whose_port_is_taken_comes_when_it_is_free(command: Command) -> None:
+    [port] = free_ports(1)
+    older = await command(metrics=f"127.0.0.1:{port}").start()
+    await _page(port, "/health")
+    newer = await command(name="newer", metrics=f"127.0.0.1:{port}").start()
+    await until(lambda: "the metrics page waits for" in newer.log())
+
+    assert await older.stop() == 0
+    assert (await _page(port, "/health"))[0] == 200
+
+
 async def test_a_full_spool_is_unhealthy_and_what_it_refuses_is_counted(command: Command) -> None:
     [port] = free_ports(1)
     plugin = await command(metrics=f"127.0.0.1:{port}", spool_max_mb="1").start()
