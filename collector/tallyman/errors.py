@@ -18,7 +18,7 @@ TallymanError
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 
 @dataclass(frozen=True)
@@ -54,16 +54,22 @@ class InvalidEvent(InvalidInput):
     code = "invalid_event"
 
 
-class InvalidQuery(InvalidInput):
-    """A question that a meter cannot answer.
+QueryCode = Literal[
+    "invalid_query",
+    "invalid_window_size",
+    "invalid_time_zone",
+    "invalid_group_by",
+    "invalid_dimension_filter",
+    "unsupported_filter_operator",
+]
 
-    Its code is one of invalid_window_size, invalid_time_zone, invalid_group_by,
-    invalid_dimension_filter and unsupported_filter_operator.
-    """
+
+class InvalidQuery(InvalidInput):
+    """A question that a meter cannot answer; its code says what is wrong with it."""
 
     code = "invalid_query"
 
-    def __init__(self, code: str, parameter: InvalidParameter) -> None:
+    def __init__(self, code: QueryCode, parameter: InvalidParameter) -> None:
         super().__init__(f"{parameter.field} {parameter.reason}", [parameter])
         self.code = code
 

@@ -11,6 +11,7 @@ import msgspec
 
 from tallyman.api.wire import write_time
 from tallyman.domain.event_query import EventPage, StoredEvent
+from tallyman.domain.event_value import EventProblem
 
 # At runtime it is the JSON as it came.
 Data = Annotated[Any, msgspec.Meta(extra_json_schema={"type": ["object", "null"]})]
@@ -74,7 +75,7 @@ class EventPageAnswer(msgspec.Struct):
 
 
 def page_of(
-    page: EventPage, size: int, errors: Sequence[list[EventValidationError]]
+    page: EventPage, size: int, errors: Sequence[Sequence[EventProblem]]
 ) -> EventPageAnswer:
     """The page on the wire; `errors` are those of each of its events."""
     return EventPageAnswer(
@@ -87,7 +88,7 @@ def page_of(
     )
 
 
-def _ingested(stored: StoredEvent, errors: list[EventValidationError]) -> IngestedEvent:
+def _ingested(stored: StoredEvent, errors: Sequence[EventProblem]) -> IngestedEvent:
     event = stored.event
     return IngestedEvent(
         event=EventAnswer(
@@ -97,7 +98,7 @@ def _ingested(stored: StoredEvent, errors: list[EventValidationError]) -> Ingest
             type=event.type,
             subject=event.subject,
             time=write_time(event.time or stored.ingested_at),
-            datacontenttype=event.datacontenttype,
+            datacontenttype="application/json" if bytes(event.data) else None,
             dataschema=event.dataschema,
             data=event.data if bytes(event.data) else msgspec.UNSET,
             nodeid=event.nodeid,
@@ -105,7 +106,9 @@ def _ingested(stored: StoredEvent, errors: list[EventValidationError]) -> Ingest
         ),
         ingested_at=write_time(stored.ingested_at),
         stored_at=write_time(stored.stored_at),
-        validation_errors=errors,
+        validation_errors=[
+            EventValidationError(error.code, error.message, error.attributes) for error in errors
+        ],
     )
 
 

@@ -12,9 +12,10 @@ from tallyman.api import event_bodies, parameters
 from tallyman.api.parameters import ListParameters
 from tallyman.api.request_body import require_content_type
 from tallyman.api.route import JSON
-from tallyman.api.state import CALLER, EVENTS, INTAKE, SAYS_WHAT_WAS_NEW, SETTINGS
+from tallyman.api.state import CALLER, EVENTS, INTAKE, METERS, SAYS_WHAT_WAS_NEW, SETTINGS
 from tallyman.domain.event import CloudEvent, parse_event, parse_events
 from tallyman.domain.event_query import EventFilter, EventOrder, EventSort
+from tallyman.domain.event_value import problems
 from tallyman.errors import InvalidEvent, TooLarge
 from tallyman.store.events import Accepted, Received
 
@@ -87,6 +88,8 @@ async def list_(request: web.Request) -> web.Response:
         asked.size,
         asked.after,
     )
-    errors: list[list[event_bodies.EventValidationError]] = [[] for _ in page.events]
+    types = {stored.event.type for stored in page.events}
+    meters = await request.app[METERS].of_event_types(namespace, types)
+    errors = [problems(stored.event, meters) for stored in page.events]
     answer = event_bodies.page_of(page, asked.size, errors)
     return web.Response(body=msgspec.json.encode(answer), content_type=JSON)

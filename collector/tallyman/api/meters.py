@@ -55,7 +55,7 @@ async def create(request: web.Request) -> web.Response:
 async def list_(request: web.Request) -> web.Response:
     """One page of the meters."""
     asked = LIST.read(request)
-    meters, total = await request.app[METERS].list(
+    meters, total = await request.app[METERS].page(
         request[CALLER].namespace,
         [
             Comparison(condition.field, condition.operator, tuple(map(str, condition.values)))

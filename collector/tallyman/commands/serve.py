@@ -43,8 +43,9 @@ def configure_logging(level: str) -> None:
     logging.basicConfig(level="WARNING", format=FORMAT, datefmt="%Y-%m-%dT%H:%M:%S")
     # Only ours: others log statements with their parameters.
     logging.getLogger("tallyman").setLevel(level.upper())
-    # It logs requests that it cannot parse with their bytes, which may hold a key.
-    logging.getLogger("aiohttp").setLevel(logging.CRITICAL)
+    # They log requests with their bytes and addresses, which may hold a key or what was asked.
+    for name in ("aiohttp", "urllib3", "clickhouse_connect"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 @contextlib.contextmanager

@@ -171,11 +171,13 @@ def _translated() -> Iterator[None]:
     try:
         yield
     except (OSError, StreamFailureError) as err:
-        raise Unavailable(f"ClickHouse did not answer: {err}") from err
+        raise Unavailable(f"ClickHouse did not answer: {type(err).__name__}") from err
     except ClickHouseError as err:
         code = _CODE.search(str(err))
         if (code is None and isinstance(err, OperationalError)) or (
             code is not None and int(code[1]) in _PASSING
         ):
-            raise Unavailable(f"ClickHouse cannot answer now: {err}") from err
+            # The driver's text may quote what was asked or stored, and this goes on the wire.
+            known_as = "" if code is None else f" (its code {code[1]})"
+            raise Unavailable(f"ClickHouse does not answer now{known_as}") from err
         raise

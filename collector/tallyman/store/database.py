@@ -3,7 +3,6 @@
 It knows no table but to migrate them: see `meters.py` and `api_keys.py`.
 """
 
-import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,14 +10,20 @@ from typing import Any
 
 from alembic import command
 from alembic.config import Config
+from asyncpg import InterfaceError, PostgresError
 from sqlalchemy import Connection, Insert, Table, event, make_url, text
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError, TimeoutError
+from sqlalchemy.exc import InterfaceError as AdaptedInterfaceError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from tallyman.errors import ConfigurationError, Unavailable
 
+CONNECT_SECONDS = 10
+COMMAND_SECONDS = 30
 BUSY_TIMEOUT_MS = 5000  # `tallyman keys` writes beside a running server
+# SQLite: locked for too long, no disk space, the file cannot be opened.
+UNAVAILABLE = (OperationalError, AdaptedInterfaceError)
 MIGRATION_LOCK = 0x7A11_9A4E  # any number, the same in every version
 
 
@@ -31,7 +36,7 @@ class Database:
     @classmethod
     def sqlite(cls, file: Path) -> "Database":
         """Open the file, in WAL mode, and create it if it is not there."""
-        engine = create_async_engine(f"sqlite+aiosqlite:///{file}")
+        engine = create_async_engine(f"sqlite+aiosqlite:///{file}", hide_parameters=True)
         event.listen(engine.sync_engine, "connect", _prepare_sqlite)
         event.listen(engine.sync_engine, "begin", _begin_sqlite)
         return cls(engine)
@@ -50,7 +55,12 @@ class Database:
         if parsed.get_backend_name() not in ("postgresql", "postgres"):
             raise ConfigurationError("database_url must begin with postgresql://")
         return cls(
-            create_async_engine(parsed.set(drivername="postgresql+asyncpg"), pool_pre_ping=True)
+            create_async_engine(
+                parsed.set(drivername="postgresql+asyncpg"),
+                pool_pre_ping=True,
+                hide_parameters=True,
+                connect_args={"timeout": CONNECT_SECONDS, "command_timeout": COMMAND_SECONDS},
+            )
         )
 
     @asynccontextmanager
@@ -78,10 +88,10 @@ class Database:
         try:
             async with self._engine.execution_options(writes=writes).begin() as connection:
                 yield connection
-        except OSError as err:
-            raise Unavailable("the database does not answer") from err
+        except (OSError, PostgresError, InterfaceError, TimeoutError) as err:
+            raise Unavailable(f"the database does not answer: {type(err).__name__}") from err
         except DBAPIError as err:
-            if err.connection_invalidated or _is_busy(err):
+            if err.connection_invalidated or isinstance(err, UNAVAILABLE):
                 raise Unavailable("the database does not answer") from err
             raise
 
@@ -140,7 +150,3 @@ def _begin_sqlite(connection: Connection) -> None:
     # A transaction that began as a reader fails at its first write if another wrote meanwhile.
     writes = connection.get_execution_options().get("writes", False)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
-
-
-def _is_busy(err: DBAPIError) -> bool:
-    return isinstance(err.orig, sqlite3.OperationalError) and "locked" in str(err.orig)

@@ -3,7 +3,7 @@
 What a meter says about events is `meter_sql.py`'s.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -75,7 +75,7 @@ class MeterStore:
         async with self._database.reading() as connection:
             return _meter(await _find(connection, namespace, id_or_key))
 
-    async def list(
+    async def page(
         self,
         namespace: str,
         where: Sequence[Comparison] = (),
@@ -101,6 +101,19 @@ class MeterStore:
             ).scalar_one()
             rows = await connection.execute(page)
             return [_meter(row) for row in rows], total
+
+    async def of_event_types(self, namespace: str, event_types: Collection[str]) -> list[Meter]:
+        """Every meter of these types of event, in any order."""
+        await self.add_built_in(namespace)
+        async with self._database.reading() as connection:
+            rows = await connection.execute(
+                select(meters).where(
+                    meters.c.namespace == namespace,
+                    meters.c.deleted_at.is_(None),
+                    meters.c.event_type.in_(event_types),
+                )
+            )
+            return [_meter(row) for row in rows]
 
     async def change(self, namespace: str, id_or_key: str, change: MeterChange) -> Meter:
         """Change what is given.

@@ -113,6 +113,24 @@ def test_a_taken_port_stops_the_start_with_a_sentence(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"TALLYMAN_DATABASE_URL": "postgresql://user:canary@127.0.0.1:9/name"},
+        {"TALLYMAN_CLICKHOUSE_URL": "http://user:canary@127.0.0.1:9/name"},
+    ],
+)
+def test_a_store_that_does_not_answer_stops_the_start_with_a_sentence(
+    tmp_path: Path, settings: dict[str, str]
+) -> None:
+    ended = tallyman(tmp_path, "serve", **settings)
+
+    assert ended.returncode == 1
+    assert "does not answer" in ended.stderr
+    assert len(ended.stderr.splitlines()) == 1
+    assert "canary" not in ended.stderr
+
+
 def test_a_request_under_way_is_finished_before_the_end(tmp_path: Path) -> None:
     with serving(tmp_path) as server:
         key = server.hear(r"(tm_\S+)")[1]

@@ -135,7 +135,7 @@ async def test_a_namespace_sees_only_its_own_meters(database: Database) -> None:
 
     with pytest.raises(NotFound):
         await store.get("ours", theirs.id)
-    page, total = await store.list("ours")
+    page, total = await store.page("ours")
 
     assert sorted(meter.key for meter in page) == sorted(BUILT_IN)
     assert total == len(BUILT_IN)
@@ -157,7 +157,7 @@ async def test_two_servers_that_start_at_once_make_one_set_of_built_in_meters(
 
     await asyncio.gather(*(store.add_built_in("default") for store in stores))
 
-    assert (await stores[0].list("default"))[1] == len(BUILT_IN)
+    assert (await stores[0].page("default"))[1] == len(BUILT_IN)
 
 
 async def test_a_change_touches_only_what_is_given(database: Database) -> None:
@@ -194,7 +194,7 @@ async def test_a_list_is_filtered(
     for number, name in enumerate(["A", "b_100%", "bx100y"]):
         await store.create(tokens_meter(f"mine_{number}", name=name))
 
-    page, total = await store.list(
+    page, total = await store.page(
         "default",
         [Comparison("key", "contains", ("mine_",)), Comparison("name", operator, values)],
         order_by="name",
@@ -210,7 +210,7 @@ async def test_a_list_is_paged_in_its_order(database: Database) -> None:
         await store.create(tokens_meter(f"mine_{number}"))
     mine = [Comparison("key", "contains", ("mine_",))]
 
-    page, total = await store.list(
+    page, total = await store.page(
         "default", mine, order_by="key", descending=True, offset=2, limit=2
     )
 
