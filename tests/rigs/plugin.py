@@ -11,7 +11,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -86,6 +86,7 @@ class PluginCommand:
         folder: Path,
         name: str = "plugin",
         environment: Mapping[str, str] | None = None,
+        launcher: Sequence[str] = (),
         **options: str,
     ) -> None:
         self.folder = folder
@@ -100,7 +101,7 @@ class PluginCommand:
             **options,
         }
         flags = [part for key, value in given.items() for part in (f"--{_flag(key)}", value)]
-        self._command = [sys.executable, "-m", "tallyman_kong", *flags]
+        self._command = [*launcher, sys.executable, "-m", "tallyman_kong", *flags]
         self._command += ["--spool", str(self.spool)]
         self._environment = {**os.environ, **(environment or {})}
         self.process: subprocess.Popen[bytes] | None = None
@@ -148,9 +149,8 @@ class PluginCommand:
     def children(self) -> dict[str, int]:
         """The pids of the server and the sender, by role."""
         assert self.process is not None
-        listed = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
         roles = {}
-        for pid in map(int, listed.split()):
+        for pid in children_of(self.process.pid):
             words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
             roles[words[3].decode()] = pid
         return roles
@@ -190,6 +190,10 @@ class PluginCommand:
 
     def spooled(self) -> list[dict[str, Any]]:
         return spooled(self.spool)
+
+
+def children_of(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def spooled(path: Path) -> list[dict[str, Any]]:

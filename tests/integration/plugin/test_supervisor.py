@@ -4,7 +4,10 @@ import asyncio
 import json
 import os
 import resource
+import shutil
 import signal
+import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +17,7 @@ import pytest
 from tallyman_kong.metrics import METRICS
 
 from tests.rigs.kafka import free_ports
-from tests.rigs.plugin import PluginCommand, Receiver, entry, ids_of, until
+from tests.rigs.plugin import PluginCommand, Receiver, children_of, entry, ids_of, until
 
 NOWHERE = {"ingest_endpoint": "http://127.0.0.1:9/events"}  # the discard port: nobody listens
 Command = Callable[..., PluginCommand]
@@ -64,6 +67,31 @@ async def test_the_server_takes_calls_while_the_sender_is_dead(plugin: PluginCom
     driver.log(instance, entry("r-1"))
 
     await until(lambda: len(plugin.spooled()) == 2)
+
+
+PID_1 = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child")
+
+
+def _may_be_pid_1() -> bool:
+    return shutil.which("unshare") is not None and not subprocess.call([*PID_1, "true"])
+
+
+@pytest.mark.skipif(not _may_be_pid_1(), reason="needs `unshare` and the right to a pid namespace")
+async def test_as_pid_1_of_a_container_it_serves_and_stops(command: Command) -> None:
+    plugin = await command(launcher=PID_1).start()
+    assert plugin.process is not None
+    [pid_1] = children_of(plugin.process.pid)
+
+    driver = plugin.connect()
+    driver.log(driver.start_instance(NOWHERE), entry("r-1"))
+    two_looks = time.monotonic() + 2.0  # of kong-pdk's watchdog, which would end it
+    await until(lambda: time.monotonic() > two_looks)
+    driver.log(driver.start_instance(NOWHERE), entry("r-2"))
+    os.kill(pid_1, signal.SIGTERM)
+
+    assert await asyncio.to_thread(plugin.process.wait, 20) == 0
+    assert [event["id"] for event in plugin.spooled()] == ids_of(["r-1", "r-2"])
+    assert "ended with status" not in plugin.log()
 
 
 async def test_no_process_outlives_a_killed_command(plugin: PluginCommand) -> None:
