@@ -63,7 +63,7 @@ EVENT_COLUMNS: Final = """
     INDEX stored_at_range stored_at TYPE minmax GRANULARITY 1"""
 SEEN_COLUMNS: Final = (
     "id_hash FixedString(16), time DateTime64(6, 'UTC'), type_hash UInt32, subject_hash UInt32, "
-    "data_hash UInt64"
+    "data_hash UInt32"
 )
 INCOMING_COLUMNS: Final = """
     namespace String, type String, subject String, time DateTime64(6, 'UTC'),

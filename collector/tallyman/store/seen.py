@@ -7,7 +7,8 @@ remembered is stored again, and FINAL removes it. `events.py` decides what to do
 import struct
 import zlib
 from collections.abc import Iterable, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
+from functools import lru_cache
 from hashlib import sha256
 from typing import Any, Final, NamedTuple
 
@@ -16,10 +17,11 @@ from tallyman.domain.period import microseconds
 from tallyman.store.clickhouse import ClickHouse
 
 MINUTE_US: Final = 60_000_000
-_BY_MINUTE: Final = struct.Struct("<I16sqIIQ")  # RowBinary of `seen`
-_BY_ID: Final = struct.Struct("<16sqIIQ")  # and of `seen_by_id`
+_BY_MINUTE: Final = struct.Struct("<I16sqIII")  # RowBinary of `seen`
+_BY_ID: Final = struct.Struct("<16sqIII")  # and of `seen_by_id`
 _LOOKUP_SETTINGS: Final = {"max_query_size": 1 << 28}  # the ids stand in the query, in hexadecimal
-_MEND: Final = timedelta(minutes=1)  # longer than any batch takes
+# What can have been under way at a crash: a batch for each connection, of this many events in all.
+_MEND: Final = {"window_ms": 3_600_000, "most": 500_000}
 
 # The same sums in SQL, for `mend`.
 _ID_HASH: Final = (
@@ -29,7 +31,7 @@ _ID_HASH: Final = (
 _SUMS: Final = (
     f"toFixedString({_ID_HASH}, 16) AS id_hash, time, CRC32(type) AS type_hash, "
     "CRC32(subject) AS subject_hash, "
-    "reinterpretAsUInt64(substring(SHA256(concat(dataschema, '\\0', data)), 1, 8)) AS data_hash"
+    "CRC32(concat(dataschema, '\\0', data)) AS data_hash"
 )
 
 
@@ -57,14 +59,18 @@ def id_hash(namespace: str, source: str, id_: str) -> bytes:
 
 def trace(namespace: str, event: CloudEvent, time: datetime, data: bytes) -> Trace:
     """What to remember of an event that counts at `time`."""
-    content = sha256(b"%b\0%b" % ((event.dataschema or "").encode(), data)).digest()
     return Trace(
         id_hash(namespace, event.source, event.id),
         microseconds(time),
-        zlib.crc32(event.type.encode()),
-        zlib.crc32(event.subject.encode()),
-        int.from_bytes(content[:8], "little"),
+        _sum(event.type),
+        _sum(event.subject),
+        zlib.crc32(data, zlib.crc32((event.dataschema or "").encode() + b"\0")),
     )
+
+
+@lru_cache(maxsize=1 << 16)
+def _sum(text: str) -> int:
+    return zlib.crc32(text.encode())
 
 
 class Seen:
@@ -97,17 +103,17 @@ class Seen:
 
     async def mend(self) -> None:
         """Remember what was stored last, in case its memory was not written before a crash."""
-        [[newest]] = await self._clickhouse.rows(
-            "SELECT toUnixTimestamp64Milli(max(stored_at)) FROM events"
-        )
-        since = {"since": newest - _MEND // timedelta(milliseconds=1)}
-        stored = "FROM events WHERE stored_at >= fromUnixTimestamp64Milli({since:Int64}, 'UTC')"
-        await self._clickhouse.command(
-            f"INSERT INTO seen SELECT toStartOfMinute(time), {_SUMS} {stored}", since
+        stored = (
+            "FROM (SELECT * FROM events WHERE stored_at >= (SELECT max(stored_at) FROM events) "
+            "- toIntervalMillisecond({window_ms:UInt32}) "
+            "ORDER BY stored_at DESC LIMIT {most:UInt32})"
         )
         await self._clickhouse.command(
-            f"INSERT INTO seen_by_id SELECT {_SUMS} {stored} AND (nodeid = '' OR sequence = '')",
-            since,
+            f"INSERT INTO seen SELECT toStartOfMinute(time), {_SUMS} {stored}", _MEND
+        )
+        await self._clickhouse.command(
+            f"INSERT INTO seen_by_id SELECT {_SUMS} {stored} WHERE nodeid = '' OR sequence = ''",
+            _MEND,
         )
 
     async def _find(self, table: str, where: str, hashes: Sequence[bytes]) -> dict[bytes, Trace]:
