@@ -166,17 +166,26 @@ class MeterPage(Answer):
     meta: PaginatedMeta
 
 
+def _without_default(schema: dict[str, Any]) -> None:
+    """An operator that is absent has no value: the default only fills the attribute."""
+    schema.pop("default", None)
+
+
 class Operators(Body):
     """One operator on a dimension's value."""
 
     model_config = ConfigDict(json_schema_extra={"minProperties": 1, "maxProperties": 1})
 
-    eq: FilterText = ""
-    neq: FilterText = ""
-    in_: Annotated[list[FilterText], Field(min_length=1, max_length=100)] = Field([], alias="in")
-    nin: Annotated[list[FilterText], Field(min_length=1, max_length=100)] = Field([])
-    contains: FilterText = ""
-    ncontains: FilterText = ""
+    eq: FilterText = Field("", json_schema_extra=_without_default)
+    neq: FilterText = Field("", json_schema_extra=_without_default)
+    in_: Annotated[list[FilterText], Field(min_length=1, max_length=100)] = Field(
+        [], alias="in", json_schema_extra=_without_default
+    )
+    nin: Annotated[list[FilterText], Field(min_length=1, max_length=100)] = Field(
+        [], json_schema_extra=_without_default
+    )
+    contains: FilterText = Field("", json_schema_extra=_without_default)
+    ncontains: FilterText = Field("", json_schema_extra=_without_default)
 
     @model_validator(mode="before")
     @classmethod
@@ -202,16 +211,24 @@ class Operators(Body):
 class NestedFilter(Operators):
     """One operator, or several filters of which all or any must hold."""
 
-    and_: Annotated[list[Operators], Field(min_length=1, max_length=10)] = Field([], alias="and")
-    or_: Annotated[list[Operators], Field(min_length=1, max_length=10)] = Field([], alias="or")
+    and_: Annotated[list[Operators], Field(min_length=1, max_length=10)] = Field(
+        [], alias="and", json_schema_extra=_without_default
+    )
+    or_: Annotated[list[Operators], Field(min_length=1, max_length=10)] = Field(
+        [], alias="or", json_schema_extra=_without_default
+    )
 
 
 class DimensionFilterBody(Operators):
     """One operator, or several filters of which all or any must hold, nested twice at most."""
 
-    exists: bool = True
-    and_: Annotated[list[NestedFilter], Field(min_length=1, max_length=10)] = Field([], alias="and")
-    or_: Annotated[list[NestedFilter], Field(min_length=1, max_length=10)] = Field([], alias="or")
+    exists: bool = Field(True, json_schema_extra=_without_default)
+    and_: Annotated[list[NestedFilter], Field(min_length=1, max_length=10)] = Field(
+        [], alias="and", json_schema_extra=_without_default
+    )
+    or_: Annotated[list[NestedFilter], Field(min_length=1, max_length=10)] = Field(
+        [], alias="or", json_schema_extra=_without_default
+    )
 
 
 class MeterQueryFilters(Body):

@@ -95,7 +95,10 @@ async def _greet(application: web.Application, settings: Settings, url: str) -> 
     relational = "Postgres" if settings.database_url else f"SQLite in {embedded}"
     click.echo(f"Tallyman listens on {url}; the API is described at {url}/docs")
     click.echo(f"Events: {events}. Meters and keys: {relational}.")
-    if settings.database_url is not None or await application[KEYS].count() > 0:
+    if await application[KEYS].count() > 0:
+        return
+    if settings.database_url is not None:  # its output may be in many logs
+        click.echo("There is no API key yet: tallyman keys create --scope admin")
         return
     _, secret = await application[KEYS].create(DEFAULT_NAMESPACE, "first start", [Scope.ADMIN])
     await application[METERS].add_built_in(DEFAULT_NAMESPACE)
