@@ -27,9 +27,10 @@ log = logging.getLogger(__name__)
 RECORDS_AT_ONCE = 500  # bounds by how much a batch can exceed its bytes
 LONGEST_BACKOFF_SECONDS = 30.0
 COMMIT_TIMEOUT_SECONDS = 10.0
-SETTLE_BEFORE_REVOKE_SECONDS = 20.0  # below the session timeout, or the group goes on without us
 LAG_EVERY_SECONDS = 5.0
-SESSION_TIMEOUT_MS = 30_000
+SESSION_TIMEOUT_MS = 10_000  # how long the partitions of a consumer that was killed wait
+REBALANCE_TIMEOUT_MS = 60_000
+SETTLE_BEFORE_REVOKE_SECONDS = 40.0  # less than that, or the group goes on without us
 # A batch is retried for ever while the store is away, which is not a dead consumer: the heartbeats
 # tell whether it lives.
 POLL_WHENEVER_MS = 2**31 - 1
@@ -79,6 +80,7 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has
             auto_offset_reset="earliest",
             isolation_level="read_committed",
             session_timeout_ms=SESSION_TIMEOUT_MS,
+            rebalance_timeout_ms=REBALANCE_TIMEOUT_MS,
             heartbeat_interval_ms=3_000,
             max_poll_interval_ms=POLL_WHENEVER_MS,
             max_partition_fetch_bytes=4 * 1024 * 1024,

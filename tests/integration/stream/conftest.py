@@ -1,6 +1,6 @@
 """Owns the stores behind the consumer: chDB in this process, and ClickHouse over HTTP."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -28,13 +28,20 @@ async def store(tmp_path: Path) -> AsyncIterator[EventStore]:
 
 
 @pytest.fixture
-async def http_store(clickhouse_shim: Shim) -> AsyncIterator[EventStore]:
+def http_store_name(clickhouse_shim: Shim) -> Iterator[str]:
+    """The database of `http_store`."""
+    with clickhouse_shim.address.database() as name:
+        yield name
+
+
+@pytest.fixture
+async def http_store(clickhouse_shim: Shim, http_store_name: str) -> AsyncIterator[EventStore]:
     """An empty database on a server that can be made to fail."""
     address = clickhouse_shim.address
-    with address.database() as name:
-        url = f"http://{address.username}:{address.password}@{address.host}:{address.port}/{name}"
-        async for store in _migrated(ClickHouse.server(url)):
-            yield store
+    login = f"{address.username}:{address.password}"
+    url = f"http://{login}@{address.host}:{address.port}/{http_store_name}"
+    async for store in _migrated(ClickHouse.server(url)):
+        yield store
 
 
 @pytest.fixture(params=["chdb", "http"])

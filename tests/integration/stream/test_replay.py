@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -53,12 +53,15 @@ def deck(tmp_path: Path) -> Path:
 
 
 def tallyman(
-    tmp_path: Path, *arguments: str | Path, stdin: bytes = b"", **settings: str
+    tmp_path: Path,
+    *arguments: str | Path,
+    stdin: bytes = b"",
+    settings: Mapping[str, str] | None = None,
 ) -> subprocess.CompletedProcess[str]:
     done = subprocess.run(
         [TALLYMAN, *arguments],
         input=stdin,
-        env=environment(tmp_path, **settings),
+        env=environment(tmp_path, settings or {}),
         capture_output=True,
         check=False,
     )
@@ -67,7 +70,7 @@ def tallyman(
     )
 
 
-def environment(tmp_path: Path, **settings: str) -> dict[str, str]:
+def environment(tmp_path: Path, settings: Mapping[str, str]) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("TALLYMAN_")}
     return {**kept, "TALLYMAN_DATA_DIR": str(tmp_path / "data"), **settings}
 
@@ -76,7 +79,7 @@ def environment(tmp_path: Path, **settings: str) -> dict[str, str]:
 def serving(tmp_path: Path, **settings: str) -> Iterator[None]:
     process = subprocess.Popen(
         [TALLYMAN, "serve"],
-        env=environment(tmp_path, TALLYMAN_PORT="0", **settings),
+        env=environment(tmp_path, {"TALLYMAN_PORT": "0", **settings}),
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
