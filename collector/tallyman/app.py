@@ -1,5 +1,6 @@
 """Wires the collector: the only module that knows which part is which."""
 
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -24,6 +25,7 @@ from tallyman.api.state import (
     SETTINGS,
     USAGE,
 )
+from tallyman.api.status import KAFKA, STARTED
 from tallyman.config import Settings
 from tallyman.errors import ConfigurationError
 from tallyman.kong_config import load_usage_configuration
@@ -46,7 +48,8 @@ def build(settings: Settings) -> web.Application:
     """
     app = web.Application(middlewares=[border], client_max_size=settings.max_body_bytes)
     app[SETTINGS] = settings
-    kafka_connection(settings)
+    app[STARTED] = time.monotonic()
+    app[KAFKA] = kafka_connection(settings)
     app[REQUESTS] = Requests()
     app[USAGE] = (
         configuration(None)
@@ -116,8 +119,9 @@ def _add_routes(app: web.Application) -> None:
 
 
 @asynccontextmanager
-async def _intake(settings: Settings, store: EventStore) -> AsyncIterator[Intake]:
-    connection = kafka_connection(settings)
+async def _intake(
+    connection: KafkaConnection | None, settings: Settings, store: EventStore
+) -> AsyncIterator[Intake]:
     if connection is None:
         async with GroupCommit(store) as group:
             yield group
@@ -147,8 +151,8 @@ async def _events(app: web.Application) -> AsyncIterator[None]:
         store = EventStore(clickhouse)
         await store.migrate()
         app[EVENTS] = store
-        app[SAYS_WHAT_WAS_NEW] = kafka_connection(app[SETTINGS]) is None
-        async with _intake(app[SETTINGS], store) as intake:
+        app[SAYS_WHAT_WAS_NEW] = app[KAFKA] is None
+        async with _intake(app[KAFKA], app[SETTINGS], store) as intake:
             app[INTAKE] = intake
             yield
     finally:

@@ -2,7 +2,7 @@
 
 import click
 
-from tallyman.commands import consume, dead, demo, keys, migrate, replay, serve
+from tallyman.commands import consume, dead, demo, keys, migrate, replay, serve, status
 
 
 @click.group()
@@ -18,5 +18,6 @@ for command in (
     keys.keys,
     migrate.migrate,
     replay.replay,
+    status.status,
 ):
     main.add_command(command)

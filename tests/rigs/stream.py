@@ -133,7 +133,7 @@ class Stream:
 
     async def committed(self) -> int:
         """How many messages the group has dealt with."""
-        with contextlib.suppress(Unavailable):  # right after its start a broker knows no group
+        with contextlib.suppress(Unavailable):  # a broker that was killed is asked again
             progress = await read_progress(self.connection, self.topic, self.group)
             return sum(each.committed for each in progress)
         return 0

@@ -5,7 +5,7 @@ The router and the OpenAPI document are both made from it, so they cannot differ
 
 from typing import Final
 
-from tallyman.api import documentation, events, health, kong_log, meter_query, meters
+from tallyman.api import documentation, events, health, kong_log, meter_query, meters, status
 from tallyman.api.event_bodies import EventPageAnswer
 from tallyman.api.kong_log import KongLogAnswer
 from tallyman.api.meter_bodies import (
@@ -17,6 +17,7 @@ from tallyman.api.meter_bodies import (
     UpdateMeterRequest,
 )
 from tallyman.api.route import JSON, Answered, Route
+from tallyman.api.status import StatusAnswer
 from tallyman.domain.access import Scope
 from tallyman.domain.event import CloudEvent
 
@@ -93,6 +94,11 @@ ROUTES: Final = (
         "neighbours out.",
         body={JSON: {"anyOf": [ENTRY, {"type": "array", "description": "Entries."}]}},
         problems=(413,), openmeter=False,
+    ),
+    Route(
+        "GET", "/api/v1/status", status.get, Scope.READ,
+        "status", "What runs, what is stored, and what waits",
+        Answered(200, "The status.", {JSON: StatusAnswer}), openmeter=False,
     ),
     Route(
         "GET", "/healthz", health.alive, None,

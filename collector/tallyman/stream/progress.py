@@ -9,7 +9,7 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaError
+from aiokafka.errors import GroupCoordinatorNotAvailableError, KafkaError
 
 from tallyman.errors import Unavailable
 from tallyman.stream.kafka_connection import KafkaConnection
@@ -49,7 +49,11 @@ async def _committed(connection: KafkaConnection, group: str) -> Any:
     admin = AIOKafkaAdminClient(**connection.options())
     try:
         await admin.start()
-        return await admin.list_consumer_group_offsets(group)
+        while True:
+            try:
+                return await admin.list_consumer_group_offsets(group)
+            except GroupCoordinatorNotAvailableError:  # a new cluster makes it when first asked
+                await asyncio.sleep(0.2)
     finally:
         await admin.close()
 

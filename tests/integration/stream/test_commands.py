@@ -151,6 +151,20 @@ async def test_sigterm_finishes_the_batch_and_commits_it(
     assert await stream.committed() == await tokens(http_store)
 
 
+async def test_status_shows_what_waits_in_kafka(
+    stream: Stream, deployment: Deployment, http_store: EventStore
+) -> None:
+    await stream.put([usage(number) for number in range(30)])
+    waiting = await deployment.run("status")
+    async with stream.consumer(http_store):
+        await stream.wait_until_committed(30)
+    done = await deployment.run("status")
+
+    assert "30 messages" in waiting
+    assert "0 messages" in done
+    assert "30 in ClickHouse" in done
+
+
 async def test_a_dead_letter_is_shown_without_its_message_and_replayed_once(
     stream: Stream, deployment: Deployment, http_store: EventStore
 ) -> None:

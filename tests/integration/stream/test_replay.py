@@ -222,3 +222,22 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, name: str) -> None:
 
     assert done.returncode == 1
     assert "cannot be read" in done.stderr
+
+
+def test_status_shows_what_is_stored_whether_or_not_a_server_runs(
+    tmp_path: Path, log: Path
+) -> None:
+    nothing = tallyman(tmp_path, "status")
+    tallyman(tmp_path, "replay", log)
+    with serving(tmp_path):
+        served = tallyman(tmp_path, "status")
+    alone = tallyman(tmp_path, "status")
+
+    assert nothing.returncode == 1
+    assert "nothing is stored" in nothing.stderr
+    for done in (served, alone):
+        assert done.returncode == 0, done.stderr
+        assert "124 in chDB" in done.stdout
+        assert "newest in default" in done.stdout
+    assert "server runs" in served.stdout
+    assert "not on this machine" in alone.stdout

@@ -1,0 +1,106 @@
+"""`tallyman status`: what runs, what is stored, and what still waits, as a small table."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from urllib.parse import quote
+
+import aiohttp
+import click
+import msgspec
+from rich.console import Console
+from rich.table import Table
+
+from tallyman import app, data_directory
+from tallyman.api.status import StatusAnswer, read_status
+from tallyman.commands.settings_option import with_settings
+from tallyman.config import Settings
+from tallyman.domain.access import DEFAULT_NAMESPACE
+from tallyman.errors import Unavailable
+from tallyman.store.api_keys import ApiKeyStore
+from tallyman.store.events import EventStore
+from tallyman.stream.replay import LOCAL_NAMESPACE_HEADER, connect
+
+
+@click.command()
+@click.option("--namespace", default=DEFAULT_NAMESPACE, show_default=True, help="Whose events.")
+@with_settings
+def status(settings: Settings, namespace: str) -> None:
+    """Show what runs, what is stored, and what the consumers have still to store."""
+    answer = asyncio.run(_read(settings, namespace))
+    table = Table("", "", show_header=False, box=None)
+    for name, value in _rows(settings, answer, namespace):
+        table.add_row(name, value)
+    Console(width=None if Console().is_terminal else 200, markup=False).print(table)
+
+
+async def _read(settings: Settings, namespace: str) -> StatusAnswer:
+    if data_directory.is_served(settings.data_dir):
+        return await _ask(settings, namespace)
+    if settings.clickhouse_url is not None:
+        return await _read_here(settings, namespace)
+    if not data_directory.events_path(settings.data_dir).exists():
+        raise Unavailable(f"nothing is stored in {settings.data_dir} yet; start `tallyman serve`")
+    with data_directory.locked(settings.data_dir):
+        return await _read_here(settings, namespace)
+
+
+async def _ask(settings: Settings, namespace: str) -> StatusAnswer:
+    url = "http://tallyman/api/v1/status"
+    async with connect(data_directory.socket_path(settings.data_dir)) as session:
+        try:
+            async with session.get(
+                url, headers={LOCAL_NAMESPACE_HEADER: quote(namespace)}
+            ) as answer:
+                if answer.status != 200:
+                    raise Unavailable(f"the server answered {answer.status}")
+                return msgspec.json.decode(await answer.read(), type=StatusAnswer)
+        except (aiohttp.ClientError, OSError) as err:
+            raise Unavailable(f"the server did not answer: {err}") from err
+
+
+async def _read_here(settings: Settings, namespace: str) -> StatusAnswer:
+    async with _stores(settings) as (events, keys):
+        kafka = app.kafka_connection(settings)
+        return await read_status(settings, events, keys, kafka, namespace)
+
+
+@asynccontextmanager
+async def _stores(settings: Settings) -> AsyncIterator[tuple[EventStore, ApiKeyStore]]:
+    clickhouse = app.open_clickhouse(settings)
+    database = app.open_database(settings)
+    try:
+        await database.migrate()
+        events = EventStore(clickhouse)
+        await events.migrate()
+        yield events, ApiKeyStore(database)
+    finally:
+        await database.close()
+        await clickhouse.close()
+
+
+def _rows(settings: Settings, answer: StatusAnswer, namespace: str) -> list[tuple[str, str]]:
+    if answer.uptime_seconds is not None:
+        running = f"for {answer.uptime_seconds // 3600} h {answer.uptime_seconds // 60 % 60} min"
+    else:
+        running = "not on this machine's directory"
+    newest = answer.newest_event_at
+    rows = [
+        ("version", answer.version),
+        ("server runs", running),
+        ("events", f"{answer.events:,} in {answer.events_in}"),
+        (f"newest in {namespace}", f"{newest:%Y-%m-%d %H:%M:%S} UTC" if newest else "none"),
+        *((f"today {one.outcome}, {one.usage_source}", f"{one.events:,}") for one in answer.today),
+        ("API keys made", str(answer.keys)),
+    ]
+    if settings.kafka_brokers is not None:
+        rows += _lag_rows(answer)
+    return rows
+
+
+def _lag_rows(answer: StatusAnswer) -> list[tuple[str, str]]:
+    if answer.lag is None:
+        return [("waiting in Kafka", "Kafka does not answer")]
+    whole = sum(one.lag for one in answer.lag)
+    by_partition = ", ".join(f"{one.partition}: {one.lag:,}" for one in answer.lag)
+    return [("waiting in Kafka", f"{whole:,} messages ({by_partition})")]
