@@ -18,6 +18,7 @@ from tallyman_kong import usage
 from tallyman_kong.metrics import BAD_ENTRIES, ENTRIES, INVALID_COUNTS, REFUSED
 from tallyman_kong.sink import Sink, without_secrets
 from tallyman_kong.spool import Group, Spool
+from tallyman_kong.spool_file import SpoolError
 
 log = logging.getLogger("tallyman_kong.intake")
 
@@ -150,7 +151,7 @@ class Intake:
             try:
                 write()
                 return True
-            except (sqlite3.Error, OSError) as err:
+            except (sqlite3.Error, OSError, SpoolError) as err:
                 log.error("the spool cannot be written, trying again: %s", err)
             if time.monotonic() >= self._give_up_at:
                 return False

@@ -39,7 +39,7 @@ def _gauge(name: str, help_text: str, *labels: str) -> Metric:
     return Metric(f"tallyman_plugin_{name}", "gauge", help_text, labels)
 
 
-ENTRIES = _counter("entries", "Log entries that Kong handed over, LLM calls or not.")
+ENTRIES = _counter("entries", "Log entries that were taken from Kong, LLM calls or not.")
 EVENTS = _counter(
     "events",
     "Events spooled, by the call's outcome and how the number was obtained.",

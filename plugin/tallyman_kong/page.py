@@ -24,6 +24,7 @@ from tallyman_kong.metrics import (
     prometheus_text,
 )
 from tallyman_kong.spool import Figures, Spool
+from tallyman_kong.spool_file import SpoolError
 
 log = logging.getLogger("tallyman_kong.page")
 
@@ -101,11 +102,11 @@ class Page:
         async with self._turn:
             try:
                 await asyncio.to_thread(self._spool.probe)
-            except (sqlite3.Error, OSError) as err:
+            except (sqlite3.Error, OSError, SpoolError) as err:
                 problems.append(f"the spool cannot be written: {err}")
             try:
                 figures = await asyncio.to_thread(self._spool.figures)
-            except (sqlite3.Error, OSError) as err:
+            except (sqlite3.Error, OSError, SpoolError) as err:
                 return None, [*problems, f"the spool cannot be read: {err}"]
         if figures.used_bytes >= self._max_bytes:
             problems.append("the spool is full: new calls are refused")

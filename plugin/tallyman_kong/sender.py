@@ -77,12 +77,11 @@ class Sender:
                     name,
                 )
 
-    def failed(self) -> bool:
-        """Whether a delivery has ended by an error that nobody expected; raises that error."""
+    def check(self) -> None:
+        """Raise what has ended a delivery, if anything did: the supervisor starts us again."""
         for _, task in self._deliveries.values():
             if task.done():
                 task.result()
-        return False
 
     async def drain(self, within_seconds: float) -> None:
         """Send what is spooled, as far as the time allows; what is not acknowledged stays."""
@@ -109,7 +108,7 @@ async def _run(settings: Settings) -> None:
             sender.begin_with(await spool.do(Spool.sinks), settings)
             sender.alone.set()
         while not stopping.is_set():
-            sender.failed()
+            sender.check()
             with suppress(TimeoutError):
                 await asyncio.wait_for(stopping.wait(), 1.0)
         await sender.drain(settings.drain_seconds)

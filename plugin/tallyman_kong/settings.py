@@ -6,7 +6,7 @@ What Kong's administrator sets per plugin instance is not here but in `schema.py
 import argparse
 import os
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -151,10 +151,6 @@ def environment_of(settings: Settings) -> dict[str, str]:
 
 def host_name() -> str:
     return socket.gethostname()
-
-
-def from_command_line(arguments: Sequence[str] | None = None) -> Settings:
-    return settings(vars(parser().parse_args(arguments)))
 
 
 def _prefix(text: str) -> Path:

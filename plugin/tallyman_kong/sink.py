@@ -16,6 +16,7 @@ DEFAULT_TOPIC = "llm.usage"
 DEFAULT_TIMEOUT_MS = 10_000
 DEFAULT_KEEPALIVE_MS = 60_000
 LONGEST_NAME = 64
+LONGEST_SETTINGS = 32_000  # characters of JSON: a line of the pipe between our processes
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,13 @@ def read_sink(config: Mapping[str, Any]) -> Sink:
     Raises:
         ValueError: the sink cannot be used; the message names the field, and holds no secret.
     """
+    sink = _read(config)
+    if len(json.dumps(to_message(sink))) > LONGEST_SETTINGS:
+        raise ValueError("the sink's settings are too long: is api_token or kafka.brokers right?")
+    return sink
+
+
+def _read(config: Mapping[str, Any]) -> Sink:
     kind = config.get("sink") or "http"
     timeout_ms = _milliseconds(config, "timeout", DEFAULT_TIMEOUT_MS)
     ssl_verify = config.get("ssl_verify") is not False

@@ -37,6 +37,7 @@ SASL = {"brokers": ["kafka:9093"], "security_protocol": "SASL_SSL"}
         ({"ingest_endpoint": "http://u:tm_secret@a/"}, "ingest_endpoint must have no user"),
         ({"ingest_endpoint": "http://a/?key=tm_secret"}, "ingest_endpoint must have no user"),
         ({"ingest_endpoint": "http://a/", "api_token": "tm_secret\r\nx: y"}, "api_token must be"),
+        ({"ingest_endpoint": "http://a/", "api_token": "x" * 40_000}, "settings are too long"),
         ({"ingest_endpoint": "http://a/", "timeout": 0}, "timeout must be between"),
         ({"ingest_endpoint": "http://a/", "keepalive": True}, "keepalive must be between"),
         ({"sink": "pigeon"}, "sink must be http or kafka"),
