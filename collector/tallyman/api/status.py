@@ -114,7 +114,8 @@ async def _today(events: EventStore, namespace: str) -> list[Today]:
     )
     rows = await events.query(meter, MeterQuery(from_=midnight, group_by=_SPLIT))
     found = [
-        Today(*(row.dimensions[name] or "" for name in _SPLIT), int(row.value)) for row in rows
+        Today(row.dimensions["outcome"], row.dimensions["usage_source"], int(row.value))
+        for row in rows
     ]
     return sorted(found, key=lambda one: (one.outcome, one.usage_source))
 
