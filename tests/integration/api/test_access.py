@@ -122,8 +122,15 @@ async def test_namespaces_do_not_see_each_other(client_of: ClientOf) -> None:
     assert (made.status, taken.status, same.status) == (201, 202, 201)
     meter_id = (await made.json())["id"]
     assert (await theirs.get(f"/api/v3/openmeter/meters/{meter_id}")).status == 404
-    counted = await theirs.post("/api/v3/openmeter/meters/m/query")
-    assert [row for row in (await counted.json())["data"] if row["value"] != "0"] == []
+    assert [await _seen(client) for client in (ours, theirs)] == [("1", ["1"]), ("0", [])]
+
+
+async def _seen(client: Client) -> tuple[str, list[str]]:
+    """What the meter counts, and the ids of the events."""
+    counted = await (await client.post("/api/v3/openmeter/meters/m/query")).json()
+    listed = await (await client.get("/api/v3/openmeter/events")).json()
+    values = [row["value"] for row in counted["data"]]
+    return "".join(values) or "0", [item["event"]["id"] for item in listed["data"]]
 
 
 async def test_the_local_socket_asks_without_a_key_and_is_the_owners_alone(

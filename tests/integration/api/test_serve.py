@@ -176,3 +176,20 @@ def test_migrate_says_when_it_is_done(tmp_path: Path) -> None:
     ended = tallyman(tmp_path, "migrate")
 
     assert (ended.returncode, ended.stdout) == (0, "The tables are up to date.\n")
+
+
+def test_it_serves_from_postgres_with_a_key_made_by_the_command(
+    tmp_path: Path, postgres_url: str
+) -> None:
+    with serving(tmp_path, TALLYMAN_DATABASE_URL=postgres_url) as server:
+        server.hear(r"Meters and keys: Postgres\.")
+        made = tallyman(
+            tmp_path, "keys", "create", "--scope", "admin", TALLYMAN_DATABASE_URL=postgres_url
+        )
+        status, listed = server.ask("GET", "/api/v3/openmeter/meters", made.stdout.strip())
+        _, said = server.stop()
+
+    assert (made.returncode, status) == (0, 200)
+    assert '"kong_konnect_llm_tokens"' in listed
+    assert "tm_" not in said
+    assert not (tmp_path / "data" / "tallyman.sqlite3").exists()
