@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import msgspec
+from tallyman_kong.entry import decode
 
 from tallyman.errors import InvalidInput
 
@@ -87,10 +87,10 @@ def _read_line(file: Any) -> tuple[bytes, bool]:
 
 def _line(number: int, read_bytes: int, text: bytes, *, ended: bool) -> Line:
     try:
-        decoded = msgspec.json.decode(text)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        decoded = decode(text)
+    except (ValueError, RecursionError):
         if not ended:
             return Line(number, read_bytes, unfinished=True)
-        return Line(number, read_bytes, bad="the line is not JSON in UTF-8")
+        return Line(number, read_bytes, bad="the line is not JSON")
     entries = tuple(decoded) if isinstance(decoded, list) else (decoded,)
     return Line(number, read_bytes, entries)

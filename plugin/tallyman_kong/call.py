@@ -136,7 +136,14 @@ def mapping(value: Any) -> Mapping[str, Any]:
 
 
 def text(value: Any) -> str | None:
-    return value if isinstance(value, str) and value else None
+    """A text that can be sent: what is not Unicode (half a surrogate pair) becomes U+FFFD."""
+    if not isinstance(value, str) or not value:
+        return None
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return value
 
 
 def is_number(value: Any) -> TypeGuard[int | float]:

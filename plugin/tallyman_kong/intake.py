@@ -4,7 +4,6 @@ The hub only puts an entry in. Parsing, counting and the disk belong to the thre
 waits for it, nor takes a lock that it holds.
 """
 
-import json
 import logging
 import queue
 import sqlite3
@@ -15,6 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from tallyman_kong import usage
+from tallyman_kong.entry import decode
 from tallyman_kong.metrics import BAD_ENTRIES, ENTRIES, INVALID_COUNTS, REFUSED
 from tallyman_kong.sink import Sink, without_secrets
 from tallyman_kong.spool import Group, Spool
@@ -162,9 +162,7 @@ class Intake:
 def read_entry(text: Any, reader: Reader, group: Group) -> None:
     """Add an entry's events to the group; one that cannot be read is counted as bad."""
     try:
-        if isinstance(text, bytes):
-            text = text.decode("utf-8", "replace")
-        entry = json.loads(text) if isinstance(text, str) else text
+        entry = decode(text) if isinstance(text, str | bytes) else text
         if not isinstance(entry, Mapping):
             raise TypeError("the entry is no object")
         reading = usage.read(entry, reader.configuration)

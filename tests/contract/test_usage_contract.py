@@ -45,6 +45,17 @@ def test_reading_an_entry_does_not_change_it() -> None:
     assert entry == tables.golden_entry("openai_chat")
 
 
+def test_half_a_surrogate_pair_becomes_text_that_can_be_sent() -> None:
+    entry = tables.golden_entry("openai_chat")
+    entry["consumer"]["username"] = "al\ud83dice"
+    entry["request"]["headers"]["x-tallyman-task"] = "\ud83d\ude00 \udc00"
+
+    events = usage.read(entry, usage.configuration(None)).events
+
+    assert {event["subject"] for event in events} == {"al\ufffdice"}
+    assert {event["data"]["task"] for event in events} == {"\U0001f600 \ufffd"}
+
+
 @pytest.mark.parametrize("header", CREDENTIALS)
 def test_a_credential_is_neither_a_subject_nor_an_attribute(header: str) -> None:
     name = header.title()

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 from aiohttp import web
+from tallyman_kong.entry import decode
 from tallyman_kong.usage import UsageConfiguration
 
 from tallyman import metrics
@@ -68,9 +69,9 @@ async def take(request: web.Request) -> web.Response:
 
 def _entries(body: bytes) -> list[Any]:
     try:
-        decoded = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as err:
-        reason = "must be JSON in UTF-8: an entry of Kong's log, or an array of them"
+        decoded = decode(body)
+    except (ValueError, RecursionError) as err:
+        reason = "must be JSON: an entry of Kong's log, or an array of them"
         raise InvalidInput(
             f"the body {reason}", [InvalidParameter("body", "invalid", reason)]
         ) from err

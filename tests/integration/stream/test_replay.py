@@ -183,7 +183,7 @@ def test_bad_lines_are_named_without_their_text_and_the_rest_is_taken(
     assert done.returncode == 1
     assert done.stdout == "found 124, new 124, known 0, bad 3\n"
     assert done.stderr.splitlines() == [
-        f"{log}:{first_bad}: the line is not JSON in UTF-8",
+        f"{log}:{first_bad}: the line is not JSON",
         f"{log}:{first_bad + 1}: the entry is no object",
         f"{log}:{first_bad + 3}: the entry has no started_at in Unix milliseconds",
         f"{log}:{first_bad + 4}: the last line is not finished; replay it again later",
