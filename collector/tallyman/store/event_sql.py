@@ -20,6 +20,8 @@ Parameters = dict[str, Any]
 
 _TEXTS: Final = frozenset({"id", "source", "subject", "type"})
 _TIMES: Final = frozenset({"time", "ingested_at", "stored_at"})
+_OF_A_ROW: Final = frozenset({"ingested_at", "stored_at"})  # an event stored twice has two of each
+NEAR: Final = 4  # rows looked at for an event that is asked for, since some may be stored twice
 _COMPARISONS: Final = {"eq": "=", "neq": "!=", "gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
 _TEXT_OPERATORS: Final = (*_COMPARISONS, "contains", "ocontains", "oeq", "exists")
 _TIME_OPERATORS: Final = ("eq", "gt", "gte", "lt", "lte")
@@ -33,8 +35,13 @@ def render(
     sort: EventSort,
     size: int,
     after: str | None,
+    *,
+    near: bool = False,
 ) -> tuple[str, Parameters]:
     """One SELECT of at most `size` events.
+
+    With `near` it reads only the times, and then the few rows nearest to the cursor: exact if it
+    gives `size` events; if fewer, there may be more, and all must be read.
 
     Raises:
         InvalidInput: the cursor or a filter is none.
@@ -52,13 +59,32 @@ def render(
         where.append(
             f"{sort.by} {beyond}= {bound} AND ({sort.by}, {_TIE}) {beyond} ({bound}, {{tie:String}})"
         )
+    table = "events FINAL"
+    if near:
+        parameters["near"] = size * NEAR
+        nearest = (
+            f"SELECT time FROM events WHERE {' AND '.join(where)} "  # noqa: S608 – as below
+            f"ORDER BY time {direction} LIMIT {{near:UInt32}}"
+        )
+        beyond = ">" if sort.descending else "<"
+        end = "min" if sort.descending else "max"
+        where.append(f"time {beyond}= (SELECT {end}(time) FROM ({nearest}))")  # noqa: S608 – as below
+        table = (
+            f"(SELECT * FROM events WHERE {' AND '.join(where)} ORDER BY first_wins DESC "  # noqa: S608 – as below
+            "LIMIT 1 BY namespace, type, subject, time, source, id)"
+        )
     sql = (
         f"SELECT id, source, type, subject, toUnixTimestamp64Micro(time), dataschema, data, nodeid, "  # noqa: S608 – columns are ours, values are parameters
         f"sequence, ingested_at, stored_at, {moment}, {_TIE} AS tie "
-        f"FROM events FINAL WHERE {' AND '.join(where)} "
+        f"FROM {table} WHERE {' AND '.join(where)} "
         f"ORDER BY {sort.by} {direction}, tie {direction} LIMIT {{size:UInt32}}"
     )
     return sql, parameters
+
+
+def may_be_near(filters: Sequence[EventFilter], sort: EventSort) -> bool:
+    """Whether `near` is exact: all rows of an event are equal in what is filtered and sorted by."""
+    return sort.by == "time" and all(one.field not in _OF_A_ROW for one in filters)
 
 
 def read_page(rows: Sequence[Any], sort: EventSort, size: int) -> EventPage:

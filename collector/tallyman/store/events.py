@@ -6,6 +6,7 @@ How a batch is stored is `intake.py`'s, how a meter is asked `meter_sql.py`'s, h
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
 from tallyman.domain.event_query import EventFilter, EventPage, EventSort
 from tallyman.domain.meter import Meter, MeterQuery, MeterRow
@@ -60,8 +61,14 @@ class EventStore:
         Raises:
             InvalidInput: `after` is no cursor of this order, or a filter is not supported.
         """
-        sql, parameters = event_sql.render(namespace, filters, sort, size, after)
-        rows = await self._clickhouse.rows(sql, parameters, FINAL_SETTINGS)
+        rows: list[Any] = []
+        for near in (True, False):
+            if near and not event_sql.may_be_near(filters, sort):
+                continue
+            sql, parameters = event_sql.render(namespace, filters, sort, size, after, near=near)
+            rows = await self._clickhouse.rows(sql, parameters, FINAL_SETTINGS)
+            if len(rows) == size:
+                break
         return event_sql.read_page(rows, sort, size)
 
     async def known(

@@ -9,6 +9,7 @@ import pytest
 from tallyman.domain.event import parse_event
 from tallyman.domain.event_query import EventFilter, EventOrder, EventPage, EventSort
 from tallyman.errors import InvalidInput
+from tallyman.store.clickhouse import ClickHouse
 from tallyman.store.events import EventStore, Received
 
 NOW = datetime(2026, 11, 21, 9, 30, 0, 123000, tzinfo=UTC)
@@ -84,6 +85,19 @@ async def test_pages_hold_every_event_once_and_in_order_ties_too(
             by is EventOrder.INGESTED_AT
         )  # the later the time, the sooner it came
         assert [id_[0] for id_ in listed] == sorted((id_[0] for id_ in listed), reverse=not upwards)
+
+
+@pytest.mark.parametrize("size", [1, 2, 4, 9])
+async def test_an_event_that_is_stored_many_times_is_listed_once(
+    event_store: EventStore, clickhouse: ClickHouse, namespace: str, size: int
+) -> None:
+    events = [received(namespace, str(number), number) for number in range(4)]
+    for _ in range(9):  # each time as after a crash that left nothing remembered
+        await clickhouse.command("TRUNCATE TABLE seen")
+        await clickhouse.command("TRUNCATE TABLE seen_by_id")
+        await event_store.accept(events)
+
+    assert await all_ids(event_store, namespace, EventSort(), size) == ["3", "2", "1", "0"]
 
 
 async def test_a_page_stays_the_same_while_newer_events_are_stored(
