@@ -120,10 +120,10 @@ class Spool:
         rows = [(position,) for position in positions]
 
         def work(connection: sqlite3.Connection) -> None:
-            connection.executemany("DELETE FROM event WHERE position = ?", rows)
-            add_counts(
-                connection, Counter({SENT.of(sink=kind): len(rows), SPOOLED.of(): -len(rows)})
-            )
+            deleted = connection.executemany(
+                "DELETE FROM event WHERE position = ?", rows
+            ).rowcount  # fewer, where the file that they were read from was set aside
+            add_counts(connection, Counter({SENT.of(sink=kind): len(rows), SPOOLED.of(): -deleted}))
 
         if rows:
             self._file.write(work)
@@ -142,8 +142,8 @@ class Spool:
                 "SELECT sink, ?, ?, body FROM event WHERE position = ?",
                 (time.time(), reason, position),
             )
-            connection.execute("DELETE FROM event WHERE position = ?", (position,))
-            add_counts(connection, Counter({SET_ASIDE.of(): 1, SPOOLED.of(): -1}))
+            moved = connection.execute("DELETE FROM event WHERE position = ?", (position,)).rowcount
+            add_counts(connection, Counter({SET_ASIDE.of(): moved, SPOOLED.of(): -moved}))
             return True
 
         return self._file.write(work)

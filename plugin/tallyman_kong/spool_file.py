@@ -10,6 +10,7 @@ import fcntl
 import json
 import logging
 import os
+import secrets
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
@@ -34,6 +35,12 @@ CREATE TABLE IF NOT EXISTS set_aside (
 CREATE TABLE IF NOT EXISTS sink (id TEXT PRIMARY KEY, settings TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS counter (
     name TEXT, labels TEXT, value INTEGER NOT NULL, PRIMARY KEY (name, labels)) WITHOUT ROWID;
+"""
+# Where a new file's positions begin: what a sender still holds of a file that was set aside must
+# not be an event of this one, or its acknowledgement would delete an event that nobody has sent.
+FIRST_POSITION = """
+INSERT INTO sqlite_sequence (name, seq)
+    SELECT 'event', {} WHERE NOT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = 'event');
 """
 T = TypeVar("T")
 
@@ -190,7 +197,8 @@ class SpoolFile:
                     f"the spool {self._path} was written by a newer version (format {version})"
                 )
             if version < SCHEMA_VERSION:
-                connection.executescript(f"BEGIN IMMEDIATE;{SCHEMA}")
+                first = FIRST_POSITION.format(secrets.randbits(30) << 32)
+                connection.executescript(f"BEGIN IMMEDIATE;{SCHEMA}{first}")
                 connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
                 connection.execute("COMMIT")
         except BaseException:

@@ -272,6 +272,25 @@ def test_a_file_that_becomes_corrupt_while_it_is_open_is_set_aside_and_no_append
     assert len(list(tmp_path.glob("spool.db.corrupt-*Z"))) == 1
 
 
+def test_what_was_sent_from_a_file_that_was_set_aside_deletes_nothing_from_the_new_one(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "spool.db"
+    spool, sender = _open(path), Spool(path)
+    spool.append(_group("a", "b"))
+    held, poison = _read(sender)
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    _overwrite(path, 0, path.stat().st_size)
+    spool.append(_group("c", "d"))
+
+    sender.acknowledge([held.position], "http")
+    assert sender.set_aside(poison.position, "status 400")
+
+    assert [name for name, _ in _numbered(_read(sender))] == ["c", "d"]
+    assert (sender.figures().waiting, sender.figures().set_aside) == (2, 0)
+
+
 def test_the_sequence_goes_on_when_the_file_was_deleted(tmp_path: Path) -> None:
     path = tmp_path / "spool.db"
     spool = _open(path)
