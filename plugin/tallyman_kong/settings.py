@@ -14,6 +14,8 @@ from typing import Any
 ENVIRONMENT_PREFIX = "TALLYMAN_KONG_"
 PLUGIN_NAME = "tallyman"
 MEGABYTE = 1_000_000
+MOST_MEGABYTES = 1e9  # a petabyte: beyond that it is a slip, and no number for SQLite or a clock
+MOST_SECONDS = 3600.0
 LONGEST_PREFIX = 107 - len(f"/{PLUGIN_NAME}.sock.4194304")
 
 
@@ -119,11 +121,11 @@ def settings(given: Mapping[str, Any], environment: Mapping[str, str] = os.envir
         prefix=_prefix(texts["prefix"]),
         spool=Path(texts["spool"]),
         node_id=_node_id(texts["node_id"]),
-        spool_max_bytes=int(_number(texts, "spool_max_mb", 1) * MEGABYTE),
-        queue_max_bytes=int(_number(texts, "queue_max_mb", 1) * MEGABYTE),
+        spool_max_bytes=int(_number(texts, "spool_max_mb", 1, MOST_MEGABYTES) * MEGABYTE),
+        queue_max_bytes=int(_number(texts, "queue_max_mb", 1, MOST_MEGABYTES) * MEGABYTE),
         socket_mode=_mode(texts["socket_mode"]),
         metrics=_address(texts["metrics"]),
-        drain_seconds=_number(texts, "drain_seconds", 0),
+        drain_seconds=_number(texts, "drain_seconds", 0, MOST_SECONDS),
         log_level=_log_level(texts["log_level"]),
         api_token=texts["api_token"],
         sasl_password=texts["sasl_password"],
@@ -133,6 +135,7 @@ def settings(given: Mapping[str, Any], environment: Mapping[str, str] = os.envir
 def environment_of(settings: Settings) -> dict[str, str]:
     """The environment variables that give a child the same settings."""
     host, port = settings.metrics or ("", 0)
+    host = f"[{host}]" if ":" in host else host
     values = {
         "prefix": str(settings.prefix),
         "spool": str(settings.spool),
@@ -160,14 +163,14 @@ def _prefix(text: str) -> Path:
     return Path(text)
 
 
-def _number(texts: Mapping[str, str], key: str, least: float) -> float:
+def _number(texts: Mapping[str, str], key: str, least: float, most: float) -> float:
     name = key.replace("_", "-")
     try:
         value = float(texts[key])
     except ValueError as err:
         raise SettingError(f"{name} must be a number, not {texts[key]!r}") from err
-    if not least <= value < float("inf"):
-        raise SettingError(f"{name} must be at least {least}, not {texts[key]}")
+    if not least <= value <= most:
+        raise SettingError(f"{name} must be between {least:g} and {most:g}, not {texts[key]}")
     return value
 
 
@@ -185,8 +188,12 @@ def _address(text: str) -> tuple[str, int] | None:
     if text == "off":
         return None
     host, _, port = text.rpartition(":")
-    if not host or not port.isdecimal() or int(port) > 65535:
-        raise SettingError(f"metrics must be HOST:PORT or off, not {text!r}")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]  # an IPv6 address
+    elif ":" in host:
+        host = ""
+    if not host or not port.isdecimal() or not 0 < int(port) <= 65535:
+        raise SettingError(f"metrics must be HOST:PORT, [IPv6]:PORT or off, not {text!r}")
     return host, int(port)
 
 

@@ -123,7 +123,7 @@ async def test_a_stop_ends_all_processes_with_status_0(
     ("options", "said"),
     [
         ({"socket_mode": "888"}, "socket-mode must be an octal mode"),
-        ({"metrics": "9542"}, "metrics must be HOST:PORT or off"),
+        ({"metrics": "9542"}, "metrics must be HOST:PORT, [IPv6]:PORT or off"),
         ({"spool_max_mb": "much"}, "spool-max-mb must be a number"),
         ({"node_id": "two words"}, "node-id must be"),
         ({"log_level": "loud"}, "log-level must be"),

@@ -57,6 +57,10 @@ def test_the_page_can_be_switched_off() -> None:
     assert settings({}, environment_of(parents)) == parents
 
 
+def test_the_page_may_be_on_an_ipv6_address() -> None:
+    assert settings({"metrics": "[::1]:9542"}, {}).metrics == ("::1", 9542)
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
@@ -74,7 +78,13 @@ def test_the_page_can_be_switched_off() -> None:
         ("metrics", "9542"),
         ("metrics", "host:"),
         ("metrics", "host:70000"),
+        ("metrics", "host:0"),
+        ("metrics", "::1:9542"),
+        ("metrics", "[]:9542"),
+        ("spool_max_mb", "1e300"),
+        ("queue_max_mb", "1e300"),
         ("drain_seconds", "-1"),
+        ("drain_seconds", "1e300"),
         ("log_level", "loud"),
     ],
 )
