@@ -3,6 +3,7 @@
 The sink's and the spool's settings are not here: they never change an event.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -39,6 +40,7 @@ RESERVED_PROPERTIES = frozenset(
         "llm_latency_ms",
     ]
 )
+_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")  # RFC 9110's token
 
 
 @dataclass(frozen=True)
@@ -75,26 +77,42 @@ def configuration(config: Mapping[str, Any] | None) -> UsageConfiguration:
         ValueError: a value that the schema would refuse; the message names the field.
     """
     given = {key: value for key, value in (config or {}).items() if value is not None}
-    subject = {k: v for k, v in (given.get("subject") or {}).items() if v is not None}
+    subject = _record(given.get("subject", {}), ("look_up_value_in", "field"), "subject")
     subject_from = _choice(
         subject, "look_up_value_in", ("consumer", "credential", "header"), "subject."
     )
-    attributes = given.get("attributes")
-    default = UsageConfiguration()
-    result = UsageConfiguration(
-        source=str(given.get("source", default.source)),
+    return UsageConfiguration(
+        source=_source(given),
         subject_from=subject_from,
         subject_field=_subject_field(subject, subject_from),
-        attributes=default.attributes
-        if attributes is None
-        else tuple(_attribute(attribute, index) for index, attribute in enumerate(attributes)),
+        attributes=_attributes(given),
         charge_failed_calls=_choice(given, "failed_calls", ("waive", "charge")) == "charge",
         charge_estimated_counts=_choice(given, "estimated_counts", ("charge", "waive")) == "charge",
-        split_cached_tokens=given.get("split_cached_tokens", False) is True,
+        split_cached_tokens=_switch(given, "split_cached_tokens"),
     )
-    if not result.source:
-        raise ValueError("source must not be empty")
-    return result
+
+
+def _source(given: Mapping[str, Any]) -> str:
+    source = given.get("source", UsageConfiguration.source)
+    if not isinstance(source, str) or not source:
+        raise ValueError("source must be text, and not empty")
+    return source
+
+
+def _switch(given: Mapping[str, Any], name: str) -> bool:
+    value = given.get(name, False)
+    if not isinstance(value, bool):
+        raise ValueError(f"{name} must be true or false, not {value!r}")
+    return value
+
+
+def _record(value: Any, fields: tuple[str, ...], at: str) -> dict[str, Any]:
+    """What is set of a record; a field that it does not have is a slip."""
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{at} must be a record of {', '.join(fields)}")
+    if unknown := sorted(str(name) for name in value.keys() - set(fields)):
+        raise ValueError(f"{at} has no field {', '.join(unknown)}")
+    return {name: field for name, field in value.items() if field is not None}
 
 
 def _choice(given: Mapping[str, Any], name: str, choices: tuple[str, ...], at: str = "") -> str:
@@ -112,9 +130,23 @@ def _subject_field(subject: Mapping[str, Any], subject_from: str) -> str:
     return _choice(subject, "field", ("username", "custom_id", "id"), "subject.")
 
 
+def _attributes(given: Mapping[str, Any]) -> tuple[Attribute, ...]:
+    value = given.get("attributes")
+    if value is None:
+        return DEFAULT_ATTRIBUTES
+    if not isinstance(value, list | tuple):
+        raise ValueError("attributes must be a list")
+    attributes = tuple(_attribute(attribute, index) for index, attribute in enumerate(value))
+    names = [attribute.name for attribute in attributes]
+    for index, name in enumerate(names):
+        if name in names[:index]:
+            raise ValueError(f"attributes[{index}].event_property_name {name} is there twice")
+    return attributes
+
+
 def _attribute(given: Any, index: int) -> Attribute:
     at = f"attributes[{index}]"
-    value = given if isinstance(given, Mapping) else {}
+    value = _record(given, ("source", "look_up_value_in", "event_property_name"), at)
     _choice(value, "source", ("header",), f"{at}.")
     name = value.get("event_property_name")
     if not isinstance(name, str) or not name:
@@ -125,7 +157,7 @@ def _attribute(given: Any, index: int) -> Attribute:
 
 
 def _header_name(value: Any, at: str) -> str:
-    if not isinstance(value, str) or not value:
+    if not isinstance(value, str) or not _HEADER_NAME.fullmatch(value):
         raise ValueError(f"{at} must name a request header")
     if value.lower() in CREDENTIAL_HEADERS:
         raise ValueError(f"{at} must not be {value}, which carries a credential")

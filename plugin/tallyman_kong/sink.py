@@ -5,6 +5,7 @@ It does not send; `http_sink.py` and `kafka_sink.py` do.
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -17,6 +18,7 @@ DEFAULT_TIMEOUT_MS = 10_000
 DEFAULT_KEEPALIVE_MS = 60_000
 LONGEST_NAME = 64
 LONGEST_SETTINGS = 32_000  # characters of JSON: a line of the pipe between our processes
+_TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
 
 
 @dataclass(frozen=True)
@@ -141,7 +143,7 @@ def _kafka(config: Mapping[str, Any], timeout_ms: int, *, ssl_verify: bool) -> K
         raise ValueError("kafka.brokers must name at least one broker as host:port")
     for index, broker in enumerate(brokers):
         host, _, port = broker.rpartition(":") if isinstance(broker, str) else ("", "", "")
-        if not host or not port.isdecimal():
+        if not host or "/" in host or not port.isdecimal() or not 0 < int(port) <= 65535:
             raise ValueError(f"kafka.brokers[{index}] must be host:port")
     protocol = kafka.get("security_protocol") or "PLAINTEXT"
     if protocol not in SECURITY_PROTOCOLS:
@@ -155,6 +157,8 @@ def _kafka(config: Mapping[str, Any], timeout_ms: int, *, ssl_verify: bool) -> K
     if uses_sasl and (username is None or password is None):
         raise ValueError(f"kafka.sasl_username and sasl_password must be set with {protocol}")
     topic = str(kafka.get("topic") or DEFAULT_TOPIC)
+    if not _TOPIC.fullmatch(topic):
+        raise ValueError("kafka.topic must be at most 249 letters, digits, dots, _ and -")
     return KafkaSink(
         name=_name(config, f"kafka {','.join(brokers)} {topic}"),
         brokers=tuple(brokers),
@@ -175,10 +179,10 @@ def _endpoint(value: Any) -> str:
         raise ValueError("ingest_endpoint must be set where sink is http")
     try:
         url = urlsplit(value)
-        valid = url.scheme in ("http", "https") and bool(url.hostname) and (url.port or 1) > 0
+        valid = url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
     except ValueError:
         valid = False
-    if not valid:
+    if not valid or not value.isprintable() or " " in value:
         raise ValueError("ingest_endpoint must be an http or https URL")
     if url.username or url.password or url.query or url.fragment:
         raise ValueError(
@@ -200,6 +204,6 @@ def _milliseconds(config: Mapping[str, Any], name: str, default: int) -> int:
     value = config.get(name)
     if value is None:
         return default
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 3_600_000:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 1 <= value <= 3_600_000:
         raise ValueError(f"{name} must be between 1 and 3600000 milliseconds")
     return int(value)
