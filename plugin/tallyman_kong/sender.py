@@ -12,7 +12,6 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
-from dataclasses import replace
 from pathlib import Path
 
 from tallyman_kong.delivery import Client, Delivery, SpoolAccess
@@ -62,18 +61,17 @@ class Sender:
 
     def begin_with(self, stored: Mapping[str, str], settings: Settings) -> None:
         """Deliver to the sinks that events were spooled for; what Kong has sent goes before that."""
-        for name, text in stored.items():
+        sinks = restored(stored, api_token=settings.api_token, sasl_password=settings.sasl_password)
+        for name, sink in sinks.items():
             if name in self._deliveries:
                 continue
-            sink = restored(
-                text, api_token=settings.api_token, sasl_password=settings.sasl_password
-            )
             if sink is not None:
                 self.use(sink)
             else:
                 log.warning(
                     "what is spooled for sink %s waits for its secret, which Kong sends with the "
-                    "next call, or TALLYMAN_KONG_API_TOKEN or _SASL_PASSWORD gives",
+                    "next call; TALLYMAN_KONG_API_TOKEN or _SASL_PASSWORD gives it to a sink that "
+                    "is the only one of its kind",
                     name,
                 )
 
@@ -102,7 +100,7 @@ async def _run(settings: Settings) -> None:
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopping.set)
     spool = SpoolAccess(Spool(settings.spool))
     sender = Sender(spool)
-    told = asyncio.create_task(_follow_supervisor(sender, settings, stopping))
+    told = asyncio.create_task(_follow_supervisor(sender, stopping))
     async with _alone(settings.spool, stopping) as alone:
         if alone:
             sender.begin_with(await spool.do(Spool.sinks), settings)
@@ -117,21 +115,14 @@ async def _run(settings: Settings) -> None:
     log.info("stopped")
 
 
-async def _follow_supervisor(sender: Sender, settings: Settings, stopping: asyncio.Event) -> None:
+async def _follow_supervisor(sender: Sender, stopping: asyncio.Event) -> None:
     """Take sinks, secrets included, from stdin; its end means that the supervisor is gone."""
     reader = asyncio.StreamReader()
     loop = asyncio.get_running_loop()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
     while line := await reader.readline():
-        sender.use(with_fallback(from_message(json.loads(line)), settings))
+        sender.use(from_message(json.loads(line)))
     stopping.set()
-
-
-def with_fallback(sink: Sink, settings: Settings) -> Sink:
-    """The sink with the environment's token, where the plugin's configuration has none."""
-    if isinstance(sink, HttpSink) and sink.api_token is None and settings.api_token:
-        return replace(sink, api_token=settings.api_token)
-    return sink
 
 
 @asynccontextmanager

@@ -57,7 +57,7 @@ OPTIONS = (
     Option(
         "api-token",
         "",
-        "token for sinks whose token Kong has not yet sent after a restart",
+        "token for the one HTTP sink that has a token, until Kong sends it again after a restart",
         secret=True,
     ),
     Option(

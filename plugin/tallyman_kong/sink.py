@@ -7,7 +7,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -100,16 +100,28 @@ def without_secrets(sink: Sink) -> str:
     return json.dumps({**fields, "needs_secret": secret is not None}, sort_keys=True)
 
 
-def restored(stored: str, *, api_token: str, sasl_password: str) -> Sink | None:
-    """The sink from what is on disk, with a secret from the environment; None where it is missing."""
-    fields: dict[str, Any] = json.loads(stored)
+def restored(
+    stored: Mapping[str, str], *, api_token: str, sasl_password: str
+) -> dict[str, Sink | None]:
+    """The sinks by name, from what is on disk, with a secret from the environment.
+
+    None where the secret is missing, or where it may be another sink's: two plugins' tokens may be
+    two tenants', and the events of one must not be sent with the token of the other.
+    """
+    read = {name: json.loads(text) for name, text in stored.items()}
+    kinds = [fields["kind"] for fields in read.values() if fields["needs_secret"]]
+    given = {"http": api_token, "kafka": sasl_password}
+    secrets = {kind: given[kind] if kinds.count(kind) == 1 else "" for kind in given}
+    return {name: _restored(fields, secrets[fields["kind"]]) for name, fields in read.items()}
+
+
+def _restored(stored: dict[str, Any], secret: str) -> Sink | None:
+    fields = dict(stored)
     needs_secret = fields.pop("needs_secret")
-    secret = (api_token if fields["kind"] == "http" else sasl_password) or None
-    if needs_secret and secret is None:
+    if needs_secret and not secret:
         return None
-    if fields["kind"] == "http":
-        return HttpSink(**fields, api_token=secret)
-    return replace(KafkaSink(**fields, sasl_password=secret), brokers=tuple(fields["brokers"]))
+    name = "api_token" if fields["kind"] == "http" else "sasl_password"
+    return from_message({**fields, name: secret if needs_secret else None})
 
 
 def to_message(sink: Sink) -> dict[str, Any]:

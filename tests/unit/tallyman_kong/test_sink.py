@@ -1,5 +1,6 @@
 """The sink's settings: what is accepted, what is on disk, and what never is."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -70,14 +71,29 @@ def test_no_secret_is_in_what_is_stored_and_the_rest_comes_back_with_it(sink: Si
     stored = without_secrets(sink)
 
     assert "tm_secret" not in stored
-    assert restored(stored, api_token="tm_secret", sasl_password="tm_secret") == sink
-    assert restored(stored, api_token="", sasl_password="") is None
+    assert restored({"s": stored}, api_token="tm_secret", sasl_password="tm_secret") == {"s": sink}
+    assert restored({"s": stored}, api_token="", sasl_password="") == {"s": None}
 
 
 def test_a_sink_that_needs_no_secret_comes_back_without_one() -> None:
     sink = HttpSink("p-1", "https://collector:8888/events")
 
-    assert restored(without_secrets(sink), api_token="", sasl_password="") == sink
+    stored = {"p-1": without_secrets(sink)}
+    assert restored(stored, api_token="tm_secret", sasl_password="") == {"p-1": sink}
+
+
+def test_the_environments_token_goes_to_no_sink_where_it_may_be_anothers() -> None:
+    open_sink = HttpSink("p-3", "https://elsewhere/events")
+    other = replace(HTTP, name="p-4", api_token="another tenant's")
+    sinks = {sink.name: without_secrets(sink) for sink in (HTTP, KAFKA, open_sink)}
+
+    one_each = restored(sinks, api_token="tm_secret", sasl_password="tm_secret")
+    two_tenants = restored(
+        {**sinks, "p-4": without_secrets(other)}, api_token="tm_secret", sasl_password="tm_secret"
+    )
+
+    assert one_each == {"p-1": HTTP, "p-2": KAFKA, "p-3": open_sink}
+    assert two_tenants == {"p-1": None, "p-2": KAFKA, "p-3": open_sink, "p-4": None}
 
 
 @pytest.mark.parametrize("sink", [HTTP, KAFKA], ids=["http", "kafka"])
