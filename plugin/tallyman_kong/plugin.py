@@ -43,6 +43,7 @@ class Plugin:
             else:
                 self.intake.offer(entry, self._reader)
         except Exception as err:  # noqa: BLE001 - the plugin's border
+            self.intake.refuse("no_entry")
             log.warning("Kong gave no log entry: %s", type(err).__name__)
 
 

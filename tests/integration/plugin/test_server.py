@@ -229,7 +229,7 @@ async def test_garbage_for_an_entry_is_survived(plugin: PluginCommand) -> None:
     assert plugin.counter("tallyman_plugin_bad_entries_total") == 14
 
 
-async def test_an_error_for_an_entry_is_survived(plugin: PluginCommand) -> None:
+async def test_an_error_for_an_entry_is_survived_and_counted(plugin: PluginCommand) -> None:
     driver = plugin.connect()
     instance = driver.start_instance(NOWHERE)
 
@@ -239,6 +239,7 @@ async def test_an_error_for_an_entry_is_survived(plugin: PluginCommand) -> None:
 
     assert ended["Data"] == "ret"
     await until(lambda: _ids(plugin.spooled()) == ids_of(["after"]))
+    assert plugin.counter("tallyman_plugin_refused_total", 'reason="no_entry"') == 1
 
 
 @pytest.mark.parametrize(
