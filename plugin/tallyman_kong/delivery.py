@@ -23,6 +23,7 @@ from tallyman_kong.spool import Spool, Spooled
 log = logging.getLogger("tallyman_kong.sender")
 
 BATCH_EVENTS = 500
+BATCH_GROWTH = 10  # events, per batch that is taken, after one that was too large
 BATCH_BYTES = 1_000_000
 POLL_SECONDS = 0.2
 FIRST_PAUSE_SECONDS = 0.5
@@ -157,12 +158,13 @@ class Delivery:
         """
         try:
             await self._send_until_answered(batch)
+            self._largest_batch = min(self._largest_batch + BATCH_GROWTH, BATCH_EVENTS)
         except Refused as err:
-            if isinstance(err, TooLarge):
-                self._largest_batch = max(1, len(batch) // 2)
             if len(batch) == 1:
                 await self._set_aside(batch[0], err.reason)
                 return
+            if isinstance(err, TooLarge):
+                self._largest_batch = len(batch) // 2
             middle = (len(batch) + 1) // 2
             for half in (batch[:middle], batch[middle:]):
                 if half:

@@ -110,6 +110,32 @@ async def test_a_poison_event_is_set_aside_and_every_other_arrives(
     await until(lambda: all(event in plugin.log() for event in poison))
 
 
+async def test_batches_grow_again_after_one_that_was_too_large(
+    plugin: PluginCommand, receiver: Receiver
+) -> None:
+    async def refuse_poison(batch: Received) -> web.Response:
+        bad = any(event["id"] == "r-3:proxy:request" for event in batch.events)
+        return web.Response(status=413 if bad else 202)
+
+    receiver.answer = refuse_poison
+    await asyncio.to_thread(_hand_over, plugin, receiver, 20)
+    await until(lambda: plugin.set_aside() and plugin.spooled() == [])
+    receiver.received.clear()
+    go_on = asyncio.Event()
+
+    async def wait(_: Received) -> web.Response:
+        await go_on.wait()
+        return web.Response(status=202)
+
+    receiver.answer = wait
+    await asyncio.to_thread(_hand_over, plugin, receiver, 1000)
+    await until(lambda: len(plugin.spooled()) == 2000)
+    go_on.set()
+    await until(lambda: len(receiver.taken) == 2000)
+
+    assert max(len(batch.events) for batch in receiver.received) > 100
+
+
 async def test_what_was_set_aside_can_be_sent_again(
     plugin: PluginCommand, receiver: Receiver
 ) -> None:
