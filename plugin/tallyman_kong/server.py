@@ -47,6 +47,7 @@ METHODS = {
     "plugin.HandleEvent": "handle_event",
     "plugin.StepError": "step_error",
 }
+PHASE = "log"
 STEPS = "plugin.Step"  # Step, StepMultiMap, StepConsumer…: kong-pdk takes them all alike
 
 
@@ -125,6 +126,9 @@ class Server:
         if name is None:
             return [1, message_id, f"no such method: {method}", None]
         try:
+            if name == "handle_event" and arguments[0]["EventName"] != PHASE:
+                # kong-pdk would wait, for ever and for all, for what is no handler to answer.
+                return [1, message_id, f"the plugin has the phase {PHASE} alone", None]
             return [1, message_id, None, getattr(self._plugins, name)(*arguments)]
         except (PluginServerException, PDKException) as err:
             return [1, message_id, str(err), None]

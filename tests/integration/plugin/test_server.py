@@ -289,12 +289,15 @@ async def test_a_call_that_cannot_be_answered_gets_an_error(
     assert driver.start_instance(NOWHERE) > 0
 
 
-async def test_another_phase_is_refused_and_the_log_phase_goes_on(plugin: PluginCommand) -> None:
+@pytest.mark.parametrize("phase", ["access", "intake", "__class__"])
+async def test_another_phase_is_refused_and_the_log_phase_goes_on(
+    plugin: PluginCommand, phase: str
+) -> None:
     driver = plugin.connect()
     instance = driver.start_instance(NOWHERE)
 
     with pytest.raises(PluginServerError):
-        driver.handle_event(instance, "access")
+        driver.handle_event(instance, phase)
     driver.log(instance, entry("after"))
 
     await until(lambda: _ids(plugin.spooled()) == ids_of(["after"]))
