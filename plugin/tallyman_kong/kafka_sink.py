@@ -4,7 +4,6 @@ import asyncio
 import json
 import ssl
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import Any
 
 from aiokafka import AIOKafkaProducer
@@ -15,6 +14,7 @@ from aiokafka.errors import (
     MessageSizeTooLargeError,
 )
 
+from tallyman_kong import kafka_producer
 from tallyman_kong.delivery import Away, Refused
 from tallyman_kong.sink import KafkaSink
 from tallyman_kong.spool import Spooled
@@ -58,8 +58,7 @@ class KafkaClient:
     async def close(self) -> None:
         producer, self._producer = self._producer, None
         if producer is not None:
-            with suppress(KafkaError, TimeoutError, OSError):
-                await asyncio.wait_for(producer.stop(), CLOSE_SECONDS)
+            await kafka_producer.close(producer, CLOSE_SECONDS)
 
     async def _produce(
         self, producer: AIOKafkaProducer, events: Sequence[Spooled]

@@ -10,12 +10,13 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 from rich.console import Console
 from rich.table import Table
+from tallyman_kong import kafka_producer
 
 from tallyman import app
 from tallyman.commands.settings_option import with_settings
 from tallyman.config import Settings
 from tallyman.errors import InvalidInput, Unavailable
-from tallyman.stream.dead_letters import DeadLetter, read_dead_letters, replay_letter
+from tallyman.stream.dead_letters import CLOSE_SECONDS, DeadLetter, read_dead_letters, replay_letter
 from tallyman.stream.kafka_connection import KafkaConnection
 
 WITHOUT_KAFKA = (
@@ -130,7 +131,7 @@ async def _producer(connection: KafkaConnection) -> AsyncIterator[AIOKafkaProduc
         await producer.start()
         yield producer
     finally:
-        await producer.stop()
+        await kafka_producer.close(producer, CLOSE_SECONDS)
 
 
 @contextlib.contextmanager

@@ -14,6 +14,7 @@ from typing import Any, Final
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.errors import MessageSizeTooLargeError
 from aiokafka.structs import TopicPartition
+from tallyman_kong import kafka_producer
 
 from tallyman.errors import InvalidInput, NotFound
 from tallyman.stream.kafka_connection import KafkaConnection
@@ -36,6 +37,7 @@ OWN_HEADERS: Final = frozenset(
     {_CODE, _REASON, _AT, _TOPIC, _PARTITION, _OFFSET, _TIMESTAMP, _CUT, _REPLAYED}
 )
 LONGEST_REASON: Final = 500
+CLOSE_SECONDS: Final = 10.0
 LARGEST_REQUEST_BYTES: Final = 64 * 1024 * 1024
 _QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
 
@@ -114,7 +116,7 @@ class DeadLetters:
         """Let the producer go; what it still held is not known to be written."""
         producer, self._producer = self._producer, None
         if producer is not None:
-            await producer.stop()
+            await kafka_producer.close(producer, CLOSE_SECONDS)
 
     async def _open(self) -> AIOKafkaProducer:
         if self._producer is None:
@@ -126,7 +128,7 @@ class DeadLetters:
             try:
                 await producer.start()
             except BaseException:
-                await producer.stop()
+                await kafka_producer.close(producer, CLOSE_SECONDS)
                 raise
             self._producer = producer
         return self._producer

@@ -4,7 +4,6 @@ It does not know what is stored already: the consumer drops what is known.
 """
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from typing import Any
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
+from tallyman_kong import kafka_producer
 
 from tallyman.errors import TooLarge, Unavailable
 from tallyman.store.events import Accepted, Received
@@ -103,7 +103,7 @@ class KafkaIntake:
                 try:
                     await producer.start()
                 except BaseException:
-                    await producer.stop()
+                    await kafka_producer.close(producer, self.patience_seconds)
                     raise
                 self._producer = producer
             return self._producer
@@ -113,15 +113,9 @@ class KafkaIntake:
         if producer is None or producer is not self._producer:
             return
         self._producer = None
-        task = asyncio.create_task(_stop(producer, self.patience_seconds))
+        task = asyncio.create_task(kafka_producer.close(producer, self.patience_seconds))
         self._retired.add(task)
         task.add_done_callback(self._retired.discard)
-
-
-async def _stop(producer: AIOKafkaProducer, patience_seconds: float) -> None:
-    with contextlib.suppress(KafkaError, TimeoutError, OSError):
-        async with asyncio.timeout(patience_seconds):
-            await producer.stop()
 
 
 def _forget(delivery: asyncio.Future[Any]) -> None:

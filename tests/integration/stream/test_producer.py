@@ -83,6 +83,23 @@ async def test_a_part_that_was_taken_before_the_rest_failed_is_known_the_second_
     assert await tokens(store) == 100
 
 
+async def test_what_brokers_did_not_take_is_let_go_with_all_its_tasks_and_connections(
+    kafka: Kafka, stream: Stream
+) -> None:
+    before = asyncio.all_tasks()
+    intake = KafkaIntake(stream.connection, stream.topic, patience_seconds=0.5)
+    await intake.accept(received(range(1)))
+    await asyncio.to_thread(kafka.kill)
+
+    with pytest.raises(Unavailable):
+        await intake.accept(received(range(1, 100)))
+    await intake.close()
+
+    async with asyncio.timeout(10):
+        await asyncio.gather(*asyncio.all_tasks() - before)
+    await asyncio.to_thread(kafka.start)
+
+
 async def _until_taken(intake: KafkaIntake, batch: list[Received]) -> None:
     async with asyncio.timeout(60):
         while True:
