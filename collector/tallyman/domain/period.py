@@ -5,8 +5,9 @@ It does not know which events fall into them: `store/meter_sql.py` groups those.
 
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta, tzinfo
+from functools import cache
 from typing import Final
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo, available_timezones
 
 from tallyman.errors import InvalidInput, InvalidParameter
 
@@ -31,13 +32,19 @@ def time_zone(name: str) -> ZoneInfo:
     Raises:
         InvalidInput: there is no such zone.
     """
-    try:
-        return ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError, OSError) as err:
+    if name not in zone_names():
         reason = "must be an IANA time zone such as UTC or Europe/Berlin"
         raise InvalidInput(
             f"time_zone {reason}", [InvalidParameter("time_zone", "invalid", reason)]
-        ) from err
+        )
+    return ZoneInfo(name)
+
+
+@cache
+def zone_names() -> frozenset[str]:
+    """Every zone there is. Not the machine's files that are none, such as right/UTC with its leap
+    seconds, and not `localtime`, which is another zone on another machine."""
+    return frozenset(available_timezones() - {"localtime"})
 
 
 def microseconds(moment: datetime) -> int:

@@ -58,7 +58,8 @@ def render(meter: Meter, query: MeterQuery) -> tuple[str, Parameters]:
     where = [*_range(meter, query, parameters), *_filters(meter, query, parameters)]
     sql = (
         f"SELECT {', '.join(selected)} FROM events FINAL WHERE {' AND '.join(where)} "  # noqa: S608 – paths are quoted, values are parameters
-        f"GROUP BY {', '.join(groups)} HAVING {_present(meter)} ORDER BY {', '.join(['w', *groups[:-1]])}"
+        f"GROUP BY {', '.join(groups)} HAVING {_present(meter)} "
+        f"ORDER BY {', '.join([_order(query), *groups[:-1]])}"
     )
     return sql, parameters
 
@@ -113,6 +114,11 @@ def _window(query: MeterQuery, parameters: Parameters) -> str:
             assert_never(query.granularity)
     parameters["zone"] = query.time_zone
     return window
+
+
+def _order(query: MeterQuery) -> str:
+    """What is less the earlier a window is: of an hour that is repeated, the first has more offset."""
+    return "w.1 * 3600 - w.2" if query.granularity is Granularity.HOUR else "w"
 
 
 def _period(query: MeterQuery, key: Any, first: datetime, last: datetime) -> Period:

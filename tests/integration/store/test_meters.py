@@ -24,7 +24,9 @@ from tallyman.domain.meter import (
     MeterQuery,
     MeterRow,
 )
+from tallyman.domain.period import zone_names
 from tallyman.errors import InvalidQuery
+from tallyman.store.clickhouse import ClickHouse
 from tallyman.store.events import EventStore, Received
 
 NOW = datetime(2026, 11, 21, 9, 30, tzinfo=UTC)
@@ -287,6 +289,29 @@ async def test_any_order_duplication_and_cut_into_batches_gives_the_sum_over_the
 
         assert in_order(answer) == in_order(expected(aggregation, query, arrived))
         assert from_json == answer
+
+
+@pytest.mark.parametrize("granularity", Granularity)
+@pytest.mark.parametrize("change", CHANGES)
+async def test_windows_come_in_the_order_of_time_also_where_a_clock_is_set_back(
+    event_store: EventStore, namespace: str, change: datetime, granularity: Granularity
+) -> None:
+    value, model = ("1", Decimal(1), "1"), (string("a"), "a")
+    sent = [
+        Sent(f"e{at}", "acme", change + timedelta(minutes=20 * at), *value, *model)
+        for at in range(-9, 9)
+    ]
+    await deliver(event_store, namespace, [sent])
+    query = MeterQuery(granularity=granularity, time_zone=CHANGES[change])
+    rows = await event_store.query(meter(namespace, Aggregation.SUM), query)
+
+    assert rows == sorted(rows, key=lambda row: row.from_)
+
+
+async def test_every_time_zone_that_is_taken_is_known_to_the_store(clickhouse: ClickHouse) -> None:
+    rows = await clickhouse.rows("SELECT time_zone FROM system.time_zones")
+
+    assert zone_names() <= {name for (name,) in rows}
 
 
 SOLD = (
