@@ -90,6 +90,14 @@ def kafka_connection(settings: Settings) -> KafkaConnection | None:
         raise ConfigurationError(
             "kafka_brokers needs clickhouse_url: what the consumer stores, the API must see"
         )
+    brokers = tuple(
+        broker.strip() for broker in settings.kafka_brokers.split(",") if broker.strip()
+    )
+    if not brokers:
+        raise ConfigurationError("kafka_brokers names no broker: host:port,host:port")
+    authorities = settings.kafka_ssl_cafile
+    if authorities is not None and not authorities.is_file():
+        raise ConfigurationError(f"kafka_ssl_cafile {authorities} is no file")
     password = settings.kafka_sasl_password
     if settings.kafka_security_protocol.startswith("SASL") and (
         settings.kafka_sasl_username is None or password is None
@@ -99,12 +107,12 @@ def kafka_connection(settings: Settings) -> KafkaConnection | None:
             "kafka_sasl_username and kafka_sasl_password"
         )
     return KafkaConnection(
-        tuple(broker.strip() for broker in settings.kafka_brokers.split(",") if broker.strip()),
+        brokers,
         settings.kafka_security_protocol,
         settings.kafka_sasl_mechanism,
         settings.kafka_sasl_username,
         None if password is None else password.get_secret_value(),
-        settings.kafka_ssl_cafile,
+        authorities,
     )
 
 

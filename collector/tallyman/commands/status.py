@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tallyman import app, data_directory
-from tallyman.api.status import StatusAnswer, read_status
+from tallyman.api.status import StatusAnswer, Today, read_status
 from tallyman.commands.settings_option import with_settings
 from tallyman.config import Settings
 from tallyman.domain.access import DEFAULT_NAMESPACE
@@ -90,12 +90,17 @@ def _rows(settings: Settings, answer: StatusAnswer, namespace: str) -> list[tupl
         ("server runs", running),
         ("events", f"{answer.events:,} in {answer.events_in}"),
         (f"newest in {namespace}", f"{newest:%Y-%m-%d %H:%M:%S} UTC" if newest else "none"),
-        *((f"today {one.outcome}, {one.usage_source}", f"{one.events:,}") for one in answer.today),
+        *((_kind(one), f"{one.events:,}") for one in answer.today),
         ("API keys made", str(answer.keys)),
     ]
     if settings.kafka_brokers is not None:
         rows += _lag_rows(answer)
     return rows
+
+
+def _kind(one: Today) -> str:
+    """Events that the plugin did not make may have neither."""
+    return f"today {one.outcome or 'no outcome'}, {one.usage_source or 'no usage source'}"
 
 
 def _lag_rows(answer: StatusAnswer) -> list[tuple[str, str]]:

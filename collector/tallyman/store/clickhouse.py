@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, Final, TypeVar
+from urllib.parse import urlsplit
 
 import clickhouse_connect
 from clickhouse_connect.driver.client import Client
@@ -19,7 +20,7 @@ from clickhouse_connect.driver.exceptions import (
     StreamFailureError,
 )
 
-from tallyman.errors import Unavailable
+from tallyman.errors import ConfigurationError, Unavailable
 
 T = TypeVar("T")
 CONNECTIONS: Final = 4  # a client serialises its calls, so one for each call at a time
@@ -76,9 +77,14 @@ class ClickHouse:
         self.fsync = fsync
         self._clients: queue.SimpleQueue[Client] = queue.SimpleQueue()
         self._all: list[Client] = []
-        with _translated():
-            for _ in range(connections):
-                self._all.append(open_client())
+        try:
+            with _translated():
+                for _ in range(connections):
+                    self._all.append(open_client())
+        except BaseException:
+            for client in self._all:
+                client.close()
+            raise
         for client in self._all:
             self._clients.put(client)
         self._threads = ThreadPoolExecutor(connections, thread_name_prefix="clickhouse")
@@ -102,8 +108,11 @@ class ClickHouse:
         `https` verifies the server's certificate; `?ca_cert=…` names another authority.
 
         Raises:
+            ConfigurationError: it is no such URL.
             Unavailable: nothing answers there.
         """
+        if not _is_http(dsn):
+            raise ConfigurationError("clickhouse_url must be http://… or https://… with a host")
         return cls(
             lambda: clickhouse_connect.get_client(
                 dsn=dsn,
@@ -163,6 +172,14 @@ class ClickHouse:
             yield client
         finally:
             self._clients.put(client)
+
+
+def _is_http(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # brackets that do not close, or a port that is no number
+        return False
 
 
 @contextmanager
