@@ -36,3 +36,8 @@ STORE_ERRORS: Final = Counter(
     "tallyman_store_errors",
     "Requests that failed because a store or Kafka did not answer.",
 )
+
+for _result in ("new", "known", "conflict", "rejected", "queued"):
+    EVENTS.labels(_result)  # shown as 0 from the start, so that an alert on its rate sees the first
+for _result in ("counted", "ignored", "bad"):
+    KONG_LOG_ENTRIES.labels(_result)

@@ -21,6 +21,7 @@ from tallyman.domain.access import Scope
 from tallyman.errors import (
     Forbidden,
     InvalidInput,
+    InvalidParameter,
     MethodNotAllowed,
     NotFound,
     TallymanError,
@@ -31,6 +32,7 @@ from tallyman.errors import (
 
 ROUTES: Final[web.AppKey[dict[web.AbstractRoute, Route]]] = web.AppKey("routes", dict)
 RETRY_AFTER_SECONDS: Final = "1"
+ENCODINGS: Final = ("identity", "gzip", "deflate", "zstd")  # what aiohttp unpacks
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +69,7 @@ async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
             request[CALLER] = await auth.authenticate(request, basic=basic)
         if route is not None and scope is not None:
             auth.require(request[CALLER], scope)
+        _refuse_unknown_encoding(request)
         return await handler(request)
     except (Unauthenticated, Forbidden) as err:
         response = problems.response(err, request[TRACE])
@@ -88,6 +91,16 @@ async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
     return response
 
 
+def _refuse_unknown_encoding(request: web.Request) -> None:
+    encoding = request.headers.get("Content-Encoding", "identity").lower()
+    if encoding not in ENCODINGS:
+        reason = f"must be one of {', '.join(ENCODINGS)}"
+        raise InvalidInput(
+            f"Content-Encoding {reason}",
+            [InvalidParameter("Content-Encoding", "enum", reason, "header")],
+        )
+
+
 def _of_aiohttp(err: Exception, request: web.Request) -> web.Response:
     """aiohttp's own refusals."""
     error: TallymanError
@@ -102,6 +115,11 @@ def _of_aiohttp(err: Exception, request: web.Request) -> web.Response:
             error = NotFound("there is nothing at this path")
         case web.HTTPRequestEntityTooLarge():
             error = TooLarge("the body is larger than max_body_bytes")
+        case web.RequestPayloadError():
+            reason = "ends early, or is not in the form that Content-Encoding names"
+            error = InvalidInput(
+                f"the body {reason}", [InvalidParameter("body", "invalid", reason)]
+            )
         case _:
             error = InvalidInput("the request could not be read")
     return problems.response(error, request[TRACE])

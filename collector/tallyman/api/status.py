@@ -46,7 +46,7 @@ class Lag(msgspec.Struct):
 
 
 class StatusAnswer(msgspec.Struct):
-    """`events` are those of all namespaces, `newest_event_at` and `today` of the caller's.
+    """`events`, `newest_event_at`, `today` and `keys` are those of the caller's namespace.
 
     `uptime_seconds` is null where no server was asked, `lag` without Kafka or while it is away.
     """
@@ -89,10 +89,10 @@ async def read_status(
         version=__version__,
         uptime_seconds=None,
         events_in="chDB" if settings.clickhouse_url is None else "ClickHouse",
-        events=await events.count(),
+        events=await events.count(namespace),
         newest_event_at=newest,
         today=await _today(events, namespace),
-        keys=await keys.count(),
+        keys=await keys.count(namespace),
         lag=None if kafka is None else await _lag(kafka, settings),
     )
 

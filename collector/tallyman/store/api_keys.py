@@ -102,12 +102,13 @@ class ApiKeyStore:
             rows = await connection.execute(select(api_keys).order_by(api_keys.c.id))
             return [_key(row) for row in rows]
 
-    async def count(self) -> int:
-        """How many keys were ever made."""
+    async def count(self, namespace: str | None = None) -> int:
+        """How many keys were ever made, in all namespaces or in one."""
+        made = select(func.count()).select_from(api_keys)
+        if namespace is not None:
+            made = made.where(api_keys.c.namespace == namespace)
         async with self._database.reading() as connection:
-            return (
-                await connection.execute(select(func.count()).select_from(api_keys))
-            ).scalar_one()
+            return (await connection.execute(made)).scalar_one()
 
     async def revoke(self, key_id: str) -> ApiKey:
         """Let a key work no more; a second time changes nothing.

@@ -84,7 +84,8 @@ class EventStore:
         """Raises Unavailable when the store does not answer."""
         await self._clickhouse.command("SELECT 1")
 
-    async def count(self) -> int:
-        """How many events of all namespaces are stored, each once."""
-        rows = await self._clickhouse.rows("SELECT count() FROM events FINAL", None, FINAL_SETTINGS)
+    async def count(self, namespace: str) -> int:
+        """How many events of a namespace are stored, each once."""
+        sql = "SELECT count() FROM events FINAL WHERE namespace = {namespace:String}"
+        rows = await self._clickhouse.rows(sql, {"namespace": namespace}, FINAL_SETTINGS)
         return int(rows[0][0])

@@ -151,6 +151,20 @@ async def test_a_compressed_body_counts_unpacked(client: Client) -> None:
     assert (small.status, bomb.status) == (202, 413)
 
 
+@pytest.mark.parametrize(("encoding", "field"), [("gzip", "body"), ("x", "Content-Encoding")])
+async def test_a_body_that_is_not_in_its_encoding_is_refused_by_name(
+    client: Client, encoding: str, field: str
+) -> None:
+    answer = await client.post(
+        EVENTS_PATH,
+        data=json.dumps(event()).encode(),
+        headers={"Content-Type": "application/json", "Content-Encoding": encoding},
+    )
+
+    assert answer.status == 400
+    assert [one["field"] for one in (await answer.json())["invalid_parameters"]] == [field]
+
+
 async def test_more_events_than_a_batch_may_have_are_too_large(client: Client) -> None:
     answer = await client.post(EVENTS_PATH, json=[event(number) for number in range(51)])
 

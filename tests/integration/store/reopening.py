@@ -17,7 +17,7 @@ async def report(directory: str, size: int, batches: int) -> None:
     await store.migrate()
     stored = {row[0] for row in await clickhouse.rows("SELECT id FROM events")}
     known = [(await store.accept(batch(number, size))).known for number in range(batches)]
-    count = await store.count()
+    count = await store.count("default")
     print(json.dumps({"stored": sorted(stored), "known": known, "count": count}))  # noqa: T201 – the report
     await clickhouse.close()
 

@@ -44,7 +44,7 @@ async def test_processes_that_start_at_once_may_all_migrate(empty: ClickHouse) -
     await asyncio.gather(*(EventStore(empty).migrate() for _ in range(4)))
 
     assert await tables(empty) == NEWEST
-    assert await EventStore(empty).count() == 0
+    assert await EventStore(empty).count("default") == 0
 
 
 async def test_a_migration_that_was_cut_off_is_done_again(empty: ClickHouse) -> None:
