@@ -60,7 +60,9 @@ class Intake:
         # Each number has one writer, the hub or the thread, so none needs a lock.
         self._offered_bytes = 0
         self._taken_bytes = 0
-        self._refused = dict.fromkeys(("queue_full", "configuration", "no_entry", "error"), 0)
+        self._refused = dict.fromkeys(
+            ("queue_full", "too_large", "configuration", "no_entry", "error"), 0
+        )
         self._refused_written: Counter[str] = Counter()
         self._give_up_at = float("inf")
         self._thread = threading.Thread(target=self._run, name="spool", daemon=True)

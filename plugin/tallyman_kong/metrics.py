@@ -50,8 +50,8 @@ INVALID_COUNTS = _counter("invalid_counts", "Reported values that did not pass a
 BAD_ENTRIES = _counter("bad_entries", "Log entries that could not become events.")
 REFUSED = _counter(
     "refused",
-    "Log entries that were not kept, by reason: queue_full, spool_full, configuration, no_entry or "
-    "error.",
+    "Log entries that were not kept, by reason: queue_full, spool_full, too_large, "
+    "configuration, no_entry or error.",
     "reason",
 )
 SENT = _counter("sent", "Events that the sink has acknowledged.", "sink")

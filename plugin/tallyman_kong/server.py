@@ -60,6 +60,7 @@ class Server:
     """
 
     def __init__(self, intake: Intake) -> None:
+        self._intake = intake
         self._plugins = make_plugin_server(intake)
         self._server: StreamServer | None = None
         self._connections: set[Any] = set()
@@ -114,6 +115,9 @@ class Server:
                 connection.sendall(msgpack.packb(self._answer(message), unicode_errors="replace"))
         except OSError:
             pass  # Kong went away
+        except msgpack.BufferFull:
+            self._intake.refuse("too_large")
+            log.error("a log entry above %d MiB was refused", LARGEST_MESSAGE // 2**20)
         except Exception as err:  # noqa: BLE001 - one connection's garbage is not another's
             log.warning("a connection was closed: no message of Kong's (%s)", type(err).__name__)
         finally:

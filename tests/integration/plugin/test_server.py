@@ -242,6 +242,20 @@ async def test_an_error_for_an_entry_is_survived_and_counted(plugin: PluginComma
     assert plugin.counter("tallyman_plugin_refused_total", 'reason="no_entry"') == 1
 
 
+async def test_an_entry_too_large_to_take_is_refused_counted_and_survived(
+    plugin: PluginCommand,
+) -> None:
+    driver = plugin.connect()
+    instance = driver.start_instance(NOWHERE)
+
+    with pytest.raises(ConnectionError):
+        driver.log(instance, "x" * (64 * 1024 * 1024 + 1))
+    plugin.connect().log(instance, entry("after"))
+
+    await until(lambda: _ids(plugin.spooled()) == ids_of(["after"]))
+    await until(lambda: plugin.counter("tallyman_plugin_refused_total", 'reason="too_large"') == 1)
+
+
 @pytest.mark.parametrize(
     "garbage",
     [
