@@ -75,3 +75,15 @@ def test_a_cured_message_is_passed_on_as_soon_as_it_is_whole(messages: list[byte
     played = play("lines", [(message, False) for message in messages], CURE)
 
     assert played["passed"] == messages
+
+
+@pytest.mark.parametrize(
+    ("chunk", "left"),
+    [
+        pytest.param(CHUNK + b"\n", 0, id="a chunk that asking emptied"),
+        pytest.param(WORD, 1, id="a chunk that it did not touch"),
+        pytest.param(b"", 1, id="one that was empty as it came"),
+    ],
+)
+def test_a_chunk_that_asking_emptied_repeats_no_event_in_ai_proxy(chunk: bytes, left: int) -> None:
+    assert play("lines", [(WORD, False), (chunk, False)], ASK)["last_events"] == left
