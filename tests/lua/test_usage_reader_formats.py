@@ -87,3 +87,8 @@ def test_a_list_of_known_length_is_passed_on_untouched() -> None:
     chunks = [(b'[{"a": 1}, {"b"', False), (b": 2}]", True)]
 
     assert play("json", chunks, CURE, length="22")["writes"] == 0
+
+
+@pytest.mark.parametrize(("body", "done"), [(b'[{"a": 1}]', True), (b'[{"a": 1}', False)])
+def test_a_list_ends_with_its_bracket(body: bytes, done: bool) -> None:
+    assert play("json", [(body, False)])["published"]["done"] is done
