@@ -4,8 +4,10 @@ Owns no part of the plugin: the receiver records what comes in and answers as a 
 """
 
 import asyncio
+import contextlib
 import json
 import os
+import select
 import signal
 import sqlite3
 import subprocess
@@ -142,8 +144,17 @@ class PluginCommand:
     def kill(self) -> None:
         """kill -9 of the command and of all that it started."""
         assert self.process is not None
-        for pid in [*self.children().values(), self.process.pid]:
-            os.kill(pid, signal.SIGKILL)
+        pids = [self.process.pid, *self.children().values()]  # it first: it would start them again
+        with contextlib.ExitStack() as stack:
+            watched = [os.pidfd_open(pid) for pid in pids]
+            for descriptor in watched:
+                stack.callback(os.close, descriptor)
+            for descriptor in watched:
+                with contextlib.suppress(ProcessLookupError):
+                    signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+            for descriptor in watched:  # a process ends a while after its signal, writing till then
+                ended, _, _ = select.select([descriptor], [], [], PATIENCE_SECONDS)
+                assert ended, "a killed process did not end"
         self.process.wait(PATIENCE_SECONDS)
 
     def children(self) -> dict[str, int]:
