@@ -153,8 +153,9 @@ class PluginCommand:
                 with contextlib.suppress(ProcessLookupError):
                     signal.pidfd_send_signal(descriptor, signal.SIGKILL)
             for descriptor in watched:  # a process ends a while after its signal, writing till then
-                ended, _, _ = select.select([descriptor], [], [], PATIENCE_SECONDS)
-                assert ended, "a killed process did not end"
+                ended = select.poll()  # not select(), which takes no descriptor beyond 1,023
+                ended.register(descriptor, select.POLLIN)
+                assert ended.poll(PATIENCE_SECONDS * 1000), "a killed process did not end"
         self.process.wait(PATIENCE_SECONDS)
 
     def children(self) -> dict[str, int]:
