@@ -3,13 +3,17 @@
 TallymanError
 ├── InvalidInput       a body, parameter or setting that breaks a rule; names the field
 │   ├── InvalidEvent   a CloudEvent that cannot be metered; from Kafka it goes to the dead letters
-│   └── InvalidQuery   a question that a meter cannot answer; its code says what is wrong with it
+│   ├── InvalidQuery   a question that a meter cannot answer; its code says what is wrong with it
+│   ├── InvalidPlan    a plan breaks rules, or its version is no draft; names each rule and field
+│   └── InvoiceActionNotAvailable  an invoice in this state takes no such action
+├── RatingError        a price and a quantity that cannot be rated; the invoice stays a draft
 ├── Unauthenticated    no API key, or one that is not known
 ├── Forbidden          the API key's scope does not reach this
 ├── NotFound           no such path, meter, event or key
 ├── MethodNotAllowed   the path is there, but not for this method
 ├── Gone               it was there and has been deleted
 ├── Conflict           the change breaks an invariant, such as a key that is taken
+│   └── SubscriptionNotChangeable  its state, or the date, does not allow the change
 ├── TooLarge           a body, batch or value beyond its limit
 ├── ConfigurationError a setting stops the start
 └── Unavailable        Kafka, ClickHouse or the database did not answer; retry later
@@ -74,6 +78,34 @@ class InvalidQuery(InvalidInput):
         self.code = code
 
 
+class InvalidPlan(InvalidInput):
+    """A plan breaks rules, or is in no state for this; each parameter's rule is the API's code."""
+
+    code = "invalid_plan"
+
+
+class InvoiceActionNotAvailable(InvalidInput):
+    """An invoice in this state takes no such action."""
+
+    code = "invoice_action_not_available"
+
+
+class InvoiceCannotAdvance(InvoiceActionNotAvailable):
+    """Nothing follows by itself from the invoice's state, or not yet."""
+
+    code = "invoice_cannot_advance"
+
+
+class RatingError(TallymanError):
+    """A price and a quantity that cannot be rated; `code` is the API's for a line's issue."""
+
+    code = "rating_error"
+
+    def __init__(self, detail: str, code: str | None = None) -> None:
+        super().__init__(detail)
+        self.code = code or self.code
+
+
 class Unauthenticated(TallymanError):
     """No API key, or one that is not known."""
 
@@ -108,6 +140,12 @@ class Conflict(TallymanError):
     """The change breaks an invariant, such as a key that is taken."""
 
     code = "conflict"
+
+
+class SubscriptionNotChangeable(Conflict):
+    """The subscription's state, or the date, does not allow the change."""
+
+    code = "subscription_not_changeable"
 
 
 class TooLarge(TallymanError):

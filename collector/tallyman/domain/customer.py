@@ -1,0 +1,40 @@
+"""A customer: who pays, and for whose usage.
+
+It does not know what is paid: see `subscription.py`.
+"""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where an invoice goes; `country` is ISO 3166's two letters."""
+
+    country: str | None = None
+    postal_code: str | None = None
+    state: str | None = None
+    city: str | None = None
+    line1: str | None = None
+    line2: str | None = None
+    phone_number: str | None = None
+
+
+@dataclass(frozen=True)
+class Customer:
+    """`subject_keys` are the consumers whose usage is the customer's; each belongs to one only."""
+
+    id: str
+    namespace: str
+    key: str
+    name: str
+    created_at: datetime
+    updated_at: datetime
+    subject_keys: tuple[str, ...] = ()
+    primary_email: str | None = None
+    currency: str | None = None
+    billing_address: Address | None = None
+    billing_profile_id: str | None = None
+    description: str | None = None
+    labels: dict[str, str] = field(default_factory=dict)
+    deleted_at: datetime | None = None
