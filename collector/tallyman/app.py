@@ -3,6 +3,7 @@
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 
 from aiohttp import web
 from tallyman_kong.usage import configuration
@@ -15,6 +16,7 @@ from tallyman.api.documentation import DOCUMENT
 from tallyman.api.requests import Requests
 from tallyman.api.routes import ROUTES
 from tallyman.api.state import (
+    CLOCK,
     DATABASE,
     EVENTS,
     INTAKE,
@@ -51,6 +53,7 @@ def build(settings: Settings) -> web.Application:
     app[STARTED] = time.monotonic()
     app[KAFKA] = kafka_connection(settings)
     app[REQUESTS] = Requests()
+    app[CLOCK] = lambda: datetime.now(UTC)
     app[USAGE] = (
         configuration(None)
         if settings.kong_config is None

@@ -137,9 +137,19 @@ class Gone(TallymanError):
 
 
 class Conflict(TallymanError):
-    """The change breaks an invariant, such as a key that is taken."""
+    """The change breaks an invariant, such as a key that is taken; names the fields, if it can.
+
+    A code of the API's own, such as deleting_customer_with_active_subscriptions, is given.
+    """
 
     code = "conflict"
+
+    def __init__(
+        self, detail: str, parameters: Sequence[InvalidParameter] = (), code: str | None = None
+    ) -> None:
+        super().__init__(detail)
+        self.parameters = tuple(parameters)
+        self.code = code or self.code
 
 
 class SubscriptionNotChangeable(Conflict):

@@ -20,7 +20,8 @@ from tallyman.api.route import JSON
 from tallyman.api.state import CALLER, METERS
 from tallyman.api.wire import Answer
 from tallyman.domain.meter import Meter
-from tallyman.store.meters import SORTABLE, Comparison, MeterChange
+from tallyman.store.comparison import Comparison
+from tallyman.store.meters import SORTABLE, MeterChange
 
 LIST: Final = ListParameters(
     texts=("key", "name"), sortable=SORTABLE, descending=False, pages="numbered"

@@ -71,8 +71,12 @@ def response(error: errors.TallymanError, trace: str) -> web.Response:
         "detail": str(error),
         "code": error.code,
     }
-    if isinstance(error, errors.InvalidInput):
+    if isinstance(error, errors.InvalidInput) or (
+        isinstance(error, errors.Conflict) and error.parameters
+    ):
         body["invalid_parameters"] = [_parameter(parameter) for parameter in error.parameters]
+    if isinstance(error, errors.Conflict) and error.code != errors.Conflict.code:
+        body["extensions"] = {"validationErrors": [{"code": error.code, "message": str(error)}]}
     if isinstance(error, errors.InvalidQuery):
         body["extensions"] = {
             "validationErrors": [

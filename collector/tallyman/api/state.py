@@ -1,5 +1,7 @@
 """What handlers find in the application and in a request, with its type."""
 
+from collections.abc import Callable
+from datetime import datetime
 from typing import Final
 
 from aiohttp import web
@@ -24,6 +26,9 @@ INTAKE: Final = web.AppKey("intake", Intake)
 # Whether the intake knows what was new; Kafka's does not, only the consumer behind it will.
 SAYS_WHAT_WAS_NEW: Final = web.AppKey("says_what_was_new", bool)
 USAGE: Final = web.AppKey("usage", UsageConfiguration)
+
+# What time it is, aware and in UTC: what is in force is a question of it.
+CLOCK: Final[web.AppKey[Callable[[], datetime]]] = web.AppKey("clock")
 
 CALLER: Final = web.RequestKey("caller", Caller)
 TRACE: Final = web.RequestKey("trace", str)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Row, and_, func, or_, select, true, update
+from sqlalchemy import Row, and_, func, or_, select, true, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 from ulid import ULID
@@ -16,19 +16,11 @@ from ulid import ULID
 from tallyman.domain.builtin_meters import BUILTIN_METERS, DIMENSIONS, EVENT_TYPE, BuiltinMeter
 from tallyman.domain.meter import Aggregation, Meter
 from tallyman.errors import Conflict, Gone, NotFound
+from tallyman.store.comparison import Comparison, condition_of
 from tallyman.store.database import Database, upsert
 from tallyman.store.tables import meters
 
 SORTABLE: Final = ("created_at", "updated_at", "key", "name")
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """One condition on a text column of a list, e.g. key, contains, tokens."""
-
-    column: str
-    operator: str
-    values: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -90,7 +82,7 @@ class MeterStore:
         condition = and_(
             meters.c.namespace == namespace,
             meters.c.deleted_at.is_(None),
-            *(_condition(comparison) for comparison in where),
+            *(condition_of(meters.c[one.column], one) for one in where),
         )
         column = meters.c[order_by]
         order = (column.desc(), meters.c.key.desc()) if descending else (column, meters.c.key)
@@ -200,29 +192,6 @@ async def _find(connection: AsyncConnection, namespace: str, id_or_key: str) -> 
 def _refuse_built_in(row: Row[Any], done: str) -> None:
     if row.built_in:
         raise Conflict(f"the meter {row.key} is built in and cannot be {done}")
-
-
-def _condition(comparison: Comparison) -> ColumnElement[bool]:
-    column = meters.c[comparison.column]
-    values = comparison.values
-    match comparison.operator:
-        case "eq" | "oeq":
-            return column.in_(values)
-        case "neq":
-            return column.not_in(values)
-        case "contains" | "ocontains":
-            return or_(*(column.icontains(value, autoescape=True) for value in values))
-        case "gt":
-            return column > values[0]
-        case "gte":
-            return column >= values[0]
-        case "lt":
-            return column < values[0]
-        case "lte":
-            return column <= values[0]
-        case "exists":
-            return column.is_not(None) if values[0] == "true" else column.is_(None)
-    raise AssertionError(comparison.operator)
 
 
 def _values(meter: Meter) -> dict[str, Any]:

@@ -10,8 +10,9 @@ from tallyman.domain.builtin_meters import BUILTIN_METERS
 from tallyman.domain.meter import Aggregation, Meter
 from tallyman.errors import Conflict, Gone, NotFound
 from tallyman.store.api_keys import REMEMBERED_SECONDS, ApiKeyStore
+from tallyman.store.comparison import Comparison
 from tallyman.store.database import Database
-from tallyman.store.meters import Comparison, MeterChange, MeterStore
+from tallyman.store.meters import MeterChange, MeterStore
 
 BUILT_IN = [meter.key for meter in BUILTIN_METERS]
 
