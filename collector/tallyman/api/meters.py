@@ -48,7 +48,8 @@ async def create(request: web.Request) -> web.Response:
             description=body.description,
             labels=body.labels or {},
             events_from=body.events_from,
-        )
+        ),
+        by=request[CALLER].actor,
     )
     return _answer(MeterAnswer.of(meter), status=201)
 
@@ -85,6 +86,7 @@ async def update(request: web.Request) -> web.Response:
         request[CALLER].namespace,
         request.match_info["meterId"],
         MeterChange(body.name, body.description, body.labels, body.dimensions),
+        by=request[CALLER].actor,
     )
     return _answer(MeterAnswer.of(meter))
 
@@ -92,7 +94,10 @@ async def update(request: web.Request) -> web.Response:
 async def delete(request: web.Request) -> web.Response:
     """Delete a meter; its events stay."""
     parameters.refuse_any(request)
-    await request.app[METERS].delete(request[CALLER].namespace, request.match_info["meterId"])
+    caller = request[CALLER]
+    await request.app[METERS].delete(
+        caller.namespace, request.match_info["meterId"], by=caller.actor
+    )
     return web.Response(status=204)
 
 

@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Final
 
 DEFAULT_NAMESPACE: Final = "default"
+LOCAL: Final = "local"
 
 
 class Scope(StrEnum):
@@ -20,10 +21,14 @@ class Scope(StrEnum):
 
 @dataclass(frozen=True)
 class Caller:
-    """Whose request it is; the namespace comes from here and never from a body."""
+    """Whose request it is; the namespace comes from here and never from a body.
+
+    `actor` is the API key's id, or LOCAL for this machine's own commands.
+    """
 
     namespace: str
     scopes: frozenset[Scope]
+    actor: str = LOCAL
 
     def may(self, scope: Scope) -> bool:
         """Whether one of the scopes reaches it."""

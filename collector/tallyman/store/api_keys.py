@@ -17,8 +17,9 @@ from typing import Any, Final
 from sqlalchemy import Row, func, select, update
 from ulid import ULID
 
-from tallyman.domain.access import Caller, Scope
+from tallyman.domain.access import LOCAL, Caller, Scope
 from tallyman.errors import NotFound
+from tallyman.store.audit import record
 from tallyman.store.database import Database
 from tallyman.store.tables import api_keys
 
@@ -27,6 +28,8 @@ RANDOM_BYTES: Final = 32
 HINT_LENGTH: Final = 9
 REMEMBERED_SECONDS: Final = 0.5  # so long may a key still work after its revocation
 MOST_REMEMBERED: Final = 4096
+# All but the digest.
+_SHOWN: Final = select(*(column for column in api_keys.c if column.name != "sha256"))
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,8 @@ class ApiKeyStore:
                     created_at=key.created_at,
                 )
             )
+            made = await connection.execute(_SHOWN.where(api_keys.c.id == key.id))
+            await record(connection, LOCAL, "created", "api_key", None, made.one())
         return key, secret
 
     async def caller(self, secret: str) -> Caller | None:
@@ -89,7 +94,7 @@ class ApiKeyStore:
             self._remembered.pop(digest, None)
             return None
         key = _key(row)
-        caller = Caller(key.namespace, key.scopes)
+        caller = Caller(key.namespace, key.scopes, key.id)
         self._remembered[digest] = (time.monotonic() + REMEMBERED_SECONDS, caller)
         self._remembered.move_to_end(digest)
         if len(self._remembered) > MOST_REMEMBERED:
@@ -116,16 +121,18 @@ class ApiKeyStore:
         Raises:
             NotFound: no key has this id.
         """
+        by_id = _SHOWN.where(api_keys.c.id == key_id)
         async with self._database.writing() as connection:
+            before = (await connection.execute(by_id)).one_or_none()
+            if before is None:
+                raise NotFound(f"no API key has the id {key_id}")
+            if before.revoked_at is not None:
+                return _key(before)
             await connection.execute(
-                update(api_keys)
-                .where(api_keys.c.id == key_id, api_keys.c.revoked_at.is_(None))
-                .values(revoked_at=datetime.now(UTC))
+                update(api_keys).where(api_keys.c.id == key_id).values(revoked_at=datetime.now(UTC))
             )
-            result = await connection.execute(select(api_keys).where(api_keys.c.id == key_id))
-            row = result.one_or_none()
-        if row is None:
-            raise NotFound(f"no API key has the id {key_id}")
+            row = (await connection.execute(by_id)).one()
+            await record(connection, LOCAL, "revoked", "api_key", before, row)
         self._remembered.clear()
         return _key(row)
 

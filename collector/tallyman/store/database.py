@@ -5,6 +5,7 @@ It knows no table but to migrate them: see `meters.py` and `api_keys.py`.
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ class Database:
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
+        self._joined: ContextVar[AsyncConnection | None] = ContextVar("joined", default=None)
 
     @classmethod
     def sqlite(cls, file: Path) -> "Database":
@@ -84,7 +86,27 @@ class Database:
             yield connection
 
     @asynccontextmanager
+    async def together(self) -> AsyncIterator[None]:
+        """One transaction for all that the block reads and writes: everything is kept, or nothing.
+
+        The block must not start tasks that use the database.
+
+        Raises:
+            Unavailable: the database does not answer, or another process writes for too long.
+        """
+        async with self.writing() as connection:
+            token = self._joined.set(connection)
+            try:
+                yield
+            finally:
+                self._joined.reset(token)
+
+    @asynccontextmanager
     async def _transaction(self, *, writes: bool) -> AsyncIterator[AsyncConnection]:
+        joined = self._joined.get()
+        if joined is not None:
+            yield joined
+            return
         try:
             async with self._engine.execution_options(writes=writes).begin() as connection:
                 yield connection

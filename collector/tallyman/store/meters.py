@@ -13,9 +13,11 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 from ulid import ULID
 
+from tallyman.domain.access import LOCAL
 from tallyman.domain.builtin_meters import BUILTIN_METERS, DIMENSIONS, EVENT_TYPE, BuiltinMeter
 from tallyman.domain.meter import Aggregation, Meter
 from tallyman.errors import Conflict, Gone, NotFound
+from tallyman.store.audit import record
 from tallyman.store.comparison import Comparison, condition_of
 from tallyman.store.database import Database, upsert
 from tallyman.store.tables import meters
@@ -40,7 +42,7 @@ class MeterStore:
         self._database = database
         self._complete: set[str] = set()
 
-    async def create(self, meter: Meter) -> Meter:
+    async def create(self, meter: Meter, *, by: str = LOCAL) -> Meter:
         """Keep a new meter, under a new id.
 
         Raises:
@@ -52,9 +54,11 @@ class MeterStore:
         try:
             async with self._database.writing() as connection:
                 await connection.execute(meters.insert().values(values))
+                row = await _find(connection, meter.namespace, meter_id)
+                await record(connection, by, "created", "meter", None, row)
         except IntegrityError as err:
             raise Conflict(f"another meter has the key {meter.key}") from err
-        return await self.get(meter.namespace, meter_id)
+        return _meter(row)
 
     async def get(self, namespace: str, id_or_key: str) -> Meter:
         """The meter with this id, or with this key.
@@ -107,7 +111,9 @@ class MeterStore:
             )
             return [_meter(row) for row in rows]
 
-    async def change(self, namespace: str, id_or_key: str, change: MeterChange) -> Meter:
+    async def change(
+        self, namespace: str, id_or_key: str, change: MeterChange, *, by: str = LOCAL
+    ) -> Meter:
         """Change what is given.
 
         Raises:
@@ -129,9 +135,11 @@ class MeterStore:
                 .where(meters.c.id == row.id)
                 .values(**values, updated_at=datetime.now(UTC))
             )
-            return _meter(await _find(connection, namespace, row.id))
+            changed = await _find(connection, namespace, row.id)
+            await record(connection, by, "changed", "meter", row, changed)
+            return _meter(changed)
 
-    async def delete(self, namespace: str, id_or_key: str) -> None:
+    async def delete(self, namespace: str, id_or_key: str, *, by: str = LOCAL) -> None:
         """Delete a meter; its events stay, and its key is free.
 
         Raises:
@@ -147,6 +155,7 @@ class MeterStore:
             await connection.execute(
                 update(meters).where(meters.c.id == row.id).values(deleted_at=now, updated_at=now)
             )
+            await record(connection, by, "deleted", "meter", row, None)
 
     async def add_built_in(self, namespace: str) -> None:
         """Give a namespace the built-in meters as this version knows them; once in a process."""

@@ -13,6 +13,7 @@ from sqlalchemy import (
     DateTime,
     Dialect,
     Index,
+    Integer,
     MetaData,
     String,
     Table,
@@ -21,6 +22,7 @@ from sqlalchemy import (
 )
 
 metadata = MetaData()
+DOCUMENT = JSON(none_as_null=True)
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -90,3 +92,68 @@ api_keys = Table(
     Column("created_at", UtcDateTime, nullable=False),
     Column("revoked_at", UtcDateTime),
 )
+
+features = Table(
+    "features",
+    metadata,
+    Column("id", String(26), primary_key=True),
+    Column("namespace", _text(), nullable=False),
+    Column("key", _text(), nullable=False),
+    Column("name", _text(), nullable=False),
+    Column("description", _text()),
+    Column("labels", JSON, nullable=False),
+    Column("meter_id", String(26)),
+    Column("filters", DOCUMENT),
+    Column("unit_cost", DOCUMENT),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("updated_at", UtcDateTime, nullable=False),
+    Column("deleted_at", UtcDateTime),
+)
+Index(
+    "features_key",
+    features.c.namespace,
+    features.c.key,
+    unique=True,
+    sqlite_where=features.c.deleted_at.is_(None),
+    postgresql_where=features.c.deleted_at.is_(None),
+)
+
+# A row is a version of a plan. Once `effective_from` is set, its phases never change.
+plans = Table(
+    "plans",
+    metadata,
+    Column("id", String(26), primary_key=True),
+    Column("namespace", _text(), nullable=False),
+    Column("key", _text(), nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("name", _text(), nullable=False),
+    Column("description", _text()),
+    Column("labels", JSON, nullable=False),
+    Column("currency", _text(), nullable=False),
+    Column("billing_cadence", String(64), nullable=False),
+    Column("pro_rating_enabled", Boolean, nullable=False),
+    Column("settlement_mode", String(32)),
+    Column("phases", JSON, nullable=False),
+    Column("effective_from", UtcDateTime),
+    Column("effective_to", UtcDateTime),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("updated_at", UtcDateTime, nullable=False),
+    Column("deleted_at", UtcDateTime),
+)
+# The number of a deleted draft is not given again.
+Index("plans_version", plans.c.namespace, plans.c.key, plans.c.version, unique=True)
+
+audit_log = Table(
+    "audit_log",
+    metadata,
+    Column("id", String(26), primary_key=True),
+    Column("namespace", _text(), nullable=False),
+    Column("at", UtcDateTime, nullable=False),
+    Column("actor", _text(), nullable=False),
+    Column("action", String(32), nullable=False),
+    Column("entity", String(32), nullable=False),
+    Column("entity_id", _text(), nullable=False),
+    Column("before", DOCUMENT),
+    Column("after", DOCUMENT),
+)
+Index("audit_log_entity", audit_log.c.namespace, audit_log.c.entity, audit_log.c.entity_id)

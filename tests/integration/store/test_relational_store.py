@@ -67,7 +67,7 @@ async def test_a_key_says_whose_it_is_and_what_it_may(database: Database) -> Non
     assert secret.startswith("tm_")
     assert len(secret) >= 40
     assert secret.startswith(key.hint)
-    assert await store.caller(secret) == Caller("acme", frozenset({Scope.INGEST}))
+    assert await store.caller(secret) == Caller("acme", frozenset({Scope.INGEST}), key.id)
     assert await store.caller(secret + "x") is None
     assert await store.list() == [key]
 

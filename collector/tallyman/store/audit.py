@@ -1,0 +1,117 @@
+"""The audit log: every change of what is kept, with who made it and what was there before.
+
+It does not change anything: each repository writes its line in the transaction of its change.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any, Literal
+
+from sqlalchemy import Row, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+from ulid import ULID
+
+from tallyman.store.database import Database
+from tallyman.store.tables import audit_log
+
+Entity = Literal[
+    "meter",
+    "feature",
+    "plan",
+    "customer",
+    "subscription",
+    "entitlement",
+    "profile",
+    "invoice",
+    "api_key",
+]
+
+
+@dataclass(frozen=True)
+class AuditEntry:
+    """One change. `actor` is an API key's id, or `local` for this machine's own commands.
+
+    `before` is None for what was made, `after` for what is no more.
+    """
+
+    namespace: str
+    at: datetime
+    actor: str
+    action: str
+    entity: Entity
+    entity_id: str
+    before: dict[str, Any] | None
+    after: dict[str, Any] | None
+
+
+async def record(
+    connection: AsyncConnection,
+    by: str,
+    action: str,
+    entity: Entity,
+    before: Row[Any] | None,
+    after: Row[Any] | None,
+) -> None:
+    """Write a line about a row in the connection's transaction: both are kept, or neither.
+
+    The row must have `id` and `namespace`; a row that is made has no `before`.
+    """
+    row = after if after is not None else before
+    if row is None:
+        raise ValueError("a change has a row before or after it")
+    await connection.execute(
+        audit_log.insert().values(
+            id=str(ULID()),
+            namespace=row.namespace,
+            at=datetime.now(UTC),
+            actor=by,
+            action=action,
+            entity=entity,
+            entity_id=row.id,
+            before=None if before is None else _json(before._mapping),
+            after=None if after is None else _json(after._mapping),
+        )
+    )
+
+
+class AuditLog:
+    """What was changed."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def entries(self, namespace: str, entity: Entity, entity_id: str) -> list[AuditEntry]:
+        """The changes of one thing, the first one first."""
+        statement = (
+            select(audit_log)
+            .where(
+                audit_log.c.namespace == namespace,
+                audit_log.c.entity == entity,
+                audit_log.c.entity_id == entity_id,
+            )
+            .order_by(audit_log.c.at, audit_log.c.id)
+        )
+        async with self._database.reading() as connection:
+            return [_entry(row) for row in await connection.execute(statement)]
+
+
+def _entry(row: Row[Any]) -> AuditEntry:
+    values = dict(row._mapping)
+    del values["id"]
+    return AuditEntry(**values)
+
+
+def _json(value: Any) -> Any:
+    match value:
+        case Mapping():
+            return {str(name): _json(member) for name, member in value.items()}
+        case list() | tuple() | set() | frozenset():
+            return [_json(member) for member in value]
+        case datetime():
+            return value.isoformat()
+        case Decimal():
+            return format(value, "f")
+        case _:
+            return value
