@@ -3,7 +3,7 @@
 It does not know how much: see `rating/`. It does not know what is invoiced already: billing does.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -19,6 +19,7 @@ from tallyman.domain.service_period import clip, holds, share_of
 from tallyman.domain.subscription import Subscription, SubscriptionItem, SubscriptionPhase
 
 _INSTANT: Final = timedelta(microseconds=1)
+_LONGER_THAN_MEAN: Final = 1.1  # of a month by 2 %: 31 days
 
 
 class EndProration(StrEnum):
@@ -55,17 +56,6 @@ class Billable:
         return not isinstance(self.rate_card.price, FlatPrice | FreePrice)
 
 
-@dataclass(frozen=True)
-class _Span:
-    """A phase as it is really served."""
-
-    subscription: Subscription
-    phase: SubscriptionPhase
-    begin: datetime
-    end: datetime | None
-    end_proration: EndProration
-
-
 def due(
     subscription: Subscription,
     until: datetime,
@@ -73,85 +63,128 @@ def due(
     end_proration: EndProration = EndProration.BILL_ACTUAL_PERIOD,
 ) -> list[Billable]:
     """What is due after `since`, or ever, and up to `until` inclusive; by time, then by plan."""
-    found = _all(subscription, until, since, end_proration)
-    return sorted(
-        (b for b in found if b.invoice_at <= until and (since is None or since < b.invoice_at)),
-        key=lambda billable: billable.invoice_at,
-    )
+
+    def wanted(slot: _Slot) -> bool:
+        return slot.invoice_at <= until and (since is None or since < slot.invoice_at)
+
+    query = _Query(subscription, since, until, wanted, end_proration)
+    return sorted(_found(query), key=lambda billable: billable.invoice_at)
 
 
 def in_service(subscription: Subscription, now: datetime) -> list[Billable]:
     """What is being served at the moment: with usage until now, the preview of what is not yet due."""
-    found = _all(subscription, now, now, EndProration.BILL_ACTUAL_PERIOD)
-    return [billable for billable in found if holds(billable.service_period, now)]
+
+    def wanted(slot: _Slot) -> bool:
+        return holds(slot.service, now)
+
+    return list(_found(_Query(subscription, now, now, wanted, EndProration.BILL_ACTUAL_PERIOD)))
 
 
-def _all(
-    subscription: Subscription,
-    until: datetime,
-    since: datetime | None,
-    end_proration: EndProration,
-) -> Iterator[Billable]:
-    """At least everything that is due between the two."""
-    for phase, begin, end in subscription.served_phases():
-        span = _Span(subscription, phase, begin, end, end_proration)
+@dataclass(frozen=True)
+class _Slot:
+    """The times of a billable, which rate cards of one cadence and payment term share."""
+
+    service: Period
+    full: Period
+    billing: Period
+    invoice_at: datetime
+    share: Fraction
+
+
+@dataclass(frozen=True)
+class _Query:
+    """Which slots are wanted; none of them is served before, or due after, the two times."""
+
+    subscription: Subscription
+    since: datetime | None
+    until: datetime
+    wanted: Callable[[_Slot], bool]
+    end_proration: EndProration
+
+
+def _found(query: _Query) -> Iterator[Billable]:
+    for phase, begin, end in query.subscription.served_phases():
+        slots: dict[tuple[Duration | None, PaymentTerm], list[_Slot]] = {}
         for item in phase.items:
-            if item.rate_card.billing_cadence is None:
-                yield from _once(span, item)
-            else:
-                yield from _recurring(span, item, item.rate_card.billing_cadence, until, since)
+            card = item.rate_card
+            terms = (card.billing_cadence, card.payment_term)
+            if terms not in slots:
+                every = _slots(query, card, begin, end)
+                slots[terms] = [slot for slot in every if query.wanted(slot)]
+            for slot in slots[terms]:
+                yield _billable(query.subscription, phase, item, slot)
 
 
-def _once(span: _Span, item: SubscriptionItem) -> Iterator[Billable]:
-    """In advance, it is due as the phase begins; in arrears as it ends, and never if it does not."""
-    if item.rate_card.payment_term is PaymentTerm.IN_ADVANCE:
-        period = clip(span.subscription.cadence.period_at(span.begin), span.begin, span.end)
-    else:
-        period = None if span.end is None else Period(span.begin, span.end)
-    if period is not None:
-        yield _billable(span, item, period, Period(span.begin, period.to))
-
-
-def _recurring(
-    span: _Span, item: SubscriptionItem, step: Duration, until: datetime, since: datetime | None
-) -> Iterator[Billable]:
-    cadence = Cadence(span.subscription.billing_anchor, step)
-    # A service period and the billing period it is due in are at most this far apart.
-    reach = 2 * (step.mean + span.subscription.billing_cadence.mean)
-    first = span.begin if since is None else max(span.begin, since - reach)
-    last = until + reach if span.end is None else min(span.end, until + reach)
+def _slots(query: _Query, card: RateCard, begin: datetime, end: datetime | None) -> Iterator[_Slot]:
+    """Every slot that may be wanted, of a phase that is served in [begin, end)."""
+    subscription = query.subscription
+    if card.billing_cadence is None:
+        period = _once(subscription, card.payment_term, begin, end)
+        if period is not None:
+            yield _slot(query, card, period, period, begin, end)
+        return
+    cadence = Cadence(subscription.billing_anchor, card.billing_cadence)
+    # A service period and the time it is due at are at most this far apart.
+    reach = _LONGER_THAN_MEAN * (card.billing_cadence.mean + subscription.billing_cadence.mean)
+    first = begin if query.since is None else max(begin, query.since - reach)
+    last = query.until + reach if end is None else min(end, query.until + reach)
     number = cadence.number_at(first)
     while (full := cadence.period(number)).from_ < last:
-        service = clip(full, span.begin, span.end)
+        service = clip(full, begin, end)
         if service is not None:
-            yield _billable(span, item, service, full)
+            yield _slot(query, card, service, full, begin, end)
         number += 1
 
 
-def _billable(span: _Span, item: SubscriptionItem, service: Period, full: Period) -> Billable:
-    subscription, card = span.subscription, item.rate_card
+def _once(
+    subscription: Subscription, term: PaymentTerm, begin: datetime, end: datetime | None
+) -> Period | None:
+    """In advance, it is due as the phase begins; in arrears as it ends, and never if it does not."""
+    if term is PaymentTerm.IN_ADVANCE:
+        return clip(subscription.cadence.period_at(begin), begin, end)
+    return None if end is None else Period(begin, end)
+
+
+def _slot(
+    query: _Query,
+    card: RateCard,
+    service: Period,
+    full: Period,
+    begin: datetime,
+    end: datetime | None,
+) -> _Slot:
     in_advance = card.payment_term is PaymentTerm.IN_ADVANCE
-    whole = subscription.cadence.period_at(service.from_ if in_advance else service.to - _INSTANT)
-    billing = clip(whole, span.begin, span.end) or service
-    return Billable(
-        id=content_id(full.from_, subscription.id, span.phase.key, card.key, str(full.from_)),
-        subscription_id=subscription.id,
-        phase_id=span.phase.id,
-        phase_key=span.phase.key,
-        item_id=item.id,
-        rate_card=card,
-        service_period=service,
-        full_service_period=full,
-        billing_period=billing,
-        invoice_at=billing.from_ if in_advance else max(billing.to, service.to),
-        share=_share(span, card, service, full),
-    )
+    moment = service.from_ if in_advance else service.to - _INSTANT
+    billing = clip(query.subscription.cadence.period_at(moment), begin, end) or service
+    invoice_at = billing.from_ if in_advance else max(billing.to, service.to)
+    return _Slot(service, full, billing, invoice_at, _share(query, card, service, full))
 
 
-def _share(span: _Span, card: RateCard, service: Period, full: Period) -> Fraction:
-    if not span.subscription.pro_rating_enabled or card.billing_cadence is None:
+def _share(query: _Query, card: RateCard, service: Period, full: Period) -> Fraction:
+    subscription = query.subscription
+    if not subscription.pro_rating_enabled or card.billing_cadence is None:
         return Fraction(1)
-    is_cut = service.to == span.subscription.active_to
-    if is_cut and span.end_proration is EndProration.BILL_FULL_PERIOD:
+    is_cut = service.to == subscription.active_to
+    if is_cut and query.end_proration is EndProration.BILL_FULL_PERIOD:
         return share_of(Period(service.from_, full.to), full)
     return share_of(service, full)
+
+
+def _billable(
+    subscription: Subscription, phase: SubscriptionPhase, item: SubscriptionItem, slot: _Slot
+) -> Billable:
+    card = item.rate_card
+    begins = slot.full.from_.isoformat()
+    return Billable(
+        id=content_id(slot.full.from_, subscription.id, phase.key, card.key, begins),
+        subscription_id=subscription.id,
+        phase_id=phase.id,
+        phase_key=phase.key,
+        item_id=item.id,
+        rate_card=card,
+        service_period=slot.service,
+        full_service_period=slot.full,
+        billing_period=slot.billing,
+        invoice_at=slot.invoice_at,
+        share=slot.share,
+    )

@@ -4,11 +4,10 @@ It does not know what is billed when: see `subscription.py`.
 """
 
 import re
+from calendar import monthrange
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
-
-import isodate
 
 from tallyman.domain.period import Period
 from tallyman.errors import InvalidInput, InvalidParameter
@@ -71,8 +70,11 @@ class Duration:
 
         31 January + P1M is 28 or 29 February.
         """
-        same_day: datetime = moment + isodate.Duration(months=self.months)
-        return same_day + self.time
+        if not self.months:
+            return moment + self.time
+        year, month = divmod(moment.year * 12 + moment.month - 1 + self.months, 12)
+        day = min(moment.day, monthrange(year, month + 1)[1])
+        return moment.replace(year=year, month=month + 1, day=day) + self.time
 
     def fits(self, longer: "Duration") -> bool:
         """Whether so many of it make exactly the longer one, from any day of the calendar."""

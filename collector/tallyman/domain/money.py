@@ -3,9 +3,10 @@
 It does not know prices: see `rating/`.
 """
 
-from collections.abc import Sequence
-from decimal import ROUND_HALF_EVEN, ROUND_HALF_UP, Context, Decimal, localcontext
+from collections.abc import Iterable, Sequence
+from decimal import ROUND_HALF_EVEN, ROUND_HALF_UP, Context, Decimal
 from fractions import Fraction
+from functools import reduce
 from typing import Final
 
 from iso4217 import Currency
@@ -89,14 +90,13 @@ def split(total: Decimal, parts: Sequence[Decimal], currency: str) -> tuple[Deci
 
 def multiply(amount: Decimal, by: Fraction) -> Decimal:
     """The amount times a fraction: exact where decimals can hold it, else to 100 digits."""
-    with localcontext(EXACT):
-        return amount * by.numerator / by.denominator
+    product = EXACT.multiply(amount, Decimal(by.numerator))
+    return EXACT.divide(product, Decimal(by.denominator))
 
 
-def total(amounts: Sequence[Decimal]) -> Decimal:
+def total(amounts: Iterable[Decimal]) -> Decimal:
     """The exact sum."""
-    with localcontext(EXACT):
-        return sum(amounts, Decimal(0))
+    return reduce(EXACT.add, amounts, Decimal(0))
 
 
 def written(number: Decimal) -> str:

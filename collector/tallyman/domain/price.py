@@ -5,7 +5,7 @@ in what.
 """
 
 from dataclasses import dataclass
-from decimal import Decimal, localcontext
+from decimal import Decimal
 from enum import StrEnum
 from typing import Final
 
@@ -116,14 +116,12 @@ NO_DISCOUNTS: Final = Discounts()
 
 def per_unit(amount: Decimal, units: Decimal) -> Decimal:
     """The price of one unit, from that of many: 3.00 per 1,000,000 is 0.000003."""
-    with localcontext(EXACT):
-        return _plain(amount / units)
+    return _plain(EXACT.divide(amount, units))
 
 
 def per_million(amount: Decimal) -> Decimal:
     """The price of a million units, from that of one: 0.000003 is 3."""
-    with localcontext(EXACT):
-        return _plain(amount * MILLION)
+    return _plain(EXACT.multiply(amount, MILLION))
 
 
 def _plain(amount: Decimal) -> Decimal:

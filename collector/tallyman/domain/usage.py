@@ -38,4 +38,4 @@ class Usage:
 
 def usage_of(windows: Sequence[UsageWindow]) -> Usage:
     """The usage whose windows add up; their order does not matter."""
-    return Usage(total([window.quantity for window in windows]), tuple(windows))
+    return Usage(total(window.quantity for window in windows), tuple(windows))

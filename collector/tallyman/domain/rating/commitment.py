@@ -1,7 +1,7 @@
 """Commitments: the most that a period costs, and the least."""
 
 from collections.abc import Sequence
-from decimal import Decimal, localcontext
+from decimal import Decimal
 
 from tallyman.domain.money import EXACT, total, written
 from tallyman.domain.price import Commitments
@@ -20,13 +20,12 @@ def up_to_maximum(commitments: Commitments, lines: Sequence[DetailedLine]) -> li
     if maximum is None:
         return list(lines)
     kept: list[DetailedLine] = []
-    with localcontext(EXACT):
-        left = maximum
-        for line in lines:
-            over = max(line.total - left, Decimal(0))
-            description = f"above the maximum spend of {written(maximum)}"
-            kept.append(line.less(AmountDiscount(DiscountReason.MAXIMUM_SPEND, over, description)))
-            left -= kept[-1].total
+    left = maximum
+    description = f"above the maximum spend of {written(maximum)}"
+    for line in lines:
+        over = max(EXACT.subtract(line.total, left), Decimal(0))
+        kept.append(line.less(AmountDiscount(DiscountReason.MAXIMUM_SPEND, over, description)))
+        left = EXACT.subtract(left, kept[-1].total)
     return kept
 
 
@@ -37,8 +36,7 @@ def with_minimum(
     minimum = commitments.minimum_amount
     if minimum is None:
         return list(lines)
-    with localcontext(EXACT):
-        missing = minimum - total([line.total for line in lines])
+    missing = EXACT.subtract(minimum, total(line.total for line in lines))
     if missing <= 0:
         return list(lines)
     owed = detailed_line(

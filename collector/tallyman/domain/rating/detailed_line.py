@@ -4,7 +4,7 @@ It does not know what it is priced by: each price has a module of its own.
 """
 
 from dataclasses import dataclass, replace
-from decimal import Decimal, localcontext
+from decimal import Decimal
 from enum import StrEnum
 
 from tallyman.domain.money import EXACT
@@ -55,8 +55,7 @@ class DetailedLine:
         """The same with another discount; none is made of nothing."""
         if not discount.amount:
             return self
-        with localcontext(EXACT):
-            left = self.total - discount.amount
+        left = EXACT.subtract(self.total, discount.amount)
         return replace(self, total=left, discounts=(*self.discounts, discount))
 
 
@@ -70,6 +69,5 @@ def detailed_line(
     category: Category = Category.REGULAR,
 ) -> DetailedLine:
     """A line without discounts."""
-    with localcontext(EXACT):
-        amount = quantity * unit_price
+    amount = EXACT.multiply(quantity, unit_price)
     return DetailedLine(reference, name, quantity, unit_price, amount, amount, category, (), tier)

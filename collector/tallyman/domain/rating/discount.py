@@ -1,7 +1,7 @@
 """Discounts: units that are not charged, and a percentage off the amount."""
 
 from collections.abc import Iterable
-from decimal import Decimal, localcontext
+from decimal import Decimal
 
 from tallyman.domain.money import EXACT, written
 from tallyman.domain.price import Discounts
@@ -22,7 +22,6 @@ def less_percentage(discounts: Discounts, lines: Iterable[DetailedLine]) -> list
 
 
 def _percentage(percentage: Decimal, line: DetailedLine) -> AmountDiscount:
-    with localcontext(EXACT):
-        off = line.total * percentage / 100
+    off = EXACT.divide(EXACT.multiply(line.total, percentage), Decimal(100))
     reason = DiscountReason.RATECARD_PERCENTAGE
     return AmountDiscount(reason, off, f"{written(percentage)} % off")

@@ -1,7 +1,7 @@
 """The graduated price: each tier prices its own units."""
 
 from collections.abc import Iterator
-from decimal import Decimal, localcontext
+from decimal import Decimal
 
 from tallyman.domain.money import EXACT
 from tallyman.domain.price import GraduatedPrice
@@ -17,9 +17,7 @@ def graduated_lines(price: GraduatedPrice, name: str, quantity: Decimal) -> Iter
         if number > 1 and quantity <= floor:
             return
         ceiling = quantity if tier.up_to is None else min(quantity, tier.up_to)
-        with localcontext(EXACT):
-            units = ceiling - floor
-        yield from tier_lines(number, tier, name, units)
+        yield from tier_lines(number, tier, name, EXACT.subtract(ceiling, floor))
         floor = ceiling
         if tier.up_to is not None and quantity == tier.up_to:
             return  # its bound belongs to the tier: the next is not entered

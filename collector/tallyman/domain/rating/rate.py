@@ -5,7 +5,7 @@ Everything is exact; what is rounded, once, is the invoice line (`invoice.py`).
 """
 
 from dataclasses import dataclass
-from decimal import Decimal, localcontext
+from decimal import Decimal
 from fractions import Fraction
 from typing import Final, assert_never
 
@@ -48,7 +48,7 @@ class Rating:
     @property
     def total(self) -> Decimal:
         """What is owed, exactly."""
-        return total([line.total for line in self.lines])
+        return total(line.total for line in self.lines)
 
 
 def rate(card: RateCard, usage: Usage | None = None, share: Fraction = ALL) -> Rating:
@@ -79,8 +79,7 @@ def _rate_usage(card: RateCard, price: UsagePrice, raw: Decimal) -> Rating:
     if raw < 0:
         raise RatingError(f"a negative quantity of {card.key}: {raw}")
     discounted = discounted_usage(card.discounts, raw)
-    with localcontext(EXACT):
-        invoiced = convert(card.unit_config, raw - discounted)
+    invoiced = convert(card.unit_config, EXACT.subtract(raw, discounted))
     lines = _price(price, card.name, invoiced)
     lines = less_percentage(card.discounts, lines)
     lines = up_to_maximum(card.commitments, lines)

@@ -1,13 +1,6 @@
 """The unit conversion: what is billed instead of the metered unit."""
 
-from decimal import (
-    ROUND_CEILING,
-    ROUND_DOWN,
-    ROUND_FLOOR,
-    ROUND_HALF_UP,
-    Decimal,
-    localcontext,
-)
+from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_UP, Decimal
 from typing import Final, assert_never
 
 from tallyman.domain.money import EXACT
@@ -15,7 +8,6 @@ from tallyman.domain.price import Operation, Rounding, UnitConfig
 from tallyman.errors import RatingError
 
 _MODES: Final = {
-    Rounding.NONE: ROUND_DOWN,
     Rounding.CEILING: ROUND_CEILING,
     Rounding.FLOOR: ROUND_FLOOR,
     Rounding.HALF_UP: ROUND_HALF_UP,
@@ -32,14 +24,14 @@ def convert(config: UnitConfig | None, quantity: Decimal) -> Decimal:
         return quantity
     if config.conversion_factor <= 0:
         raise RatingError(f"a conversion factor of {config.conversion_factor}")
-    with localcontext(EXACT):
-        match config.operation:
-            case Operation.DIVIDE:
-                converted = quantity / config.conversion_factor
-            case Operation.MULTIPLY:
-                converted = quantity * config.conversion_factor
-            case _:
-                assert_never(config.operation)
-        if config.rounding is Rounding.NONE:
-            return converted
-        return converted.quantize(Decimal(1).scaleb(-config.precision), _MODES[config.rounding])
+    match config.operation:
+        case Operation.DIVIDE:
+            converted = EXACT.divide(quantity, config.conversion_factor)
+        case Operation.MULTIPLY:
+            converted = EXACT.multiply(quantity, config.conversion_factor)
+        case _:
+            assert_never(config.operation)
+    if config.rounding is Rounding.NONE:
+        return converted
+    step = Decimal(1).scaleb(-config.precision)
+    return converted.quantize(step, _MODES[config.rounding], EXACT)
