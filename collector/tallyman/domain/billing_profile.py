@@ -1,0 +1,68 @@
+"""A billing profile: who sends the invoices, and how they go from gathering to paid.
+
+It does not move invoices: see `invoice_state.py`.
+"""
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from tallyman.domain.billable import EndProration
+from tallyman.domain.customer import Address
+from tallyman.domain.duration import Cadence, Duration
+
+
+class CollectionMethod(StrEnum):
+    """Whether the payment is taken, or asked for."""
+
+    CHARGE_AUTOMATICALLY = "charge_automatically"
+    SEND_INVOICE = "send_invoice"
+
+
+@dataclass(frozen=True)
+class Supplier:
+    """Who the money is owed to."""
+
+    name: str | None = None
+    id: str | None = None
+    key: str | None = None
+    tax_code: str | None = None
+    billing_address: Address | None = None
+
+
+@dataclass(frozen=True)
+class Workflow:
+    """The defaults are the API's.
+
+    `collection_interval` is how long after a period's end late events still count in its invoice;
+    `draft_period` how long it is a draft for review; `due_after` how long there is to pay it.
+    `anchored` collects invoices at its own dates instead of the subscription's.
+    """
+
+    collection_interval: Duration = field(default=Duration(0, timedelta(hours=1)))
+    anchored: Cadence | None = None
+    auto_advance: bool = True
+    draft_period: Duration = field(default=Duration())
+    progressive_billing: bool = True
+    end_proration: EndProration = EndProration.BILL_ACTUAL_PERIOD
+    collection_method: CollectionMethod = CollectionMethod.CHARGE_AUTOMATICALLY
+    due_after: Duration = field(default=Duration(0, timedelta(days=30)))
+    tax_enabled: bool = True
+    tax_enforced: bool = False
+
+
+@dataclass(frozen=True)
+class BillingProfile:
+    """One of a namespace is its default."""
+
+    id: str
+    namespace: str
+    name: str
+    supplier: Supplier
+    workflow: Workflow
+    is_default: bool
+    created_at: datetime
+    updated_at: datetime
+    description: str | None = None
+    labels: dict[str, str] = field(default_factory=dict)
+    deleted_at: datetime | None = None

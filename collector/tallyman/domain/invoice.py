@@ -1,0 +1,142 @@
+"""An invoice: lines, totals, and where it stands.
+
+It does not know the lifecycle (see `invoice_state.py`) and does not count (billing does).
+"""
+
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from enum import StrEnum
+
+from tallyman.domain.billing_profile import Supplier, Workflow
+from tallyman.domain.content_id import content_id
+from tallyman.domain.customer import Customer
+from tallyman.domain.invoice_line import InvoiceLine, Totals, sum_totals
+from tallyman.domain.invoice_state import Facts, InvoiceState, Trigger, available_actions, move
+from tallyman.domain.period import Period
+
+
+class IssueSeverity(StrEnum):
+    """A critical issue keeps the invoice a draft."""
+
+    CRITICAL = "critical"
+    WARNING = "warning"
+
+
+@dataclass(frozen=True)
+class ValidationIssue:
+    """What is wrong with an invoice, or strange; `field` is a path such as `lines[0].price`."""
+
+    code: str
+    message: str
+    severity: IssueSeverity = IssueSeverity.CRITICAL
+    field: str | None = None
+
+
+@dataclass(frozen=True)
+class Invoice:
+    """Supplier, customer and workflow are as they were when it was made.
+
+    `watermark` is the time up to which events had been stored when it was counted: counted again
+    from those, it is the same. `collection_at` is until when late events are waited for.
+    """
+
+    id: str
+    namespace: str
+    number: str
+    currency: str
+    customer: Customer
+    supplier: Supplier
+    workflow: Workflow
+    state: InvoiceState
+    service_period: Period
+    created_at: datetime
+    updated_at: datetime
+    lines: tuple[InvoiceLine, ...] = ()
+    validation_issues: tuple[ValidationIssue, ...] = ()
+    collection_at: datetime | None = None
+    quantity_snapshotted_at: datetime | None = None
+    watermark: datetime | None = None
+    draft_until: datetime | None = None
+    issued_at: datetime | None = None
+    due_at: datetime | None = None
+    sent_to_customer_at: datetime | None = None
+    paid_at: datetime | None = None
+    voided_at: datetime | None = None
+    deleted_at: datetime | None = None
+    billing_profile_id: str | None = None
+    external_invoicing_id: str | None = None
+    external_payment_id: str | None = None
+    description: str | None = None
+    labels: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def totals(self) -> Totals:
+        """The sums of the lines'."""
+        return sum_totals(self.lines)
+
+    def facts_at(self, now: datetime) -> Facts:
+        """What the way of the invoice depends on; times not yet set are what they would be now."""
+        wait, review = self.workflow.collection_interval, self.workflow.draft_period
+        return Facts(
+            now=now,
+            auto_advance=self.workflow.auto_advance,
+            collection_at=self.collection_at or wait.after(self.service_period.to),
+            draft_until=self.draft_until or review.after(now),
+            has_critical_issues=any(
+                issue.severity is IssueSeverity.CRITICAL for issue in self.validation_issues
+            ),
+        )
+
+    def available_actions_at(self, now: datetime) -> dict[Trigger, InvoiceState]:
+        """Each action that can be taken, with the state that it ends in if all goes well."""
+        return available_actions(self.state, self.facts_at(now))
+
+
+def issues_of(invoice: Invoice) -> tuple[ValidationIssue, ...]:
+    """What is wrong with the invoice by itself."""
+    return tuple(
+        ValidationIssue(
+            "invoice_line_currency_mismatch",
+            f"the line is in {line.currency} and the invoice in {invoice.currency}",
+            field=f"lines[{index}].currency",
+        )
+        for index, line in enumerate(invoice.lines)
+        if line.currency != invoice.currency
+    )
+
+
+def invoice_id(customer_id: str, currency: str, invoice_at: datetime, version: int = 1) -> str:
+    """The id of what a customer owes at a time, so that two runs of billing make one invoice.
+
+    The version is counted up where an invoice of that time was deleted or voided.
+    """
+    return content_id(
+        invoice_at, "invoice", customer_id, currency, invoice_at.isoformat(), str(version)
+    )
+
+
+def act(invoice: Invoice, trigger: Trigger, now: datetime) -> Invoice:
+    """One step of the lifecycle, with the times that the new state begins.
+
+    Raises:
+        InvoiceCannotAdvance: nothing follows by itself, or not yet.
+        InvoiceActionNotAvailable: the state takes no such trigger.
+    """
+    moved = replace(
+        invoice, state=move(invoice.state, trigger, invoice.facts_at(now)), updated_at=now
+    )
+    match moved.state:
+        case InvoiceState.DRAFT_WAITING_FOR_COLLECTION if moved.collection_at is None:
+            wait = moved.workflow.collection_interval
+            return replace(moved, collection_at=wait.after(moved.service_period.to))
+        case InvoiceState.DRAFT_WAITING_AUTO_APPROVAL if moved.draft_until is None:
+            return replace(moved, draft_until=moved.workflow.draft_period.after(now))
+        case InvoiceState.ISSUED:
+            return replace(moved, issued_at=now, due_at=moved.workflow.due_after.after(now))
+        case InvoiceState.PAID:
+            return replace(moved, paid_at=now)
+        case InvoiceState.VOIDED:
+            return replace(moved, voided_at=now)
+        case InvoiceState.DELETED:
+            return replace(moved, deleted_at=now)
+    return moved
