@@ -57,6 +57,13 @@ class Meter:
     deleted_at: datetime | None = None
     only: tuple[str, str] | None = None
 
+    @property
+    def unit(self) -> str:
+        """What people call one of what it counts: a token, a call, an event, or a unit."""
+        if self.aggregation is Aggregation.COUNT:
+            return "call" if self.only == ("type", "request") else "event"
+        return "token" if (self.value_property or "").endswith("tokens") else "unit"
+
 
 @dataclass(frozen=True)
 class MeterQuery:

@@ -23,7 +23,7 @@ class UsageWindow:
 
 @dataclass(frozen=True)
 class Usage:
-    """`quantity` is what is priced, in the meter's unit; the rest says what is behind it.
+    """`quantity` is what is priced, in the meter's `unit`; the rest says what is behind it.
 
     `windows` show where it came from. They add up to it for a sum or a count; for a maximum or a
     count of different values they do not, so the whole is asked for by itself.
@@ -35,6 +35,7 @@ class Usage:
     calls: int = 0
     estimated_tokens: Decimal = Decimal(0)
     waived_tokens: Decimal = Decimal(0)
+    unit: str = "unit"
 
 
 def usage_of(windows: Sequence[UsageWindow]) -> Usage:
@@ -59,4 +60,5 @@ def usage_difference(whole: Usage, parts: Sequence[Usage | None]) -> Usage:
         whole.calls - sum(part.calls for part in counted),
         EXACT.subtract(whole.estimated_tokens, total(part.estimated_tokens for part in counted)),
         EXACT.subtract(whole.waived_tokens, total(part.waived_tokens for part in counted)),
+        whole.unit,
     )
