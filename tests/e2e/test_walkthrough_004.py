@@ -1,0 +1,111 @@
+"""The walkthrough "Usage-Based Billing for AI Agents with FastAPI and Kong", pointed at Tallyman.
+
+The example's model says a question back at one token a word, so every count can be made by hand:
+the instruction's words + the question's + the answer's.
+
+| who asks for what               | instruction | question | answer | tokens |
+|---------------------------------|-------------|----------|--------|--------|
+| Alice, a haiku                  | 6           | 6        | 6      | 18     |
+| Alice, what a REST API is       | 6           | 9        | 9      | 24     |
+| Alice, a product description    | 6           | 10       | 10     | 26     |
+| Alice, a summary                | 5           | 46       | 46     | 97     |
+| Bob, a welcome email            | 6           | 9        | 9      | 24     |
+| Bob, the key metrics            | 11          | 29       | 29     | 69     |
+"""
+
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.curl import Lines
+from tests.integration.api.serving import serving
+from tests.rigs.agent import agent
+from tests.rigs.plugin import until
+
+LINES = Path(__file__).with_name("walkthrough_004.sh")
+KEY_IN_OUTPUT = r"(tm_\S+)"
+
+GENERATE, SUMMARIZE, ANALYZE = "/api/generate", "/api/summarize", "/api/analyze"
+BY_HAND = 100  # in the event of the walkthrough's own
+USED = {
+    ("user-001", GENERATE): 18 + BY_HAND + 24 + 26,
+    ("user-001", SUMMARIZE): 97,
+    ("user-002", GENERATE): 24,
+    ("user-002", ANALYZE): 69,
+}
+
+
+def usage_in(lines: Lines) -> dict[tuple[str, str], int]:
+    """Tokens by user and endpoint, as the meter of all tokens says."""
+    rows = lines.run("from the dashboard: usage by user").body["data"]
+    named = [(row["dimensions"], int(row["value"])) for row in rows]
+    assert {dimensions["model"] for dimensions, _ in named} <= {"gpt-4o-mini"}
+    return {(names["subject"], names["endpoint"]): tokens for names, tokens in named}
+
+
+@pytest.mark.parametrize("prefix", ["/v3/openmeter", "/api/v3/openmeter"])
+async def test_every_line_gives_what_the_walkthrough_says(tmp_path: Path, prefix: str) -> None:
+    with serving(tmp_path) as server:
+        address = f"http://127.0.0.1:{server.port}{prefix}"
+        key = server.hear(KEY_IN_OUTPUT)[1]
+        with agent(tmp_path / "agent.log", address, key) as app:
+            lines = Lines(LINES, {"KONNECT_API_URL": address, "KONNECT_TOKEN": key, "APP_URL": app})
+            assert_users_need_a_key(lines)
+            assert_events_and_meters_are_taken(lines)
+            for call in ("Alice generates", "Alice summarizes", "Bob generates", "Bob analyzes"):
+                assert lines.run(call).status == 200
+            await until(lambda: usage_in(lines) == USED)
+
+    assert lines.not_run == set()
+
+
+def assert_users_need_a_key(lines: Lines) -> None:
+    refused = lines.run("a call without a key")
+    answered = lines.run("a call with a key")
+
+    assert (refused.status, refused.body) == (401, {"detail": "Missing API key"})
+    assert answered.status == 200
+    assert answered.body["usage"] == {
+        "prompt_tokens": 12,
+        "completion_tokens": 6,
+        "total_tokens": 18,
+    }
+
+
+def assert_events_and_meters_are_taken(lines: Lines) -> None:
+    event = "an event by hand"
+    assert (lines.run(event).status, lines.run(event).status) == (202, 202)  # the same: once
+
+    meters = [lines.run("a meter of all tokens"), lines.run("a meter of the answers' tokens")]
+    keys = ["llm_total_tokens", "llm_completion_tokens"]
+    assert [(made.status, made.body["key"]) for made in meters] == [(201, key) for key in keys]
+    assert lines.run("a call to see events flow").status == 200
+    listed = {meter["key"] for meter in lines.run("the meters").body["data"]}
+    assert set(keys) <= listed
+
+
+async def test_events_that_the_collector_could_not_take_are_sent_again_with_their_id(
+    tmp_path: Path,
+) -> None:
+    """The collector is away when the answer is given, and back before the application gives up."""
+    with serving(tmp_path) as server:
+        key, port = server.hear(KEY_IN_OUTPUT)[1], server.port
+        server.stop()
+    address = f"http://127.0.0.1:{port}/v3/openmeter"
+    with agent(tmp_path / "agent.log", address, key) as app:
+        lines = Lines(LINES, {"KONNECT_API_URL": address, "KONNECT_TOKEN": key, "APP_URL": app})
+        assert lines.run("Alice generates").status == 200
+        with serving(tmp_path, TALLYMAN_PORT=str(port)) as server:
+            assert server.port == port
+            lines.run("a meter of all tokens")
+            await until(lambda: usage_in(lines) == {("user-001", GENERATE): 26}, patience=60)
+
+
+def test_the_example_needs_what_the_tests_run_it_with() -> None:
+    """Its requirements are among those of the extra `test`, with the same bounds."""
+    root = LINES.parents[2]
+    extras = tomllib.loads((root / "pyproject.toml").read_text())["project"]
+    asked = (root / "examples/fastapi_agent/requirements.txt").read_text().split()
+
+    assert set(asked) <= set(extras["optional-dependencies"]["test"])
