@@ -17,6 +17,7 @@ from tallyman.api.requests import Requests
 from tallyman.api.routes import ROUTES
 from tallyman.api.state import (
     CLOCK,
+    CUSTOMERS,
     DATABASE,
     EVENTS,
     INTAKE,
@@ -33,6 +34,7 @@ from tallyman.errors import ConfigurationError
 from tallyman.kong_config import load_usage_configuration
 from tallyman.store.api_keys import ApiKeyStore
 from tallyman.store.clickhouse import ClickHouse
+from tallyman.store.customers import CustomerStore
 from tallyman.store.database import Database
 from tallyman.store.events import EventStore
 from tallyman.store.meters import MeterStore
@@ -150,6 +152,7 @@ async def _relational(app: web.Application) -> AsyncIterator[None]:
         await database.migrate()
         app[DATABASE] = database
         app[KEYS] = ApiKeyStore(database)
+        app[CUSTOMERS] = CustomerStore(database)
         app[METERS] = MeterStore(database)
         yield
     finally:

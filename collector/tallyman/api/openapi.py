@@ -12,7 +12,7 @@ from tallyman import __version__
 from tallyman.api import event_bodies, problems
 from tallyman.api.documentation import FILES, START
 from tallyman.api.route import Content, Route
-from tallyman.api.wire import RESOURCE_KEY, ULID_PATTERN
+from tallyman.api.wire import NO_NUL, RESOURCE_KEY, ULID_PATTERN
 from tallyman.domain.event import CloudEvent
 
 REFERENCE: Final = "#/components/schemas/{name}"
@@ -26,6 +26,10 @@ _PATH_PARAMETERS: Final[dict[str, dict[str, Any]]] = {
     "meterId": {
         "description": "The meter's id or key.",
         "schema": {"type": "string", "pattern": f"{ULID_PATTERN}|{RESOURCE_KEY}"},
+    },
+    "customerId": {
+        "description": "The customer's id or key.",
+        "schema": {"type": "string", "minLength": 1, "maxLength": 256, "pattern": NO_NUL},
     },
     "file": {
         "description": "One of the page's files.",

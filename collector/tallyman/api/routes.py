@@ -5,7 +5,16 @@ The router and the OpenAPI document are both made from it, so they cannot differ
 
 from typing import Final
 
-from tallyman.api import documentation, events, health, kong_log, meter_query, meters, status
+from tallyman.api import (
+    customer_routes,
+    documentation,
+    events,
+    health,
+    kong_log,
+    meter_query,
+    meters,
+    status,
+)
 from tallyman.api.event_bodies import EventPageAnswer
 from tallyman.api.kong_log import KongLogAnswer
 from tallyman.api.meter_bodies import (
@@ -86,6 +95,7 @@ ROUTES: Final = (
         "CSV with `Accept: text/csv`.",
         body={JSON: MeterQueryRequest}, body_required=False, problems=(404, 410, 413),
     ),
+    *customer_routes.ROUTES,
     Route(
         "POST", "/kong/log", kong_log.take, Scope.INGEST,
         "take-kong-log", "Take in entries of Kong's http-log",

@@ -11,6 +11,7 @@ from tallyman.api.requests import Requests
 from tallyman.config import Settings
 from tallyman.domain.access import Caller
 from tallyman.store.api_keys import ApiKeyStore
+from tallyman.store.customers import CustomerStore
 from tallyman.store.database import Database
 from tallyman.store.events import EventStore
 from tallyman.store.meters import MeterStore
@@ -20,6 +21,7 @@ SETTINGS: Final = web.AppKey("settings", Settings)
 REQUESTS: Final = web.AppKey("requests", Requests)
 DATABASE: Final = web.AppKey("database", Database)
 KEYS: Final = web.AppKey("keys", ApiKeyStore)
+CUSTOMERS: Final = web.AppKey("customers", CustomerStore)
 METERS: Final = web.AppKey("meters", MeterStore)
 EVENTS: Final = web.AppKey("events", EventStore)
 INTAKE: Final = web.AppKey("intake", Intake)

@@ -38,3 +38,18 @@ class Customer:
     description: str | None = None
     labels: dict[str, str] = field(default_factory=dict)
     deleted_at: datetime | None = None
+
+
+@dataclass(frozen=True)
+class SubjectSpan:
+    """A subject, and the time in which its usage is the customer's: [from_, to), None is no bound."""
+
+    subject: str
+    from_: datetime | None = None
+    to: datetime | None = None
+
+    def holds(self, moment: datetime) -> bool:
+        """Whether usage at this moment is the customer's."""
+        return (self.from_ is None or self.from_ <= moment) and (
+            self.to is None or moment < self.to
+        )

@@ -61,19 +61,25 @@ async def record(
     row = after if after is not None else before
     if row is None:
         raise ValueError("a change has a row before or after it")
-    await connection.execute(
-        audit_log.insert().values(
-            id=str(ULID()),
+    await record_document(
+        connection,
+        AuditEntry(
             namespace=row.namespace,
             at=datetime.now(UTC),
             actor=by,
             action=action,
             entity=entity,
             entity_id=row.id,
-            before=None if before is None else _json(before._mapping),
-            after=None if after is None else _json(after._mapping),
-        )
+            before=None if before is None else dict(before._mapping),
+            after=None if after is None else dict(after._mapping),
+        ),
     )
+
+
+async def record_document(connection: AsyncConnection, entry: AuditEntry) -> None:
+    """Write a line about what is more than one row, in the connection's transaction."""
+    values = vars(entry) | {"before": _json(entry.before), "after": _json(entry.after)}
+    await connection.execute(audit_log.insert().values(id=str(ULID()), **values))
 
 
 class AuditLog:
