@@ -9,9 +9,17 @@ from enum import StrEnum
 
 from tallyman.domain.billing_profile import Supplier, Workflow
 from tallyman.domain.content_id import content_id
+from tallyman.domain.counting import Counting
 from tallyman.domain.customer import Customer
 from tallyman.domain.invoice_line import InvoiceLine, Totals, sum_totals
-from tallyman.domain.invoice_state import Facts, InvoiceState, Trigger, available_actions, move
+from tallyman.domain.invoice_state import (
+    Facts,
+    InvoiceState,
+    Trigger,
+    available_actions,
+    following,
+    move,
+)
 from tallyman.domain.period import Period
 
 
@@ -37,7 +45,9 @@ class Invoice:
     """Supplier, customer and workflow are as they were when it was made.
 
     `watermark` is the time up to which events had been stored when it was counted: counted again
-    from those, it is the same. `collection_at` is until when late events are waited for.
+    from those, by what `counting` says, it is the same. `collection_at` is until when late events
+    are waited for. `invoice_at` is when its lines were due, and `version` above 1 where an invoice
+    of that time is there already. `revision` counts the changes of what is kept.
     """
 
     id: str
@@ -68,6 +78,10 @@ class Invoice:
     external_payment_id: str | None = None
     description: str | None = None
     labels: dict[str, str] = field(default_factory=dict)
+    counting: Counting | None = None
+    invoice_at: datetime | None = None
+    version: int = 1
+    revision: int = 0
 
     @property
     def totals(self) -> Totals:
@@ -86,6 +100,20 @@ class Invoice:
                 issue.severity is IssueSeverity.CRITICAL for issue in self.validation_issues
             ),
         )
+
+    @property
+    def wakes_at(self) -> datetime | None:
+        """From when on it may go on by itself; None if someone must act first."""
+        match self.state:
+            case InvoiceState.DRAFT_WAITING_FOR_COLLECTION:
+                return self.collection_at or self.updated_at
+            case InvoiceState.DRAFT_WAITING_AUTO_APPROVAL:
+                return self.draft_until or self.updated_at
+            case InvoiceState.PAYMENT_PENDING | InvoiceState.PAYMENT_AUTHORIZED:
+                return self.due_at
+        hopeful = Facts(now=self.updated_at, collection_at=self.updated_at)
+        goes_on = following(self.state, Trigger.ADVANCE, hopeful) is not None
+        return self.updated_at if goes_on else None
 
     def available_actions_at(self, now: datetime) -> dict[Trigger, InvoiceState]:
         """Each action that can be taken, with the state that it ends in if all goes well."""

@@ -3,7 +3,7 @@
 It does not change anything: each repository writes its line in the transaction of its change.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -80,6 +80,16 @@ async def record_document(connection: AsyncConnection, entry: AuditEntry) -> Non
     """Write a line about what is more than one row, in the connection's transaction."""
     values = vars(entry) | {"before": _json(entry.before), "after": _json(entry.after)}
     await connection.execute(audit_log.insert().values(id=str(ULID()), **values))
+
+
+async def record_documents(connection: AsyncConnection, entries: Sequence[AuditEntry]) -> None:
+    """Write many lines in the connection's transaction."""
+    rows = [
+        vars(one) | {"id": str(ULID()), "before": _json(one.before), "after": _json(one.after)}
+        for one in entries
+    ]
+    if rows:
+        await connection.execute(audit_log.insert(), rows)
 
 
 class AuditLog:

@@ -264,14 +264,17 @@ Index(
 )
 Index("invoice_lines_of_customer", invoice_lines.c.customer_id, invoice_lines.c.service_to)
 
-# Up to where what a subscription owes is on invoices; what is freed puts it back.
+# Up to where what a subscription owes is on invoices, and up to which watermark late events have been
+# looked at; what is freed puts both back.
 billing_progress = Table(
     "billing_progress",
     metadata,
     Column("subscription_id", String(26), primary_key=True),
     Column("customer_id", String(26), nullable=False),
     Column("billed_until", UtcDateTime, nullable=False),
+    Column("corrected_until", UtcDateTime),
 )
+Index("billing_progress_of_customer", billing_progress.c.customer_id)
 
 invoice_numbers = Table(
     "invoice_numbers",

@@ -38,7 +38,9 @@ def upgrade() -> None:
         sa.Column("subscription_id", sa.String(26), primary_key=True),
         sa.Column("customer_id", sa.String(26), nullable=False),
         _time("billed_until", nullable=False),
+        _time("corrected_until"),
     )
+    op.create_index("billing_progress_of_customer", "billing_progress", ["customer_id"])
     op.create_table(
         "invoice_numbers",
         sa.Column("namespace", _text(), primary_key=True),
