@@ -3,6 +3,7 @@
 It does not know the rules that a plan must keep: see `plan_rules.py`.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
@@ -11,7 +12,7 @@ from typing import Literal
 from tallyman.domain.duration import Duration
 from tallyman.domain.plan_phase import PlanPhase
 from tallyman.domain.plan_rules import broken_rules
-from tallyman.domain.rate_card_rules import BrokenRule
+from tallyman.domain.rate_card_rules import BrokenRule, Severity
 from tallyman.errors import InvalidParameter, InvalidPlan
 
 SettlementMode = Literal["credit_then_invoice", "credit_only"]
@@ -61,6 +62,19 @@ class Plan:
         return broken_rules(self.currency, self.billing_cadence, self.phases)
 
 
+def check_draft(plan: Plan) -> None:
+    """Refuse what not even a draft may hold.
+
+    Raises:
+        InvalidPlan: it breaks critical rules; each is named.
+    """
+    broken = [rule for rule in plan.broken_rules() if rule.severity is Severity.CRITICAL]
+    if broken:
+        raise InvalidPlan(
+            f"{broken[0].field}: {broken[0].message}", [rule.as_parameter() for rule in broken]
+        )
+
+
 def publish(plan: Plan, now: datetime, effective_from: datetime | None = None) -> Plan:
     """Put a draft in force, now unless later.
 
@@ -69,9 +83,7 @@ def publish(plan: Plan, now: datetime, effective_from: datetime | None = None) -
     Raises:
         InvalidPlan: it is no draft, or breaks rules; each is named.
     """
-    status = plan.status_at(now)
-    if status is not PlanStatus.DRAFT:
-        raise _wrong_status(plan, status, "published")
+    refuse_status(plan, now, (PlanStatus.DRAFT,), "published")
     if broken := plan.broken_rules():
         raise InvalidPlan(
             f"plan {plan.key} version {plan.version} cannot be published: {broken[0].message}",
@@ -86,12 +98,17 @@ def archive(plan: Plan, now: datetime, effective_to: datetime | None = None) -> 
     Raises:
         InvalidPlan: it is not in force, and not to be.
     """
-    status = plan.status_at(now)
-    if status not in (PlanStatus.ACTIVE, PlanStatus.SCHEDULED):
-        raise _wrong_status(plan, status, "archived")
+    refuse_status(plan, now, (PlanStatus.ACTIVE, PlanStatus.SCHEDULED), "archived")
     return replace(plan, effective_to=max(effective_to or now, now), updated_at=now)
 
 
-def _wrong_status(plan: Plan, status: PlanStatus, wanted: str) -> InvalidPlan:
-    reason = f"version {plan.version} of {plan.key} is {status} and cannot be {wanted}"
-    return InvalidPlan(reason, [InvalidParameter("status", "plan_invalid_status", reason)])
+def refuse_status(plan: Plan, now: datetime, allowed: Collection[PlanStatus], wanted: str) -> None:
+    """Refuse what cannot be done to a version where it stands.
+
+    Raises:
+        InvalidPlan: its status is not among the allowed ones.
+    """
+    status = plan.status_at(now)
+    if status not in allowed:
+        reason = f"version {plan.version} of {plan.key} is {status} and cannot be {wanted}"
+        raise InvalidPlan(reason, [InvalidParameter("status", "plan_invalid_status", reason)])
