@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 EXTRAS ?= plugin,collector,embedded,test,lint
 
-.PHONY: help install demo test lint deck env
+.PHONY: help install demo test bench lint deck env
 
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -20,6 +20,9 @@ demo: install  ## recorded gateway traffic through the real plugin server into t
 
 test: install  ## all tests, the linters and mypy
 	@tests/run
+
+bench: install  ## how fast it is here: bench/results.json and the table of docs/performance.md
+	@$(BIN)/python -m bench.run
 
 lint: install  ## ruff, mypy, import-linter
 	$(BIN)/ruff check .

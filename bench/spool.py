@@ -1,13 +1,14 @@
-"""How many events a second one process spools: `python bench/spool.py [EVENTS] [DIRECTORY]`.
+"""How many events a second one process spools: `python -m bench.spool [--quick]`.
 
-Prints the spool alone (events ready, groups of several sizes, an fsync per group), and the whole
-way of the plugin server's thread: log entry as text, parsed, counted, spooled.
+The spool alone (events ready, groups of several sizes, an fsync per group), and the whole way of the
+plugin server's thread: log entry as text, parsed, counted, spooled.
 """
 
 import json
-import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from tallyman_kong import usage
@@ -15,44 +16,56 @@ from tallyman_kong.intake import Intake, reader
 from tallyman_kong.sink import HttpSink
 from tallyman_kong.spool import Group, Spool
 
+from bench.figure import Figure, report
+
 RECORDED = Path(__file__).parents[1] / "tests/golden/kong-3.9.3/openai_chat.json"
 GROUPS = (50, 500, 2000)
 LIMIT = 64 * 1024**3
+UNIT = "events/s"
 
 
-def main() -> None:
-    count = int(sys.argv[1]) if len(sys.argv) > 1 else 100_000
+def measure(is_quick: bool) -> Iterator[Figure]:
+    events = 10_000 if is_quick else 100_000
     entry = json.loads(RECORDED.read_text())["serialized_log"]
     rules = usage.configuration(None)
     event = usage.read(entry, rules).events[0]
     for size in GROUPS:
-        with tempfile.TemporaryDirectory(dir=sys.argv[2] if len(sys.argv) > 2 else None) as folder:
-            spool = Spool(
-                Path(folder) / "spool.db", "bench", max_bytes=LIMIT, survives_power_loss=True
-            )
-            groups = [Group(events=[("sink", event)] * size) for _ in range(count // size)]
+        with spool() as opened:
+            groups = [Group(events=[("sink", event)] * size) for _ in range(events // size)]
             started = time.perf_counter()
             for group in groups:
-                spool.append(group)
-            print(f"spool, groups of {size:>4}: {rate(len(groups) * size, started)}")
-            spool.close()
-    with tempfile.TemporaryDirectory(dir=sys.argv[2] if len(sys.argv) > 2 else None) as folder:
-        spool = Spool(Path(folder) / "spool.db", "bench", max_bytes=LIMIT, survives_power_loss=True)
-        intake = Intake(spool, max_bytes=LIMIT)
+                opened.append(group)
+            seconds = time.perf_counter() - started
+        yield Figure(f"spooled in groups of {size}", len(groups) * size / seconds, UNIT)
+    with spool() as opened:
+        intake = Intake(opened, max_bytes=LIMIT)
         instance = reader(rules, HttpSink("sink", "http://127.0.0.1:9/events"))
         text = json.dumps(entry)
         started = time.perf_counter()
         intake.start()
-        for _ in range(count // 2):
+        for _ in range(events // 2):
             intake.offer(text, instance)
         intake.stop(within_seconds=600)
-        print(f"log entry to spool:    {rate(count, started)}")
+        seconds = time.perf_counter() - started
+    yield Figure(
+        "from Kong's log entry to the spool",
+        events / seconds,
+        UNIT,
+        f"spooled in groups of {GROUPS[1]}",
+    )
 
 
-def rate(events: int, started: float) -> str:
-    seconds = time.perf_counter() - started
-    return f"{events / seconds:>9,.0f} events/s ({events:,} in {seconds:.1f} s)"
+@contextmanager
+def spool() -> Iterator[Spool]:
+    with tempfile.TemporaryDirectory() as folder:
+        opened = Spool(
+            Path(folder) / "spool.db", "bench", max_bytes=LIMIT, survives_power_loss=True
+        )
+        try:
+            yield opened
+        finally:
+            opened.close()
 
 
 if __name__ == "__main__":
-    main()
+    report(measure)

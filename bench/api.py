@@ -1,0 +1,114 @@
+"""Requests a second to a `tallyman serve` of its own: `python -m bench.api [--quick]`.
+
+Sixteen connections, one request after the other on each; client and collector share the machine.
+What is measured takes turns, a second at a time, with `/healthz`, which touches no store.
+"""
+
+import asyncio
+import itertools
+import json
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+from tallyman.demo import processes
+
+from bench.figure import Figure, report
+
+API = "/api/v3/openmeter"
+CONNECTIONS = 16
+BATCH = 100
+_numbers = itertools.count()
+
+
+@dataclass(frozen=True)
+class Ask:
+    """A request: how it is sent, and how many of `unit` it is worth."""
+
+    name: str
+    send: Callable[[aiohttp.ClientSession], Any]
+    worth: int = 1
+    unit: str = "requests/s"
+    baseline: str | None = None
+
+
+def events(count: int) -> bytes:
+    """New events, as our plugin and the walkthroughs send them."""
+    return json.dumps(
+        [
+            {
+                "specversion": "1.0",
+                "id": f"bench-{next(_numbers)}",
+                "source": "bench",
+                "type": "llm.tokens",
+                "subject": "acme-corp",
+                "time": datetime.now(UTC).isoformat(),
+                "data": {"tokens": 23, "type": "request", "provider": "openai", "model": "gpt-4o"},
+            }
+            for _ in range(count)
+        ]
+    ).encode()
+
+
+def post(count: int) -> Callable[[aiohttp.ClientSession], Any]:
+    headers = {"Content-Type": "application/json"}
+    return lambda session: session.post(f"{API}/events", data=events(count), headers=headers)
+
+
+HEALTHZ = Ask("GET /healthz", lambda session: session.get("/healthz"))
+ONE = Ask("POST /events, one event", post(1), unit="events/s")
+ASKED = (
+    HEALTHZ,
+    Ask("GET /meters", lambda session: session.get(f"{API}/meters"), baseline=HEALTHZ.name),
+    ONE,
+    Ask(f"POST /events, {BATCH} events", post(BATCH), BATCH, "events/s", ONE.name),
+)
+
+
+def measure(is_quick: bool) -> Iterator[Figure]:
+    with tempfile.TemporaryDirectory() as folder:
+        data_dir = Path(folder) / "data"
+        key = processes.create_key(data_dir, "bench")
+        with processes.collector(data_dir, Path(folder) / "serve.log") as address:
+            done = asyncio.run(_measure(address, key, 1 if is_quick else 4))
+    for ask in ASKED:
+        requests, seconds = done[ask.name]
+        yield Figure(ask.name, requests * ask.worth / seconds, ask.unit, ask.baseline)
+
+
+async def _measure(address: str, key: str, turns: int) -> dict[str, tuple[int, float]]:
+    """Requests and seconds, by name."""
+    headers = {"Authorization": f"Bearer {key}"}
+    done = {ask.name: (0, 0.0) for ask in ASKED}
+    async with aiohttp.ClientSession(address, headers=headers, raise_for_status=True) as session:
+        for ask in ASKED:  # connections, and what is read on the first use
+            await _load(session, ask, 0.2)
+        for ask in ASKED * turns:
+            requests, seconds = await _load(session, ask, 1.0)
+            before = done[ask.name]
+            done[ask.name] = before[0] + requests, before[1] + seconds
+    return done
+
+
+async def _load(session: aiohttp.ClientSession, ask: Ask, seconds: float) -> tuple[int, float]:
+    started = time.perf_counter()
+
+    async def one_after_another() -> int:
+        done = 0
+        while time.perf_counter() < started + seconds:
+            async with ask.send(session) as answer:
+                await answer.read()
+            done += 1
+        return done
+
+    counts = await asyncio.gather(*(one_after_another() for _ in range(CONNECTIONS)))
+    return sum(counts), time.perf_counter() - started
+
+
+if __name__ == "__main__":
+    report(measure)

@@ -1,0 +1,35 @@
+"""Owns what a benchmark says: a figure a line, as JSON on its standard output.
+
+It does not repeat, compare or judge: `run.py` does.
+"""
+
+import json
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from typing import Self
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One measured value, such as 1200 of `requests/s`.
+
+    baseline  the name of a figure of the same run that this one is to be seen against
+    goal      what it was built for, such as `< 300`; shown beside it, and never asserted
+    """
+
+    name: str
+    value: float
+    unit: str
+    baseline: str | None = None
+    goal: str | None = None
+
+    @classmethod
+    def read(cls, line: str) -> Self:
+        return cls(**json.loads(line))
+
+
+def report(measure: Callable[[bool], Iterable[Figure]]) -> None:
+    """Measure, with few repetitions if the command has `--quick`, and print figures as they come."""
+    for figure in measure("--quick" in sys.argv[1:]):
+        print(json.dumps({k: v for k, v in asdict(figure).items() if v is not None}), flush=True)

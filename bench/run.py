@@ -1,0 +1,68 @@
+"""Runs every benchmark, several rounds in turn: `python -m bench.run [--quick]`.
+
+Writes bench/results.json and the table of docs/performance.md; with `--quick` it runs one short
+round and only prints the table.
+"""
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from bench import table
+from bench.figure import Figure
+
+ROOT = Path(__file__).parents[1]
+BENCHES = ("spool", "api")
+ROUNDS = 3
+VERSIONS = ("aiohttp", "chdb", "sqlalchemy")
+
+
+def main() -> None:
+    is_quick = "--quick" in sys.argv[1:]
+    rounds: list[dict[str, list[Figure]]] = []
+    for number in range(1, (1 if is_quick else ROUNDS) + 1):
+        rounds.append({})
+        for bench in BENCHES:
+            print(f"round {number}: {bench} …", file=sys.stderr, flush=True)
+            rounds[-1][bench] = run(bench, is_quick)
+    results = {
+        "taken_on": datetime.now(UTC).date().isoformat(),
+        "machine": machine(),
+        "rounds": len(rounds),
+        "figures": [
+            summary
+            for bench in BENCHES
+            for summary in table.summaries(bench, [found[bench] for found in rounds])
+        ],
+    }
+    print(table.render(results))
+    if not is_quick:
+        (ROOT / "bench" / "results.json").write_text(json.dumps(results, indent=1) + "\n")
+        page = ROOT / "docs" / "performance.md"
+        page.write_text(table.put_into(page.read_text(), table.render(results)))
+
+
+def run(bench: str, is_quick: bool) -> list[Figure]:
+    """One benchmark in a process of its own: each finds memory and chDB as a user would."""
+    command = [sys.executable, "-m", f"bench.{bench}", *(["--quick"] if is_quick else [])]
+    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
+    return [Figure.read(line) for line in done.stdout.splitlines()]
+
+
+def machine() -> dict[str, Any]:
+    return {
+        "cores": len(os.sched_getaffinity(0)),
+        "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9),
+        "system": f"{platform.system()} {platform.machine()}",
+        "versions": {"python": platform.python_version(), **{it: version(it) for it in VERSIONS}},
+    }
+
+
+if __name__ == "__main__":
+    main()
