@@ -26,9 +26,12 @@ from tallyman.api.state import (
     REQUESTS,
     SAYS_WHAT_WAS_NEW,
     SETTINGS,
+    UNATTRIBUTED,
+    UNATTRIBUTED_GAUGE,
     USAGE,
 )
 from tallyman.api.status import KAFKA, STARTED
+from tallyman.api.unattributed_gauge import UnattributedGauge
 from tallyman.config import Settings
 from tallyman.errors import ConfigurationError
 from tallyman.kong_config import load_usage_configuration
@@ -38,6 +41,7 @@ from tallyman.store.customers import CustomerStore
 from tallyman.store.database import Database
 from tallyman.store.events import EventStore
 from tallyman.store.meters import MeterStore
+from tallyman.store.unattributed import UnattributedUsage
 from tallyman.stream.group_commit import GroupCommit
 from tallyman.stream.intake import Intake
 from tallyman.stream.kafka_connection import KafkaConnection
@@ -165,6 +169,8 @@ async def _events(app: web.Application) -> AsyncIterator[None]:
         store = EventStore(clickhouse)
         await store.migrate()
         app[EVENTS] = store
+        app[UNATTRIBUTED] = UnattributedUsage(clickhouse, app[CUSTOMERS])
+        app[UNATTRIBUTED_GAUGE] = UnattributedGauge(app[UNATTRIBUTED])
         app[SAYS_WHAT_WAS_NEW] = app[KAFKA] is None
         async with _intake(app[KAFKA], app[SETTINGS], store) as intake:
             app[INTAKE] = intake

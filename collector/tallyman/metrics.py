@@ -5,7 +5,7 @@ Who raises one is each part's business.
 
 from typing import Final
 
-from prometheus_client import Counter, Histogram
+from prometheus_client import Counter, Gauge, Histogram
 
 EVENTS: Final = Counter(
     "tallyman_events",
@@ -35,6 +35,11 @@ HTTP_REQUESTS: Final = Counter(
 STORE_ERRORS: Final = Counter(
     "tallyman_store_errors",
     "Requests that failed because a store or Kafka did not answer.",
+)
+UNATTRIBUTED: Final = Gauge(
+    "tallyman_unattributed_events",
+    "Events of the last 31 days whose subject belongs to no customer, by reason.",
+    ["reason"],
 )
 
 for _result in ("new", "known", "conflict", "rejected", "queued"):

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import msgspec
 
 from tallyman.api.wire import write_time
+from tallyman.domain.attribution import Nobody
 from tallyman.domain.event_query import EventPage, StoredEvent
 from tallyman.domain.event_value import EventProblem
 
@@ -42,12 +43,30 @@ class EventValidationError(msgspec.Struct, omit_defaults=True):
     attributes: dict[str, str] | None = None
 
 
+class CustomerReference(msgspec.Struct):
+    """A customer."""
+
+    id: str
+
+
+class Unattributed(msgspec.Struct):
+    """Why an event is nobody's usage: `code` is anonymous, no_customer or released."""
+
+    code: str
+    message: str
+
+
 class IngestedEvent(msgspec.Struct, omit_defaults=True):
-    """An event, when it came, when it was stored, and what keeps it from being counted."""
+    """An event, whose usage it is, and what keeps it from being counted.
+
+    `customer` is null, and `unattributed` says why, until a customer has its subject.
+    """
 
     event: EventAnswer
+    customer: CustomerReference | None
     ingested_at: Moment
     stored_at: Moment
+    unattributed: Unattributed | None = None
     validation_errors: list[EventValidationError] = []
 
 
@@ -75,11 +94,17 @@ class EventPageAnswer(msgspec.Struct):
 
 
 def page_of(
-    page: EventPage, size: int, errors: Sequence[Sequence[EventProblem]]
+    page: EventPage,
+    size: int,
+    owners: Sequence[str | Nobody],
+    errors: Sequence[Sequence[EventProblem]],
 ) -> EventPageAnswer:
-    """The page on the wire; `errors` are those of each of its events."""
+    """The page on the wire; `owners` and `errors` are those of each of its events."""
     return EventPageAnswer(
-        data=[_ingested(stored, found) for stored, found in zip(page.events, errors, strict=True)],
+        data=[
+            _ingested(stored, owner, found)
+            for stored, owner, found in zip(page.events, owners, errors, strict=True)
+        ],
         meta=CursorMeta(
             CursorMetaPage(
                 size=size, next=page.next, previous=None, first=page.first, last=page.last
@@ -88,8 +113,11 @@ def page_of(
     )
 
 
-def _ingested(stored: StoredEvent, errors: Sequence[EventProblem]) -> IngestedEvent:
+def _ingested(
+    stored: StoredEvent, owner: str | Nobody, errors: Sequence[EventProblem]
+) -> IngestedEvent:
     event = stored.event
+    nobody = owner if isinstance(owner, Nobody) else None
     return IngestedEvent(
         event=EventAnswer(
             id=event.id,
@@ -104,6 +132,8 @@ def _ingested(stored: StoredEvent, errors: Sequence[EventProblem]) -> IngestedEv
             nodeid=event.nodeid,
             sequence=event.sequence,
         ),
+        customer=CustomerReference(owner) if isinstance(owner, str) else None,
+        unattributed=None if nobody is None else Unattributed(nobody.reason, nobody.message),
         ingested_at=write_time(stored.ingested_at),
         stored_at=write_time(stored.stored_at),
         validation_errors=[

@@ -9,20 +9,31 @@ from aiohttp import web
 
 from tallyman import metrics
 from tallyman.api import event_bodies, parameters
-from tallyman.api.parameters import ListParameters
+from tallyman.api.parameters import Condition, ListParameters
 from tallyman.api.request_body import require_content_type
 from tallyman.api.route import JSON
-from tallyman.api.state import CALLER, EVENTS, INTAKE, METERS, SAYS_WHAT_WAS_NEW, SETTINGS
+from tallyman.api.state import (
+    CALLER,
+    CUSTOMERS,
+    EVENTS,
+    INTAKE,
+    METERS,
+    SAYS_WHAT_WAS_NEW,
+    SETTINGS,
+)
+from tallyman.domain.attribution import owner_of
 from tallyman.domain.event import CloudEvent, parse_event, parse_events
-from tallyman.domain.event_query import EventFilter, EventOrder, EventSort
+from tallyman.domain.event_query import EventFilter, EventOrder, EventSort, SpanFilter
 from tallyman.domain.event_value import problems
 from tallyman.errors import InvalidEvent, TooLarge
+from tallyman.store.customers import CustomerStore
 from tallyman.store.events import Accepted, Received
 
 ONE: Final = "application/cloudevents+json"
 BATCH: Final = "application/cloudevents-batch+json"
 LIST: Final = ListParameters(
     texts=("id", "source", "subject", "type"),
+    exact=("customer_id",),
     times=("time", "ingested_at", "stored_at"),
     sortable=("time", "ingested_at", "stored_at"),
     descending=True,
@@ -80,10 +91,10 @@ async def accept(request: web.Request, events: Sequence[CloudEvent]) -> Accepted
 async def list_(request: web.Request) -> web.Response:
     """One page of the stored events."""
     asked = LIST.read(request)
-    namespace = request[CALLER].namespace
+    namespace, customers = request[CALLER].namespace, request.app[CUSTOMERS]
     page = await request.app[EVENTS].list_events(
         namespace,
-        [EventFilter(found.field, found.operator, found.values) for found in asked.conditions],
+        [await _filter(customers, namespace, found) for found in asked.conditions],
         EventSort(EventOrder(asked.sort_by), asked.descending),
         asked.size,
         asked.after,
@@ -91,5 +102,27 @@ async def list_(request: web.Request) -> web.Response:
     types = {stored.event.type for stored in page.events}
     meters = await request.app[METERS].of_event_types(namespace, types)
     errors = [problems(stored.event, meters) for stored in page.events]
-    answer = event_bodies.page_of(page, asked.size, errors)
+    owners = await customers.owners(namespace, {stored.event.subject for stored in page.events})
+    whose = [
+        owner_of(event.subject, event.time or stored.ingested_at, owners.get(event.subject, ()))
+        for stored in page.events
+        for event in [stored.event]
+    ]
+    answer = event_bodies.page_of(page, asked.size, whose, errors)
     return web.Response(body=msgspec.json.encode(answer), content_type=JSON)
+
+
+async def _filter(
+    customers: CustomerStore, namespace: str, asked: Condition
+) -> EventFilter | SpanFilter:
+    if asked.field != "customer_id":
+        return EventFilter(asked.field, asked.operator, asked.values)
+    if asked.operator == "exists":
+        spans = await customers.every_span(namespace)
+        return SpanFilter(spans, within=asked.values == ("true",))
+    found = await customers.with_ids(namespace, [str(value) for value in asked.values])
+    by_customer = await customers.spans([customer.id for customer in found])
+    return SpanFilter(
+        tuple(span for spans in by_customer.values() for span in spans),
+        within=asked.operator != "neq",
+    )

@@ -5,7 +5,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from tallyman.api import parameters
 from tallyman.api.route import JSON
-from tallyman.api.state import DATABASE, EVENTS
+from tallyman.api.state import CLOCK, DATABASE, EVENTS, UNATTRIBUTED_GAUGE
 
 
 async def alive(request: web.Request) -> web.Response:
@@ -21,6 +21,7 @@ async def ready(request: web.Request) -> web.Response:
 
 
 async def prometheus(request: web.Request) -> web.Response:
-    """The metrics of this process."""
+    """The metrics of this process, and of what is stored."""
     parameters.refuse_any(request)
+    await request.app[UNATTRIBUTED_GAUGE].refresh(request.app[CLOCK]())
     return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})

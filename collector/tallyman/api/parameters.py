@@ -16,6 +16,7 @@ from tallyman.errors import InvalidInput, InvalidParameter
 TEXT_OPERATORS: Final = (
     "eq", "neq", "contains", "ocontains", "oeq", "gt", "gte", "lt", "lte", "exists",
 )  # fmt: skip
+EXACT_OPERATORS: Final = ("eq", "neq", "oeq", "exists")
 TIME_OPERATORS: Final = ("eq", "gt", "gte", "lt", "lte")
 LISTS: Final = ("oeq", "ocontains")
 LARGEST_PAGE: Final = 100
@@ -53,6 +54,7 @@ class ListParameters:
     descending: bool
     pages: Literal["numbered", "cursor"]
     times: tuple[str, ...] = ()
+    exact: tuple[str, ...] = ()
 
     def read(self, request: web.Request) -> ListQuery:
         """Read the query string.
@@ -100,6 +102,7 @@ class ListParameters:
             page["number"] = {"type": "integer", "minimum": 1, "maximum": LAST_PAGE, "default": 1}
         text = {"type": "string", "maxLength": LONGEST_VALUE, "pattern": r"^[^\x00]*$"}
         by_operator = dict.fromkeys(TEXT_OPERATORS, text) | {"exists": {"type": "boolean"}}
+        by_id = {name: by_operator[name] for name in EXACT_OPERATORS}
         by_time = {name: {"type": "string", "format": "date-time"} for name in TIME_OPERATORS}
         return [
             _parameter("page", page, ""),
@@ -107,6 +110,10 @@ class ListParameters:
             *(
                 _parameter(f"filter[{field}]", by_operator, f"`filter[{field}]=x` is `eq`.")
                 for field in self.texts
+            ),
+            *(
+                _parameter(f"filter[{field}]", by_id, f"`filter[{field}]=x` is `eq`.")
+                for field in self.exact
             ),
             *(
                 _parameter(f"filter[{field}]", by_time, f"`filter[{field}]=x` is `eq`.")
@@ -134,6 +141,8 @@ class ListParameters:
         operator = operators[0] if operators else "eq"
         if field in self.times:
             known: tuple[str, ...] = TIME_OPERATORS
+        elif field in self.exact:
+            known = EXACT_OPERATORS
         elif field in self.texts:
             known = TEXT_OPERATORS
         else:

@@ -8,6 +8,7 @@ from aiohttp import web
 from tallyman_kong.usage import UsageConfiguration
 
 from tallyman.api.requests import Requests
+from tallyman.api.unattributed_gauge import UnattributedGauge
 from tallyman.config import Settings
 from tallyman.domain.access import Caller
 from tallyman.store.api_keys import ApiKeyStore
@@ -15,6 +16,7 @@ from tallyman.store.customers import CustomerStore
 from tallyman.store.database import Database
 from tallyman.store.events import EventStore
 from tallyman.store.meters import MeterStore
+from tallyman.store.unattributed import UnattributedUsage
 from tallyman.stream.intake import Intake
 
 SETTINGS: Final = web.AppKey("settings", Settings)
@@ -23,6 +25,8 @@ DATABASE: Final = web.AppKey("database", Database)
 KEYS: Final = web.AppKey("keys", ApiKeyStore)
 CUSTOMERS: Final = web.AppKey("customers", CustomerStore)
 METERS: Final = web.AppKey("meters", MeterStore)
+UNATTRIBUTED: Final = web.AppKey("unattributed", UnattributedUsage)
+UNATTRIBUTED_GAUGE: Final = web.AppKey("unattributed_gauge", UnattributedGauge)
 EVENTS: Final = web.AppKey("events", EventStore)
 INTAKE: Final = web.AppKey("intake", Intake)
 # Whether the intake knows what was new; Kafka's does not, only the consumer behind it will.

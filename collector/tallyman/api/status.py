@@ -13,18 +13,20 @@ from aiohttp import web
 from tallyman import __version__
 from tallyman.api import parameters
 from tallyman.api.route import JSON
-from tallyman.api.state import CALLER, EVENTS, KEYS, SETTINGS
+from tallyman.api.state import CALLER, EVENTS, KEYS, SETTINGS, UNATTRIBUTED
 from tallyman.config import Settings
 from tallyman.domain.builtin_meters import DIMENSIONS, EVENT_TYPE
 from tallyman.domain.meter import Aggregation, Meter, MeterQuery
 from tallyman.errors import Unavailable
 from tallyman.store.api_keys import ApiKeyStore
 from tallyman.store.events import EventStore
+from tallyman.store.unattributed import UnattributedUsage
 from tallyman.stream.kafka_connection import KafkaConnection
 from tallyman.stream.progress import read_progress
 
 STARTED: Final = web.AppKey("started", float)
 KAFKA: Final[web.AppKey[KafkaConnection | None]] = web.AppKey("kafka")
+MOST_SUBJECTS: Final = 10
 _SPLIT: Final = ("outcome", "usage_source")
 
 
@@ -45,8 +47,24 @@ class Lag(msgspec.Struct):
     lag: int
 
 
+class UnattributedSubject(msgspec.Struct):
+    """A subject that has events and no customer; `reason` is that of `GET /events`."""
+
+    subject: str
+    events: int
+    reason: str
+
+
+class Unattributed(msgspec.Struct):
+    """The usage of the last 31 days that belongs to nobody; `subjects` are those with most of it."""
+
+    events: int
+    subjects_in_all: int
+    subjects: list[UnattributedSubject]
+
+
 class StatusAnswer(msgspec.Struct):
-    """`events`, `newest_event_at`, `today` and `keys` are those of the caller's namespace.
+    """All of it is about the caller's namespace, but for the version and what waits.
 
     `uptime_seconds` is null where no server was asked, `lag` without Kafka or while it is away.
     """
@@ -57,6 +75,7 @@ class StatusAnswer(msgspec.Struct):
     events: int
     newest_event_at: datetime | None
     today: list[Today]
+    unattributed: Unattributed
     keys: int
     lag: list[Lag] | None
 
@@ -68,6 +87,7 @@ async def get(request: web.Request) -> web.Response:
         request.app[SETTINGS],
         request.app[EVENTS],
         request.app[KEYS],
+        request.app[UNATTRIBUTED],
         request.app[KAFKA],
         request[CALLER].namespace,
     )
@@ -79,6 +99,7 @@ async def read_status(
     settings: Settings,
     events: EventStore,
     keys: ApiKeyStore,
+    unattributed: UnattributedUsage,
     kafka: KafkaConnection | None,
     namespace: str,
 ) -> StatusAnswer:
@@ -92,6 +113,7 @@ async def read_status(
         events=await events.count(namespace),
         newest_event_at=newest,
         today=await _today(events, namespace),
+        unattributed=await _unattributed(unattributed, namespace),
         keys=await keys.count(namespace),
         lag=None if kafka is None else await _lag(kafka, settings),
     )
@@ -118,6 +140,18 @@ async def _today(events: EventStore, namespace: str) -> list[Today]:
         for row in rows
     ]
     return sorted(found, key=lambda one: (one.outcome, one.usage_source))
+
+
+async def _unattributed(usage: UnattributedUsage, namespace: str) -> Unattributed:
+    found = await usage.subjects(datetime.now(UTC), namespace)
+    return Unattributed(
+        events=sum(one.events for one in found),
+        subjects_in_all=len(found),
+        subjects=[
+            UnattributedSubject(one.subject, one.events, one.reason)
+            for one in found[:MOST_SUBJECTS]
+        ],
+    )
 
 
 async def _lag(kafka: KafkaConnection, settings: Settings) -> list[Lag] | None:

@@ -18,7 +18,9 @@ from tallyman.config import Settings
 from tallyman.domain.access import DEFAULT_NAMESPACE
 from tallyman.errors import Unavailable
 from tallyman.store.api_keys import ApiKeyStore
+from tallyman.store.customers import CustomerStore
 from tallyman.store.events import EventStore
+from tallyman.store.unattributed import UnattributedUsage
 from tallyman.stream.replay import LOCAL_NAMESPACE_HEADER, connect
 
 
@@ -60,20 +62,23 @@ async def _ask(settings: Settings, namespace: str) -> StatusAnswer:
 
 
 async def _read_here(settings: Settings, namespace: str) -> StatusAnswer:
-    async with _stores(settings) as (events, keys):
+    async with _stores(settings) as (events, keys, unattributed):
         kafka = app.kafka_connection(settings)
-        return await read_status(settings, events, keys, kafka, namespace)
+        return await read_status(settings, events, keys, unattributed, kafka, namespace)
 
 
 @asynccontextmanager
-async def _stores(settings: Settings) -> AsyncIterator[tuple[EventStore, ApiKeyStore]]:
+async def _stores(
+    settings: Settings,
+) -> AsyncIterator[tuple[EventStore, ApiKeyStore, UnattributedUsage]]:
     clickhouse = app.open_clickhouse(settings)
     database = app.open_database(settings)
     try:
         await database.migrate()
         events = EventStore(clickhouse)
         await events.migrate()
-        yield events, ApiKeyStore(database)
+        unattributed = UnattributedUsage(clickhouse, CustomerStore(database))
+        yield events, ApiKeyStore(database), unattributed
     finally:
         await database.close()
         await clickhouse.close()
@@ -91,6 +96,7 @@ def _rows(settings: Settings, answer: StatusAnswer, namespace: str) -> list[tupl
         ("events", f"{answer.events:,} in {answer.events_in}"),
         (f"newest in {namespace}", f"{newest:%Y-%m-%d %H:%M:%S} UTC" if newest else "none"),
         *((_kind(one), f"{one.events:,}") for one in answer.today),
+        ("usage without customer", _unattributed_row(answer)),
         ("API keys made", str(answer.keys)),
     ]
     if settings.kafka_brokers is not None:
@@ -101,6 +107,16 @@ def _rows(settings: Settings, answer: StatusAnswer, namespace: str) -> list[tupl
 def _kind(one: Today) -> str:
     """Events that the plugin did not make may have neither."""
     return f"today {one.outcome or 'no outcome'}, {one.usage_source or 'no usage source'}"
+
+
+def _unattributed_row(answer: StatusAnswer) -> str:
+    found = answer.unattributed
+    if not found.events:
+        return "none in 31 days"
+    subjects = "subject" if found.subjects_in_all == 1 else "subjects"
+    named = ", ".join(f"{one.subject}: {one.events:,}" for one in found.subjects[:5])
+    more = ", …" if found.subjects_in_all > 5 else ""
+    return f"{found.events:,} events of {found.subjects_in_all:,} {subjects} ({named}{more})"
 
 
 def _lag_rows(answer: StatusAnswer) -> list[tuple[str, str]]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
+from tallyman.domain.customer import SubjectSpan
 from tallyman.domain.event import CloudEvent
 
 
@@ -31,6 +32,14 @@ class EventFilter:
     field: str
     operator: str
     values: tuple[str | datetime, ...]
+
+
+@dataclass(frozen=True)
+class SpanFilter:
+    """Events whose subject and time are in one of the spans, or, `within` being false, in none."""
+
+    spans: tuple[SubjectSpan, ...]
+    within: bool = True
 
 
 @dataclass(frozen=True)

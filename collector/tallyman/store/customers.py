@@ -207,6 +207,14 @@ class CustomerStore:
         async with self._database.reading() as connection:
             return await customer_subjects.spans_of(connection, ids, as_of)
 
+    async def every_span(self, namespace: str) -> tuple[SubjectSpan, ...]:
+        """The subjects that any customer of the namespace has or had, and when."""
+        every = select(customers.c.id).where(customers.c.namespace == namespace)
+        async with self._database.reading() as connection:
+            ids = (await connection.execute(every)).scalars().all()
+            found = await customer_subjects.spans_of(connection, ids, None)
+        return tuple(span for spans in found.values() for span in spans)
+
     async def owners(
         self, namespace: str, subjects: Iterable[str]
     ) -> dict[str, list[tuple[str, SubjectSpan]]]:

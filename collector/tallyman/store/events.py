@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from tallyman.domain.event_query import EventFilter, EventPage, EventSort
+from tallyman.domain.event_query import EventFilter, EventPage, EventSort, SpanFilter
 from tallyman.domain.meter import Meter, MeterQuery, MeterRow
 from tallyman.domain.meter_query import check_query
 from tallyman.domain.period import microseconds
@@ -51,7 +51,7 @@ class EventStore:
     async def list_events(
         self,
         namespace: str,
-        filters: Sequence[EventFilter] = (),
+        filters: Sequence[EventFilter | SpanFilter] = (),
         sort: EventSort = EventSort(),  # noqa: B008 – frozen
         size: int = 20,
         after: str | None = None,
