@@ -1,0 +1,308 @@
+"""Subscriptions as they are kept: made, listed, changed, canceled and deleted, one at a time.
+
+What a change makes of one is `domain/subscription_change.py`'s; what it owes is billing's.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Final
+
+from sqlalchemy import and_, func, select, update
+from sqlalchemy.exc import IntegrityError
+from ulid import ULID
+
+from tallyman.domain.access import LOCAL
+from tallyman.domain.customer import Customer
+from tallyman.domain.plan import Plan, PlanStatus, SettlementMode
+from tallyman.domain.subscription import Subscription, SubscriptionStatus, start
+from tallyman.domain.subscription_change import (
+    Timing,
+    cancel,
+    change,
+    unschedule_cancelation,
+)
+from tallyman.errors import (
+    InvalidInput,
+    InvalidParameter,
+    SubscriptionNotChangeable,
+)
+from tallyman.store.audit import record
+from tallyman.store.comparison import Comparison
+from tallyman.store.customer_rows import get_customer
+from tallyman.store.customer_subjects import portions
+from tallyman.store.database import Database
+from tallyman.store.plans import PlanStore
+from tallyman.store.subscription_rows import (
+    add_subscription,
+    condition,
+    find_row,
+    get_subscription,
+    lock_subscription,
+    refuse_overlap,
+    select_subscriptions,
+    served_in,
+    subscriptions_of,
+    taken,
+    write_subscription,
+)
+from tallyman.store.tables import subscriptions
+
+SORTABLE: Final = ("created_at", "updated_at", "active_from", "active_to", "id")
+
+
+@dataclass(frozen=True)
+class PlanReference:
+    """A version by its id, or by key and number; the one in force, where there is no number."""
+
+    id: str | None = None
+    key: str | None = None
+    version: int | None = None
+
+
+@dataclass(frozen=True)
+class NewSubscription:
+    """What is asked for: a customer, by id or key, on a plan. Without a start it is now."""
+
+    customer: str
+    plan: PlanReference
+    active_from: datetime | None = None
+    billing_anchor: datetime | None = None
+    settlement_mode: SettlementMode | None = None
+    labels: Mapping[str, str] | None = None
+
+
+class SubscriptionStore:
+    """The subscriptions of every namespace; a customer has one at a time."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._plans = PlanStore(database)
+
+    async def create(
+        self, namespace: str, new: NewSubscription, now: datetime, *, by: str = LOCAL
+    ) -> Subscription:
+        """Begin a subscription.
+
+        Raises:
+            NotFound: no such customer or plan.
+            Gone: one of them was deleted.
+            InvalidInput: the plan is not in force, or its currency is not the customer's.
+            Conflict: the customer has another at some moment of it.
+        """
+        try:
+            async with self._database.together(), self._database.writing() as connection:
+                customer = await get_customer(connection, namespace, new.customer, lock=True)
+                begin = new.active_from or now
+                made = start(
+                    await self._plan(namespace, new.plan, customer, begin, now),
+                    subscription_id=str(ULID()),
+                    customer_id=customer.id,
+                    at=begin,
+                    created_at=now,
+                    billing_anchor=new.billing_anchor,
+                    labels=dict(new.labels or {}),
+                )
+                made = replace(made, settlement_mode=new.settlement_mode or made.settlement_mode)
+                await add_subscription(connection, made, by)
+                return made
+        except IntegrityError as err:  # another server was first
+            raise taken("a subscription") from err
+
+    async def get(self, namespace: str, subscription_id: str) -> Subscription:
+        """The subscription with this id.
+
+        Raises:
+            NotFound: there is none.
+            Gone: it was deleted.
+        """
+        async with self._database.reading() as connection:
+            return await get_subscription(connection, namespace, subscription_id)
+
+    async def page(
+        self,
+        namespace: str,
+        where: Sequence[Comparison] = (),
+        *,
+        now: datetime,
+        order_by: str = "created_at",
+        descending: bool = False,
+        offset: int = 0,
+        limit: int | None = 20,
+    ) -> tuple[list[Subscription], int]:
+        """One page, and how many there are on all pages; deleted ones are left out."""
+        wanted = and_(
+            subscriptions.c.namespace == namespace,
+            subscriptions.c.deleted_at.is_(None),
+            *(condition(one, now) for one in where),
+        )
+        column, tie = subscriptions.c[order_by], subscriptions.c.id
+        order = (column.desc(), tie.desc()) if descending else (column, tie)
+        page = select(subscriptions).where(wanted).order_by(*order).offset(offset).limit(limit)
+        async with self._database.reading() as connection:
+            count = select(func.count()).select_from(subscriptions).where(wanted)
+            total = (await connection.execute(count)).scalar_one()
+            rows = (await connection.execute(page)).all()
+            return await subscriptions_of(connection, rows), total
+
+    async def of_customers(
+        self, namespace: str, customer_ids: Collection[str]
+    ) -> dict[str, list[Subscription]]:
+        """All that each customer has and had, in the order of their times; deleted ones left out."""
+        found: dict[str, list[Subscription]] = {customer_id: [] for customer_id in customer_ids}
+        async with self._database.reading() as connection:
+            for some in portions(customer_ids):
+                which = subscriptions.c.customer_id.in_(some)
+                for one in await select_subscriptions(connection, namespace, which):
+                    found[one.customer_id].append(one)
+        return found
+
+    async def served_in(
+        self, namespace: str, begin: datetime, end: datetime | None = None
+    ) -> list[Subscription]:
+        """All that are served at some moment of [begin, end), by customer and time.
+
+        Each has its plan as it was when it was made. `end` None also has those that are to begin.
+        """
+        async with self._database.reading() as connection:
+            return await select_subscriptions(connection, namespace, served_in(begin, end))
+
+    async def namespaces(self) -> list[str]:
+        """Those in which anyone has a subscription."""
+        async with self._database.reading() as connection:
+            rows = await connection.execute(
+                select(subscriptions.c.namespace).distinct().order_by(subscriptions.c.namespace)
+            )
+            return list(rows.scalars())
+
+    async def cancel(
+        self,
+        namespace: str,
+        subscription_id: str,
+        timing: Timing,
+        now: datetime,
+        *,
+        by: str = LOCAL,
+    ) -> Subscription:
+        """End it then.
+
+        Raises:
+            NotFound: there is none.
+            Gone: it was deleted.
+            SubscriptionNotChangeable: it is not active.
+            InvalidInput: the time is in the past.
+        """
+        async with self._database.writing() as connection:
+            before = await lock_subscription(connection, namespace, subscription_id)
+            return await write_subscription(connection, cancel(before, timing, now), "canceled", by)
+
+    async def unschedule_cancelation(
+        self, namespace: str, subscription_id: str, now: datetime, *, by: str = LOCAL
+    ) -> Subscription:
+        """Go on as if it had not been canceled.
+
+        Raises:
+            NotFound: there is none.
+            Gone: it was deleted.
+            SubscriptionNotChangeable: it is not canceled, or has ended.
+            Conflict: another of the customer's begins later.
+        """
+        async with self._database.writing() as connection:
+            before = await lock_subscription(connection, namespace, subscription_id)
+            after = unschedule_cancelation(before, now)
+            await refuse_overlap(connection, after)
+            return await write_subscription(connection, after, "continued", by)
+
+    async def change(
+        self,
+        namespace: str,
+        subscription_id: str,
+        new: NewSubscription,
+        timing: Timing,
+        now: datetime,
+        *,
+        by: str = LOCAL,
+    ) -> tuple[Subscription, Subscription]:
+        """End it and go on with another plan at the same moment: (the one that ends, the next).
+
+        `new.active_from` is not heeded: `timing` says when.
+
+        Raises:
+            NotFound: no such subscription, customer or plan.
+            Gone: one of them was deleted.
+            SubscriptionNotChangeable: it is not active.
+            InvalidInput: the time is in the past, the plan not in force, or the customer another.
+        """
+        async with self._database.together(), self._database.writing() as connection:
+            before = await lock_subscription(connection, namespace, subscription_id)
+            customer = await get_customer(connection, namespace, new.customer)
+            if customer.id != before.customer_id:
+                reason = f"must be the subscription's own, {before.customer_id}"
+                parameter = InvalidParameter("customer", "invalid", reason)
+                raise InvalidInput(f"customer {reason}", [parameter])
+            ended, begun = change(
+                before,
+                await self._plan(namespace, new.plan, customer, now, now),
+                timing,
+                now,
+                next_id=str(ULID()),
+                billing_anchor=new.billing_anchor,
+            )
+            begun = replace(
+                begun,
+                labels=begun.labels if new.labels is None else dict(new.labels),
+                settlement_mode=new.settlement_mode or begun.settlement_mode,
+            )
+            await write_subscription(connection, ended, "changed", by)
+            await add_subscription(connection, begun, by)
+            return ended, begun
+
+    async def delete(
+        self, namespace: str, subscription_id: str, now: datetime, *, by: str = LOCAL
+    ) -> None:
+        """Delete one that has not begun.
+
+        Raises:
+            NotFound: there is none.
+            Gone: it was deleted before.
+            SubscriptionNotChangeable: it has begun: cancel it.
+        """
+        async with self._database.writing() as connection:
+            before = await lock_subscription(connection, namespace, subscription_id)
+            if (status := before.status_at(now)) is not SubscriptionStatus.SCHEDULED:
+                raise SubscriptionNotChangeable(
+                    f"subscription {subscription_id} is {status}: only one that has not begun can "
+                    "be deleted; cancel it"
+                )
+            row = await find_row(connection, namespace, subscription_id)
+            await connection.execute(
+                update(subscriptions)
+                .where(subscriptions.c.id == subscription_id)
+                .values(deleted_at=now, updated_at=now)
+            )
+            await record(connection, by, "deleted", "subscription", row, None)
+
+    async def _plan(
+        self,
+        namespace: str,
+        reference: PlanReference,
+        customer: Customer,
+        begin: datetime,
+        now: datetime,
+    ) -> Plan:
+        """The version that the reference means; it must be in force now, or when it is to begin."""
+        if reference.id is not None:
+            plan = await self._plans.get(namespace, reference.id)
+        elif reference.version is not None:
+            plan = await self._plans.version(namespace, reference.key or "", reference.version)
+        else:
+            plan = await self._plans.active(namespace, reference.key or "", now)
+        if PlanStatus.ACTIVE not in (plan.status_at(now), plan.status_at(max(begin, now))):
+            reason = f"version {plan.version} of {plan.key} is {plan.status_at(now)}, not active"
+            raise InvalidInput(
+                f"plan {reason}", [InvalidParameter("plan", "plan_invalid_status", reason)]
+            )
+        if customer.currency is not None and customer.currency != plan.currency:
+            reason = f"is in {plan.currency}, and the customer pays in {customer.currency}"
+            raise InvalidInput(f"plan {reason}", [InvalidParameter("plan", "invalid", reason)])
+        return plan
