@@ -61,10 +61,11 @@ def number_of(text: str) -> Decimal | None:
 
 
 def problems(event: CloudEvent, meters: Iterable[Meter]) -> list[EventProblem]:
-    """Why the meters of the event's type do not count it; empty if all do, or there is none."""
+    """Why no meter counts it, or the meters of its type that do not; empty if all of them do."""
     concerned = [meter for meter in meters if meter.event_type == event.type]
     if not concerned:
-        return []
+        message = f"no meter counts events of the type {event.type}: the event_type of a meter must be this"
+        return [EventProblem("no_meter", message, {"event_type": event.type})]
     raw = bytes(event.data)
     data = json.loads(raw, object_pairs_hook=_first_of_each) if raw else None
     found = (_problem(data, meter) for meter in concerned if _concerns(data, meter))

@@ -71,8 +71,18 @@ def test_a_count_counts_every_event_and_a_unique_count_every_text() -> None:
     assert codes("{}", meter(Aggregation.UNIQUE_COUNT)) == ["missing_value"]
 
 
+def test_an_event_whose_type_no_meter_reads_says_so() -> None:
+    assert problems(event("{}"), [meter(event_type="other")]) == [
+        EventProblem(
+            "no_meter",
+            f"no meter counts events of the type {event('{}').type}: the event_type of a meter "
+            "must be this",
+            {"event_type": event("{}").type},
+        )
+    ]
+
+
 def test_a_meter_has_nothing_to_say_of_events_that_it_does_not_read() -> None:
-    assert codes("{}", meter(event_type="other")) == []
     assert codes('{"kind": "b"}', meter(only=("kind", "a"))) == []
     assert codes('{"kind": "a"}', meter(only=("kind", "a"))) == ["missing_value"]
 
