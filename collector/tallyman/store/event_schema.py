@@ -123,7 +123,25 @@ def _first(layout: Layout) -> list[str]:
     ]
 
 
-MIGRATIONS: Final[tuple[Callable[[Layout], list[str]], ...]] = (_first,)
+def _second(layout: Layout) -> list[str]:
+    """What an invoice says of its tokens, read once: how they were counted, and what is waived.
+
+    The view does not name the columns, so they get their defaults as an event is stored; of events
+    that are there already they are read from the data until their parts are merged.
+    """
+    columns = (
+        f"usage_source LowCardinality(String) DEFAULT {text_at('data', ['usage_source'])}",
+        "waived_tokens Int64 DEFAULT JSONExtractInt(data, 'waived_tokens')",
+    )
+    tables = ("events_local", "events") if layout.cluster else ("events",)
+    return [
+        f"ALTER TABLE {table}{layout.on_cluster} ADD COLUMN IF NOT EXISTS {column}"
+        for table in tables
+        for column in columns
+    ]
+
+
+MIGRATIONS: Final[tuple[Callable[[Layout], list[str]], ...]] = (_first, _second)
 
 
 async def migrate(clickhouse: ClickHouse, layout: Layout) -> int:

@@ -51,9 +51,11 @@ def render(meter: Meter, query: MeterQuery) -> tuple[str, Parameters]:
     The query must have passed `check_query`.
     """
     parameters: Parameters = {"namespace": meter.namespace, "type": meter.event_type}
-    dimensions = [f"{_dimension(meter, name)} AS d{at}" for at, name in enumerate(query.group_by)]
+    dimensions = [
+        f"{dimension_text(meter, name)} AS d{at}" for at, name in enumerate(query.group_by)
+    ]
     window = _window(query, parameters)
-    selected = [*dimensions, f"{window} AS w", "min(time)", "max(time)", *_values(meter)]
+    selected = [*dimensions, f"{window} AS w", "min(time)", "max(time)", *aggregates_of(meter)]
     groups = [*(f"d{at}" for at in range(len(dimensions))), "w"]
     where = [*_range(meter, query, parameters), *_filters(meter, query, parameters)]
     sql = (
@@ -73,7 +75,7 @@ def read_rows(meter: Meter, query: MeterQuery, rows: Sequence[Any]) -> list[Mete
         period = _period(query, key, _aware(first), _aware(last))
         read.append(
             MeterRow(
-                value=_value(meter.aggregation, values),
+                value=value_of(meter.aggregation, values),
                 from_=period.from_,
                 to=period.to,
                 dimensions=dict(zip(query.group_by, row[:width], strict=True)),
@@ -142,32 +144,33 @@ def _period(query: MeterQuery, key: Any, first: datetime, last: datetime) -> Per
             assert_never(query.granularity)
 
 
-def _values(meter: Meter) -> list[str]:
-    """What the value is made of, see `_value`."""
+def aggregates_of(meter: Meter) -> list[str]:
+    """What the value is made of, see `value_of`."""
     match meter.aggregation:
         case Aggregation.COUNT:
             return ["count()"]
         case Aggregation.UNIQUE_COUNT:
-            text = _text(meter)
+            text = text_of(meter)
             return [f"uniqExactIf({text}, {text} != '')"]
         case Aggregation.SUM:
-            return [f"sum({_number(meter)})"]
+            return [f"sum({number_of(meter)})"]
         case Aggregation.AVG:
-            return [f"sum({_number(meter)})", f"count({_number(meter)})"]
+            return [f"sum({number_of(meter)})", f"count({number_of(meter)})"]
         case Aggregation.MIN:
-            return [f"min({_number(meter)})"]
+            return [f"min({number_of(meter)})"]
         case Aggregation.MAX:
-            return [f"max({_number(meter)})"]
+            return [f"max({number_of(meter)})"]
         case Aggregation.LATEST:
             # of events with one time, the one that came last; then any, but always the same
-            number = _number(meter)
+            number = number_of(meter)
             order = "(time, ingested_at, source, id)"
             return [f"argMaxIf({number}, {order}, {number} IS NOT NULL)"]
         case _:
             assert_never(meter.aggregation)
 
 
-def _value(aggregation: Aggregation, values: Sequence[Any]) -> Decimal:
+def value_of(aggregation: Aggregation, values: Sequence[Any]) -> Decimal:
+    """The value of a group by its aggregates."""
     if aggregation is Aggregation.AVG:
         total, count = values
         return _DIVISION.divide(total, Decimal(count)).quantize(_PLACES, context=_DIVISION)
@@ -180,24 +183,27 @@ def _present(meter: Meter) -> str:
         case Aggregation.COUNT:
             return "count() > 0"
         case Aggregation.UNIQUE_COUNT:
-            return f"countIf({_text(meter)} != '') > 0"
+            return f"countIf({text_of(meter)} != '') > 0"
         case _:
-            return f"count({_number(meter)}) > 0"
+            return f"count({number_of(meter)}) > 0"
 
 
-def _text(meter: Meter) -> str:
+def text_of(meter: Meter) -> str:
+    """The text of an event's value as SQL; '' where it has none."""
     steps = parse_path(meter.value_property or "")
     return _COLUMNS.get(steps) or text_at("data", steps)
 
 
-def _number(meter: Meter) -> str:
+def number_of(meter: Meter) -> str:
+    """The value of an event as SQL; NULL where it has none."""
     steps = parse_path(meter.value_property or "")
     if steps == _TOKENS:
         return f"if(tokens_text = '', toDecimal256(tokens, 18), {number_in('tokens_text')})"
     return number_in(text_at("data", steps))
 
 
-def _dimension(meter: Meter, name: str) -> str:
+def dimension_text(meter: Meter, name: str) -> str:
+    """The text of an event's dimension as SQL."""
     if name == SUBJECT:
         return "subject"
     steps = parse_path(meter.dimensions[name], f"dimensions.{name}")
@@ -208,14 +214,18 @@ def _filters(meter: Meter, query: MeterQuery, parameters: Parameters) -> list[st
     filters = list(query.filters)
     if meter.only is not None:
         filters.append(DimensionFilter(meter.only[0], "eq", (meter.only[1],)))
-    return [_condition(one, _dimension(meter, one.dimension), parameters) for one in filters]
+    return [
+        filter_condition(one, dimension_text(meter, one.dimension), parameters) for one in filters
+    ]
 
 
-def _condition(one: DimensionFilter, text: str, parameters: Parameters) -> str:
+def filter_condition(one: DimensionFilter, text: str, parameters: Parameters) -> str:
     """A filter as SQL; its values go into the parameters."""
     if one.operator in ("and", "or"):
         joined = f" {one.operator.upper()} "
-        return f"({joined.join(_condition(nested, text, parameters) for nested in one.nested)})"
+        return (
+            f"({joined.join(filter_condition(nested, text, parameters) for nested in one.nested)})"
+        )
     if one.operator == "exists":
         return f"{text} {'!=' if one.values[0] == 'true' else '='} ''"
     name = f"f{sum(key.startswith('f') and key[1:].isdigit() for key in parameters)}"
