@@ -23,6 +23,7 @@ from bench.figure import Figure, report
 API = "/api/v3/openmeter"
 CONNECTIONS = 16
 BATCH = 100
+CUSTOMERS = 1000
 _numbers = itertools.count()
 
 
@@ -55,6 +56,12 @@ def events(count: int) -> bytes:
     ).encode()
 
 
+def customer(number: int) -> dict[str, Any]:
+    """One with a subject of its own."""
+    key = f"customer-{number}"
+    return {"key": key, "name": key, "usage_attribution": {"subject_keys": [key]}}
+
+
 def post(count: int) -> Callable[[aiohttp.ClientSession], Any]:
     headers = {"Content-Type": "application/json"}
     return lambda session: session.post(f"{API}/events", data=events(count), headers=headers)
@@ -64,7 +71,11 @@ HEALTHZ = Ask("GET /healthz", lambda session: session.get("/healthz"))
 ONE = Ask("POST /events, one event", post(1), unit="events/s")
 ASKED = (
     HEALTHZ,
-    Ask("GET /meters", lambda session: session.get(f"{API}/meters"), baseline=HEALTHZ.name),
+    Ask(
+        f"GET /customers, a page of 20 of {CUSTOMERS}",
+        lambda session: session.get(f"{API}/customers"),
+        baseline=HEALTHZ.name,
+    ),
     ONE,
     Ask(f"POST /events, {BATCH} events", post(BATCH), BATCH, "events/s", ONE.name),
 )
@@ -73,7 +84,7 @@ ASKED = (
 def measure(is_quick: bool) -> Iterator[Figure]:
     with tempfile.TemporaryDirectory() as folder:
         data_dir = Path(folder) / "data"
-        key = processes.create_key(data_dir, "bench")
+        key = processes.create_key(data_dir, "bench", "admin")
         with processes.collector(data_dir, Path(folder) / "serve.log") as address:
             done = asyncio.run(_measure(address, key, 1 if is_quick else 4))
     for ask in ASKED:
@@ -86,6 +97,8 @@ async def _measure(address: str, key: str, turns: int) -> dict[str, tuple[int, f
     headers = {"Authorization": f"Bearer {key}"}
     done = {ask.name: (0, 0.0) for ask in ASKED}
     async with aiohttp.ClientSession(address, headers=headers, raise_for_status=True) as session:
+        for number in range(CUSTOMERS):
+            await session.post(f"{API}/customers", json=customer(number))
         for ask in ASKED:  # connections, and what is read on the first use
             await _load(session, ask, 0.2)
         for ask in ASKED * turns:

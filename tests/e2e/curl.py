@@ -7,19 +7,11 @@ import json
 import os
 import re
 import subprocess
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+
+from tests.rigs.rest import Answer
 
 TITLE = re.compile(r"^#: (.+)\n", re.MULTILINE)
-
-
-@dataclass(frozen=True)
-class Answer:
-    """Status and body of an answer."""
-
-    status: int
-    body: Any
 
 
 class Lines:

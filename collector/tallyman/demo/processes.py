@@ -27,10 +27,11 @@ def collector(data_dir: Path, log: Path) -> Iterator[str]:
         yield _address_in(log, process)
 
 
-def create_key(data_dir: Path, name: str) -> str:
-    """`tallyman keys create`; gives the key."""
+def create_key(data_dir: Path, name: str, *scopes: str) -> str:
+    """`tallyman keys create`; gives the key, which without scopes may send and read."""
     command = [sys.executable, "-m", "tallyman", "keys", "create", "--name", name]
-    command += ["--scope", "ingest", "--scope", "read"]
+    for scope in scopes or ("ingest", "read"):
+        command += ["--scope", scope]
     result = subprocess.run(  # noqa: S603 – our own command
         command,
         env={**_without_settings(), "TALLYMAN_DATA_DIR": str(data_dir)},

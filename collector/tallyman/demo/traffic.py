@@ -30,19 +30,26 @@ BETWEEN_CALLS_MS: Final = 1500
 
 def entries() -> Iterator[dict[str, Any]]:
     """The log entries in order of time; the same at every run, so a second run adds nothing."""
-    text = (resources.files(__package__) / "recorded.jsonl").read_text()
-    recorded = {line["name"]: line["entry"] for line in map(json.loads, text.splitlines())}
+    found = recorded()
     calls = [(consumer, name, nth) for consumer, name, times in PLAN for nth in range(1, times + 1)]
     for index, (consumer, name, nth) in enumerate(calls):
-        yield _played(recorded[name], consumer, f"{consumer}/{name}/{nth}", index)
+        at_ms = FIRST_CALL_MS + index * BETWEEN_CALLS_MS
+        yield played(found[name], consumer, f"{consumer}/{name}/{nth}", at_ms)
 
 
-def _played(
-    recorded: dict[str, Any], consumer: str | None, identity: str, index: int
+def recorded() -> dict[str, dict[str, Any]]:
+    """The entries as Kong logged them, by name."""
+    text = (resources.files(__package__) / "recorded.jsonl").read_text()
+    return {line["name"]: line["entry"] for line in map(json.loads, text.splitlines())}
+
+
+def played(
+    recorded: dict[str, Any], consumer: str | None, identity: str, started_at_ms: int
 ) -> dict[str, Any]:
+    """The entry as another call: of this consumer, at this time, with a request id of its own."""
     entry = copy.deepcopy(recorded)
     entry["request"]["id"] = hashlib.sha256(identity.encode()).hexdigest()[:32]
-    entry["started_at"] = FIRST_CALL_MS + index * BETWEEN_CALLS_MS
+    entry["started_at"] = started_at_ms
     if consumer is not None:
         entry["consumer"]["username"] = consumer
         entry["consumer"]["id"] = hashlib.sha256(consumer.encode()).hexdigest()[:32]

@@ -1,0 +1,59 @@
+"""Owns a plain way to ask a running collector over HTTP, for tests that tell a story in requests.
+
+It does not know what is asked for.
+"""
+
+import http.client
+import json
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+OPENMETER = "/api/v3/openmeter"
+BILLING = "/api/v1/billing"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Status and body of an answer."""
+
+    status: int
+    body: Any
+
+
+class Rest:
+    """A collector and a key of it."""
+
+    def __init__(self, address: str, key: str) -> None:
+        self.address = address
+        self.key = key
+
+    def ask(self, method: str, path: str, body: Any = None) -> Answer:
+        """One request; a path without a leading slash is below OpenMeter's prefix."""
+        url = urlsplit(self.address)
+        connection = http.client.HTTPConnection(str(url.hostname), url.port, timeout=60)
+        try:
+            connection.request(
+                method,
+                quote(path if path.startswith("/") else f"{OPENMETER}/{path}", safe="/?&=[]:%"),
+                None if body is None else json.dumps(body),
+                {"Authorization": f"Bearer {self.key}", "Content-Type": "application/json"},
+            )
+            answer = connection.getresponse()
+            text = answer.read().decode()
+        finally:
+            connection.close()
+        return Answer(answer.status, json.loads(text) if text else None)
+
+    def get(self, path: str) -> Any:
+        """The body of what is there."""
+        return self._done(self.ask("GET", path), 200)
+
+    def post(self, path: str, body: Any = None, status: int = 200) -> Any:
+        """The body of what was done; 201 where something was made."""
+        return self._done(self.ask("POST", path, body), status)
+
+    @staticmethod
+    def _done(answer: Answer, status: int) -> Any:
+        assert answer.status == status, answer.body
+        return answer.body
