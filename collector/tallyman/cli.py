@@ -2,7 +2,7 @@
 
 import click
 
-from tallyman.commands import consume, dead, demo, keys, migrate, replay, serve, status
+from tallyman.commands import consume, customers, dead, demo, keys, migrate, replay, serve, status
 
 
 @click.group()
@@ -13,6 +13,7 @@ def main() -> None:
 for command in (
     serve.serve,
     consume.consume,
+    customers.customers,
     dead.dead,
     demo.demo,
     keys.keys,

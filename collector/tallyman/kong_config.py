@@ -66,6 +66,22 @@ def load_usage_configuration(
     return next(iter(read.values()))
 
 
+def read_deck(path: Path, environment: Mapping[str, str] = os.environ) -> dict[str, Any]:
+    """A decK file with the variables that are set; for the others see `unset_variables`.
+
+    Raises:
+        ConfigurationError: it cannot be read.
+    """
+    filled = _filled(_load(path), environment)
+    assert isinstance(filled, dict)  # noqa: S101 – a mapping stays one
+    return filled
+
+
+def unset_variables(value: object) -> list[str]:
+    """The variables that something of `read_deck` depends on, and that are not set."""
+    return sorted(set(_MARK.findall(repr(value))))
+
+
 def _load(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
@@ -131,7 +147,7 @@ def _filled(value: Any, environment: Mapping[str, str]) -> Any:
 
 
 def _require_variables(usage: UsageConfiguration, place: str, path: Path) -> None:
-    if unset := sorted(set(_MARK.findall(repr(usage)))):
+    if unset := unset_variables(usage):
         raise ConfigurationError(
             f"{path}: {place and place + ': '}what is counted depends on {', '.join(unset)}, "
             "which is not set"
