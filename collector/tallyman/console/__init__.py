@@ -1,0 +1,1 @@
+"""What people see: pages and documents, made of values. It asks no store and answers no request."""
