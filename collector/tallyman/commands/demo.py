@@ -1,5 +1,6 @@
 """`tallyman demo`: recorded gateway traffic through the real plugin server into token meters."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import click
@@ -31,6 +32,7 @@ def demo(data_dir: Path) -> None:
 
 
 def _play(console: Console, data_dir: Path) -> None:
+    month = traffic.month(datetime.now(UTC))
     data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     console.print(f"Collector: chDB and SQLite in {data_dir}/, starting …")
     key = processes.create_key(data_dir, "demo")  # before the first start, which would print one
@@ -43,8 +45,10 @@ def _play(console: Console, data_dir: Path) -> None:
             instance = kong.start_instance(
                 {"ingest_endpoint": address + INGEST_PATH, "api_token": key}
             )
-            entries = list(traffic.entries())
-            for entry in track(entries, "Playing what a real Kong logged", console=console):
+            entries = list(traffic.entries(month))
+            for entry in track(
+                entries, f"Playing {month:%B %Y}, as a real Kong logged it", console=console
+            ):
                 kong.log(instance, entry)
         console.print(f"{len(entries)} log entries: spooled, sent, stored.\n")
         show.show(console, show.query_meters(address, key))

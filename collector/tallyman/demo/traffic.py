@@ -7,6 +7,7 @@ import copy
 import hashlib
 import json
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 from importlib import resources
 from typing import Any, Final
 
@@ -24,17 +25,26 @@ PLAN: Final = (
     ("initech", "mistral_chat", 3),
     (None, "kong_401", 1),
 )
-FIRST_CALL_MS: Final = 1795253064000
+INTO_THE_MONTH: Final = timedelta(days=20, hours=9, minutes=24, seconds=24)
 BETWEEN_CALLS_MS: Final = 1500
+SETTLED: Final = timedelta(days=2)
 
 
-def entries() -> Iterator[dict[str, Any]]:
-    """The log entries in order of time; the same at every run, so a second run adds nothing."""
+def month(now: datetime) -> datetime:
+    """The beginning of the last month that is over for two days: nothing more is waited for."""
+    this_month = (now - SETTLED).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    return (this_month - timedelta(days=1)).replace(day=1)
+
+
+def entries(month: datetime) -> Iterator[dict[str, Any]]:
+    """The log entries of a month in order of time; always the same, so a second run adds nothing."""
     found = recorded()
+    first_call_ms = int((month + INTO_THE_MONTH).timestamp() * 1000)
     calls = [(consumer, name, nth) for consumer, name, times in PLAN for nth in range(1, times + 1)]
     for index, (consumer, name, nth) in enumerate(calls):
-        at_ms = FIRST_CALL_MS + index * BETWEEN_CALLS_MS
-        yield played(found[name], consumer, f"{consumer}/{name}/{nth}", at_ms)
+        identity = f"{month:%Y-%m}/{consumer}/{name}/{nth}"
+        at_ms = first_call_ms + index * BETWEEN_CALLS_MS
+        yield played(found[name], consumer, identity, at_ms)
 
 
 def recorded() -> dict[str, dict[str, Any]]:
