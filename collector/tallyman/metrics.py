@@ -41,6 +41,14 @@ UNATTRIBUTED: Final = Gauge(
     "Events of the last 31 days whose subject belongs to no customer, by reason.",
     ["reason"],
 )
+ENTITLEMENT_REFRESH_SECONDS: Final = Histogram(
+    "tallyman_entitlement_refresh_seconds",
+    "How long it took to count what is new against the entitlements.",
+)
+ENTITLEMENTS_COUNTED_AT: Final = Gauge(
+    "tallyman_entitlements_counted_timestamp_seconds",
+    "Everything that was stored before this time is counted against the entitlements.",
+)
 
 for _result in ("new", "known", "conflict", "rejected", "queued"):
     EVENTS.labels(_result)  # shown as 0 from the start, so that an alert on its rate sees the first

@@ -1,0 +1,236 @@
+"""Keeps every entitlement's usage counted, so that a request only looks it up.
+
+What a customer may do with it is `entitlement_account.py`'s; this is when what is counted, and how
+old the counts are. They are a projection of the stores: any process has its own, and builds it anew.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Final
+
+from tallyman import metrics
+from tallyman.billing.entitlement_account import Account, Part, Wanted
+from tallyman.domain.counting import Metered
+from tallyman.domain.entitlement_period import NOTHING
+from tallyman.errors import Unavailable
+from tallyman.store.entitlement_definitions import Change, EntitlementDefinitions
+from tallyman.store.entitlement_sql import Stored
+from tallyman.store.entitlement_usage import EntitlementUsage
+
+log = logging.getLogger("tallyman")
+
+# A row may be seen so long after the time it bears: an insert takes time, clocks differ, and a
+# transaction may write many changes before it commits.
+SEEN_WITHIN: Final = timedelta(seconds=30)
+ALL_ANEW_AFTER: Final = timedelta(minutes=5)
+CUSTOMERS_AT_ONCE: Final = 200
+
+
+class EntitlementCounters:
+    """The entitlements of every customer, with their counts.
+
+    `interval_seconds` is the pause between two looks at what is new.
+    """
+
+    def __init__(
+        self,
+        definitions: EntitlementDefinitions,
+        usage: EntitlementUsage,
+        clock: Callable[[], datetime],
+        interval_seconds: float,
+    ) -> None:
+        self._definitions = definitions
+        self._usage = usage
+        self._clock = clock
+        self._interval_seconds = interval_seconds
+        self._one_at_a_time = asyncio.Lock()
+        self._accounts: dict[tuple[str, str], Account] = {}  # by namespace and customer id
+        self._names: dict[tuple[str, str], Account] = {}  # and by id or key
+        self._owners: dict[tuple[str, str], Account] = {}  # and by subject, as of now
+        self._paying: dict[tuple[str, str], dict[str, Account]] = {}  # or ever
+        self._counted: dict[str, dict[str, Metered]] = {}  # by namespace and feature id
+        self._stored: dict[tuple[str, str, str, datetime], int] = {}
+        self._stored_since: datetime | None = None
+        self._changes: set[str] = set()
+        self._all_read_at: datetime | None = None
+        self.counted_at: datetime | None = None
+
+    def age(self, now: datetime) -> timedelta | None:
+        """How old the counts may be: everything stored before that long ago is in them."""
+        return None if self.counted_at is None else now - self.counted_at
+
+    def find(self, namespace: str, name: str) -> Account | None:
+        """The account of the customer with this id, key or subject, as of now."""
+        account = self._names.get((namespace, name)) or self._owners.get((namespace, name))
+        if account is not None:
+            account.turn(self._clock())
+        return account
+
+    async def run(self) -> None:
+        """Refresh for ever; what fails is tried again, and the counts grow old meanwhile."""
+        while True:
+            await asyncio.sleep(self._interval_seconds)
+            try:
+                await self.refresh()
+            except Unavailable as err:
+                log.warning("entitlements are not counted: %s", err)
+            except Exception:
+                log.exception("entitlements are not counted")
+
+    async def refresh(self) -> None:
+        """Bring every count up to date.
+
+        Raises:
+            Unavailable: a store does not answer.
+        """
+        async with self._one_at_a_time:
+            began = self._clock()
+            with metrics.ENTITLEMENT_REFRESH_SECONDS.time():
+                new = await self._new_usage()
+                await self._read_changes(began)
+                self._mark(new)
+                due = [one for one in self._accounts.values() if one.turn(began) or one.is_dirty]
+                await self._count(due, began)
+            self.counted_at = began
+            metrics.ENTITLEMENTS_COUNTED_AT.set(began.timestamp())
+
+    async def catch_up(self) -> None:
+        """Take in what was changed of customers, subscriptions and features, and count that.
+
+        Raises:
+            Unavailable: a store does not answer.
+        """
+        async with self._one_at_a_time:
+            await self._read_changes(self._clock())
+
+    async def _read_changes(self, now: datetime) -> None:
+        found = await self._definitions.recent_changes(SEEN_WITHIN)
+        new = [one for one in found if one.id not in self._changes]
+        meters_changed = any(one.entity in ("meter", "feature") for one in new)
+        is_due = self._all_read_at is None or now - self._all_read_at > ALL_ANEW_AFTER
+        if is_due or meters_changed:
+            await self._read_all(now)
+        else:
+            for namespace, customer_ids in (await self._customers_of(new)).items():
+                await self._read(namespace, customer_ids, now)
+        self._changes = {one.id for one in found}
+
+    async def _customers_of(self, changes: Sequence[Change]) -> dict[str, set[str]]:
+        """Whose entitlements are changed by these: customer ids by namespace."""
+        ids: dict[str, set[str]] = {}
+        by_entity: dict[str, list[str]] = {}
+        for one in changes:
+            by_entity.setdefault(one.entity, []).append(one.entity_id)
+            if one.entity == "customer":
+                ids.setdefault(one.namespace, set()).add(one.entity_id)
+        subscriptions, resets = by_entity.get("subscription", []), by_entity.get("entitlement", [])
+        for theirs in (
+            await self._definitions.customers_of_subscriptions(subscriptions),
+            await self._definitions.customers_of_resets(resets),
+        ):
+            for namespace, customer_ids in theirs.items():
+                ids.setdefault(namespace, set()).update(customer_ids)
+        return ids
+
+    async def _read_all(self, now: datetime) -> None:
+        self._counted = {}
+        known = await self._definitions.customer_ids()
+        for namespace, customer_id in list(self._accounts):
+            if customer_id not in known.get(namespace, ()):
+                self._forget(namespace, customer_id)
+        for namespace, customer_ids in known.items():
+            await self._read(namespace, customer_ids, now)
+        self._all_read_at = now
+
+    async def _read(self, namespace: str, customer_ids: Collection[str], now: datetime) -> None:
+        """Put the customers' accounts anew; each is counted before it is found."""
+        if namespace not in self._counted:
+            self._counted[namespace] = await self._definitions.counted(namespace)
+        wanted = sorted(customer_ids)
+        for first in range(0, len(wanted), CUSTOMERS_AT_ONCE):
+            some = wanted[first : first + CUSTOMERS_AT_ONCE]
+            found = await self._definitions.of_customers(namespace, some, now)
+            accounts = [Account(definition, now) for definition in found]
+            await self._count(accounts, now)
+            for customer_id in some:
+                self._forget(namespace, customer_id)
+            for account in accounts:
+                self._remember(account)
+
+    def _remember(self, account: Account) -> None:
+        customer = account.definition.customer
+        namespace = customer.namespace
+        self._accounts[namespace, customer.id] = account
+        for name in (customer.id, customer.key):
+            self._names[namespace, name] = account
+        for span in account.definition.spans:
+            self._paying.setdefault((namespace, span.subject), {})[customer.id] = account
+            if span.to is None:
+                self._owners[namespace, span.subject] = account
+
+    def _forget(self, namespace: str, customer_id: str) -> None:
+        account = self._accounts.pop((namespace, customer_id), None)
+        if account is None:
+            return
+        for name in (customer_id, account.definition.customer.key):
+            if self._names.get((namespace, name)) is account:
+                del self._names[namespace, name]
+        for span in account.definition.spans:
+            self._paying.get((namespace, span.subject), {}).pop(customer_id, None)
+            if self._owners.get((namespace, span.subject)) is account:
+                del self._owners[namespace, span.subject]
+
+    async def _new_usage(self) -> list[Stored]:
+        """What was stored since the last look; at the first one only where to look from."""
+        if self._stored_since is None:
+            self._stored_since = await self._usage.newest_stored_at() - SEEN_WITHIN
+        rows = await self._usage.stored_since(self._stored_since)
+        before = self._stored
+        self._stored = {
+            (row.namespace, row.event_type, row.subject, row.second): row.content for row in rows
+        }
+        newest = max((row.second for row in rows), default=self._stored_since)
+        self._stored_since = max(self._stored_since, newest - SEEN_WITHIN)
+        return [
+            row
+            for row in rows
+            if before.get((row.namespace, row.event_type, row.subject, row.second)) != row.content
+        ]
+
+    def _mark(self, new: Sequence[Stored]) -> None:
+        types = {
+            namespace: {one.meter.event_type for one in counted.values()}
+            for namespace, counted in self._counted.items()
+        }
+        for row in new:
+            if row.event_type in types.get(row.namespace, ()):
+                for account in self._paying.get((row.namespace, row.subject), {}).values():
+                    account.stored(row.earliest)
+
+    async def _count(self, accounts: Sequence[Account], now: datetime) -> None:
+        by_namespace: dict[str, list[Wanted]] = {}
+        for account in accounts:
+            namespace = account.definition.customer.namespace
+            wanted = account.wanted(self._counted.get(namespace, {}), now)
+            by_namespace.setdefault(namespace, []).extend(wanted)
+        try:
+            for namespace, wanted in by_namespace.items():
+                counted = self._counted.get(namespace, {})
+                for is_whole in (False, True):
+                    some = [one for one in wanted if (one.part is Part.WHOLE) is is_whole]
+                    await self._ask(counted, some)
+        except BaseException:
+            for account in accounts:
+                account.is_dirty = account.base_is_dirty = True
+            raise
+
+    async def _ask(self, counted: Mapping[str, Metered], wanted: Sequence[Wanted]) -> None:
+        features = sorted({feature for one in wanted for feature in one.features(counted)})
+        shares = [share for group, one in enumerate(wanted) for share in one.shares(group)]
+        asked = [counted[feature] for feature in features]
+        found = await self._usage.count(asked, shares) if asked and shares else {}
+        nothing = [NOTHING] * len(features)
+        for group, one in enumerate(wanted):
+            one.account.take(one, dict(zip(features, found.get(group, nothing), strict=True)))
