@@ -26,6 +26,7 @@ from tallyman.api.state import (
     REQUESTS,
     SAYS_WHAT_WAS_NEW,
     SETTINGS,
+    SUBSCRIPTIONS,
     UNATTRIBUTED,
     UNATTRIBUTED_GAUGE,
     USAGE,
@@ -41,6 +42,7 @@ from tallyman.store.customers import CustomerStore
 from tallyman.store.database import Database
 from tallyman.store.events import EventStore
 from tallyman.store.meters import MeterStore
+from tallyman.store.subscriptions import SubscriptionStore
 from tallyman.store.unattributed import UnattributedUsage
 from tallyman.stream.group_commit import GroupCommit
 from tallyman.stream.intake import Intake
@@ -157,6 +159,7 @@ async def _relational(app: web.Application) -> AsyncIterator[None]:
         app[DATABASE] = database
         app[KEYS] = ApiKeyStore(database)
         app[CUSTOMERS] = CustomerStore(database)
+        app[SUBSCRIPTIONS] = SubscriptionStore(database)
         app[METERS] = MeterStore(database)
         yield
     finally:

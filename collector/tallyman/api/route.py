@@ -2,11 +2,10 @@
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from aiohttp import web
 
-from tallyman.api.parameters import ListParameters
 from tallyman.domain.access import Scope
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -14,6 +13,13 @@ Content = Mapping[str, Any]  # media type → a pydantic model, a msgspec type, 
 
 JSON: Final = "application/json"
 PREFIXES: Final = ("/api/v3/openmeter", "/v3/openmeter", "/openmeter")
+
+
+class Parameters(Protocol):
+    """The query parameters of a route, as far as the OpenAPI document is concerned."""
+
+    def describe(self) -> list[dict[str, Any]]:
+        """The parameters for the OpenAPI document."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +49,7 @@ class Route:
     description: str = ""
     body: Content = field(default_factory=dict)
     body_required: bool = True
-    parameters: ListParameters | None = None
+    parameters: Parameters | None = None
     problems: tuple[int, ...] = ()
     openmeter: bool = True
     basic: bool = False

@@ -6,6 +6,7 @@ The router and the OpenAPI document are both made from it, so they cannot differ
 from typing import Final
 
 from tallyman.api import (
+    consumer_usage,
     customer_routes,
     documentation,
     events,
@@ -15,6 +16,7 @@ from tallyman.api import (
     meters,
     status,
 )
+from tallyman.api.consumer_usage_bodies import ConsumerUsageAnswer
 from tallyman.api.event_bodies import EventPageAnswer
 from tallyman.api.kong_log import KongLogAnswer
 from tallyman.api.meter_bodies import (
@@ -104,6 +106,14 @@ ROUTES: Final = (
         "neighbours out.",
         body={JSON: {"anyOf": [ENTRY, {"type": "array", "description": "Entries."}]}},
         problems=(413,), openmeter=False,
+    ),
+    Route(
+        "GET", "/api/usage", consumer_usage.get, Scope.READ,
+        "consumer-usage", "This period's usage of a consumer",
+        Answered(200, "The usage.", {JSON: ConsumerUsageAnswer}),
+        "By model and type. Behind the gateway's authentication the consumer that asks is the "
+        "one that is answered about; otherwise `subject` names it.",
+        parameters=consumer_usage.UsageParameters(), openmeter=False,
     ),
     Route(
         "GET", "/api/v1/status", status.get, Scope.READ,

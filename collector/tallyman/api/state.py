@@ -16,6 +16,7 @@ from tallyman.store.customers import CustomerStore
 from tallyman.store.database import Database
 from tallyman.store.events import EventStore
 from tallyman.store.meters import MeterStore
+from tallyman.store.subscriptions import SubscriptionStore
 from tallyman.store.unattributed import UnattributedUsage
 from tallyman.stream.intake import Intake
 
@@ -24,6 +25,7 @@ REQUESTS: Final = web.AppKey("requests", Requests)
 DATABASE: Final = web.AppKey("database", Database)
 KEYS: Final = web.AppKey("keys", ApiKeyStore)
 CUSTOMERS: Final = web.AppKey("customers", CustomerStore)
+SUBSCRIPTIONS: Final = web.AppKey("subscriptions", SubscriptionStore)
 METERS: Final = web.AppKey("meters", MeterStore)
 UNATTRIBUTED: Final = web.AppKey("unattributed", UnattributedUsage)
 UNATTRIBUTED_GAUGE: Final = web.AppKey("unattributed_gauge", UnattributedGauge)

@@ -1,0 +1,56 @@
+"""The body of `GET /api/usage`: what a consumer may know of its own usage."""
+
+from pydantic import Field
+
+from tallyman.api.wire import Answer, Numeric, Time, Ulid
+
+
+class UsagePeriod(Answer):
+    """The time that is counted, half-open."""
+
+    from_: Time = Field(alias="from")
+    to: Time
+
+
+class UsageCustomer(Answer):
+    """Who pays for the consumer's usage."""
+
+    id: Ulid
+    key: str
+    name: str
+
+
+class UsageNobody(Answer):
+    """Why nobody pays for it; the codes are those of `GET /events`."""
+
+    code: str
+    message: str
+
+
+class UsageSubscription(Answer):
+    """What it is paid by."""
+
+    id: Ulid
+    plan_key: str
+    plan_version: int
+
+
+class UsageOfModel(Answer):
+    """The tokens of one model and type."""
+
+    model: str
+    type: str
+    tokens: Numeric
+
+
+class ConsumerUsageAnswer(Answer):
+    """This period's usage of a consumer; the period is its customer's, else the calendar month."""
+
+    subject: str
+    customer: UsageCustomer | None = None
+    unattributed: UsageNobody | None = None
+    subscription: UsageSubscription | None = None
+    period: UsagePeriod
+    calls: Numeric
+    tokens: Numeric
+    usage: list[UsageOfModel]
