@@ -145,7 +145,7 @@ def correction_for(
     raw = _difference(whole.raw_quantity, (line.raw_quantity for line in invoiced))
     if not owed and not raw:
         return None
-    version = len(invoiced) + 1
+    version = max(line.version for line in invoiced) + 1
     name = f"{whole.name}: correction"
     return replace(
         whole,

@@ -86,7 +86,7 @@ class InvoiceStore:
             if numbered:
                 await connection.execute(invoices.insert(), [values_of(one) for one in numbered])
                 await _insert_lines(connection, numbered)
-            await _advance_progress(connection, progress)
+            await _advance_progress(connection, _earned(progress, made, numbered))
             await record_documents(
                 connection, [_audited(by, "created", None, one) for one in numbered]
             )
@@ -125,7 +125,8 @@ class InvoiceStore:
             await _insert_lines(connection, relined)
             free = [x for x in kept if x.state is InvoiceState.DELETED or x.id in freeing]
             await _free(connection, free)
-            await _advance_progress(connection, progress)
+            changed = [after for _, after in changes]
+            await _advance_progress(connection, _earned(progress, changed, kept))
             entries = [_audited(by, action, before_of[one.id], one) for one in kept]
             await record_documents(connection, entries)
             return kept
@@ -323,7 +324,7 @@ async def _free(connection: AsyncConnection, freed: Sequence[Invoice]) -> None:
         await connection.execute(
             update(invoice_lines).where(invoice_lines.c.invoice_id == invoice.id).values(freed=True)
         )
-        before = (invoice.invoice_at or invoice.service_period.to) - _MICROSECOND
+        before = invoice.service_period.from_ - _MICROSECOND
         await connection.execute(
             update(billing_progress)
             .where(
@@ -337,6 +338,15 @@ async def _free(connection: AsyncConnection, freed: Sequence[Invoice]) -> None:
             .where(billing_progress.c.customer_id == invoice.customer.id)
             .values(corrected_until=EPOCH)
         )
+
+
+def _earned(
+    progress: Sequence[Progress], given: Sequence[Invoice], kept: Sequence[Invoice]
+) -> list[Progress]:
+    """The progress of customers whose invoices are all kept: others' was someone else's to make."""
+    ids = {one.id for one in kept}
+    refused = {one.customer.id for one in given if one.id not in ids}
+    return [one for one in progress if one.customer_id not in refused]
 
 
 async def _advance_progress(connection: AsyncConnection, progress: Sequence[Progress]) -> None:

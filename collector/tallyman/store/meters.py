@@ -98,6 +98,14 @@ class MeterStore:
             rows = await connection.execute(page)
             return [_meter(row) for row in rows], total
 
+    async def by_ids(self, namespace: str, ids: Collection[str]) -> dict[str, Meter]:
+        """Those of the meters that are there, by id; deleted ones too, which invoices may need."""
+        statement = select(meters).where(
+            meters.c.namespace == namespace, meters.c.id.in_(sorted(ids))
+        )
+        async with self._database.reading() as connection:
+            return {row.id: _meter(row) for row in await connection.execute(statement)}
+
     async def of_event_types(self, namespace: str, event_types: Collection[str]) -> list[Meter]:
         """Every meter of these types of event, in any order."""
         await self.add_built_in(namespace)

@@ -1,0 +1,89 @@
+"""The stores that billing reads and writes, and whose account it is that is billed.
+
+It decides nothing.
+"""
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+
+from tallyman.domain.billing_profile import BillingProfile
+from tallyman.domain.counting import Metered
+from tallyman.domain.customer import Customer, SubjectSpan
+from tallyman.domain.subscription import Subscription
+from tallyman.store.billed_lines import BilledLines
+from tallyman.store.billing_profiles import BillingProfileStore, profile_of
+from tallyman.store.clickhouse import ClickHouse
+from tallyman.store.customers import CustomerStore
+from tallyman.store.database import Database
+from tallyman.store.features import FeatureStore
+from tallyman.store.invoices import InvoiceStore
+from tallyman.store.meters import MeterStore
+from tallyman.store.subscriptions import SubscriptionStore
+from tallyman.store.usage_quantities import UsageQuantities
+
+
+@dataclass(frozen=True)
+class Account:
+    """A customer with everything that decides what it owes."""
+
+    customer: Customer
+    spans: tuple[SubjectSpan, ...]
+    profile: BillingProfile
+    subscriptions: tuple[Subscription, ...]
+
+
+class Books:
+    """Every store that billing needs, opened once."""
+
+    def __init__(
+        self, database: Database, clickhouse: ClickHouse, settle_seconds: float = 0
+    ) -> None:
+        self.invoices = InvoiceStore(database)
+        self.billed = BilledLines(database)
+        self.profiles = BillingProfileStore(database)
+        self.customers = CustomerStore(database)
+        self.subscriptions = SubscriptionStore(database)
+        self.features = FeatureStore(database)
+        self.meters = MeterStore(database)
+        self.quantities = UsageQuantities(clickhouse, settle_seconds)
+
+    async def accounts(self, namespace: str, customer_ids: Collection[str]) -> list[Account]:
+        """The accounts of these customers, deleted ones too, in the order of their subjects.
+
+        That is the order that their events are stored in.
+        """
+        customers = await self.customers.with_ids(namespace, customer_ids)
+        spans = await self.customers.spans(customer_ids)
+        subscriptions = await self.subscriptions.of_customers(namespace, customer_ids)
+        profiles = await self.profiles.every(namespace)
+        return sorted(
+            (
+                Account(
+                    one,
+                    spans.get(one.id, ()),
+                    profile_of(profiles, one.billing_profile_id),
+                    tuple(subscriptions.get(one.id, ())),
+                )
+                for one in customers
+            ),
+            key=lambda account: (
+                account.spans[:1] and account.spans[0].subject,
+                account.customer.id,
+            ),
+        )
+
+    async def metered(self, namespace: str, feature_ids: Iterable[str]) -> dict[str, Metered]:
+        """What counts for each feature; one that has no meter is absent."""
+        features = await self.features.by_ids(namespace, set(feature_ids))
+        by_meter = defaultdict(list)
+        for feature in features.values():
+            if feature.meter is not None:
+                by_meter[feature.meter.id].append(feature)
+        meters = await self.meters.by_ids(namespace, by_meter)
+        return {
+            feature.id: Metered(meter, feature.meter.filters)
+            for meter_id, meter in meters.items()
+            for feature in by_meter[meter_id]
+            if feature.meter is not None
+        }

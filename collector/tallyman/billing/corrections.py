@@ -1,0 +1,130 @@
+"""What arrived, or was changed, after an invoice was final: the lines that put it right on the next.
+
+A final invoice is never touched. See `domain/invoice_line.py` for what such a line says.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from tallyman.billing.books import Account, Books
+from tallyman.billing.draft import Counted, count
+from tallyman.billing.gather import Owed, owed_by
+from tallyman.domain.invoice import Invoice
+from tallyman.domain.invoice_line import InvoiceLine, correction_for
+from tallyman.domain.period import EPOCH, Period
+from tallyman.errors import RatingError
+from tallyman.store.slot_sql import Parts
+
+_MICROSECOND = timedelta(microseconds=1)
+
+
+async def corrections(
+    books: Books,
+    accounts: Sequence[Account],
+    watermark: datetime,
+    replaced: Sequence[Invoice] = (),
+) -> dict[tuple[str, str], list[InvoiceLine]]:
+    """What final invoices of the accounts lack or have too much, by customer and currency.
+
+    As it is known at the watermark. The lines of the drafts that are replaced do not count: what they
+    corrected is corrected anew. A billable that is on another draft is left to that.
+    """
+    late = await _late(books, accounts, watermark)
+    ended = [
+        (one.id, one.active_to)
+        for account in accounts
+        for one in account.subscriptions
+        if one.active_to is not None
+    ]
+    again = {line.billable_id for one in replaced for line in one.lines if line.corrects}
+    touched = await books.billed.touched(late, ended, again)
+    gone = {invoice.id for invoice in replaced}
+    left = {
+        billable_id: [one for one in lines if one.invoice_id not in gone]
+        for billable_id, lines in touched.items()
+    }
+    final = {
+        billable_id: [one.line for one in lines]
+        for billable_id, lines in left.items()
+        if lines and all(one.is_final for one in lines)
+    }
+    asked = list(_still_owed(accounts, final))
+    counted = await count(books, asked, watermark)
+    found: dict[tuple[str, str], list[InvoiceLine]] = defaultdict(list)
+    for account, owed in asked:
+        line = _correction(owed, final[owed.billable.id], counted)
+        if line is not None:
+            found[account.customer.id, line.currency].append(line)
+    return found
+
+
+async def _late(
+    books: Books, accounts: Sequence[Account], watermark: datetime
+) -> dict[str, Period]:
+    """When the events of each customer were that came after its last invoices were counted."""
+    until = await books.billed.final_until(account.customer.id for account in accounts)
+    progress = await books.billed.progress(until)
+    looked_at: dict[str, datetime] = {}
+    for one in progress.values():
+        before = looked_at.get(one.customer_id)
+        seen = one.corrected_until or EPOCH + timedelta(days=1)
+        looked_at[one.customer_id] = seen if before is None else min(seen, before)
+    late: dict[str, Period] = {}
+    by_namespace: dict[str, list[Account]] = defaultdict(list)
+    for account in accounts:
+        if account.customer.id in looked_at:
+            by_namespace[account.customer.namespace].append(account)
+    for namespace, some in by_namespace.items():
+        slots = [_slot(account, until[account.customer.id]) for account in some]
+        after = [looked_at[account.customer.id] for account in some]
+        found = await books.quantities.late(namespace, slots, after, watermark)
+        late |= {some[at].customer.id: period for at, period in found.items()}
+    return late
+
+
+def _slot(account: Account, until: datetime) -> Parts:
+    """The account's subjects, as long as they are its own and up to what is invoiced."""
+    return tuple(
+        (span.subject, Period(span.from_ or EPOCH, min(span.to or until, until)))
+        for span in account.spans
+        if (span.from_ or EPOCH) < until
+    )
+
+
+def _still_owed(
+    accounts: Sequence[Account], final: dict[str, list[InvoiceLine]]
+) -> list[tuple[Account, Owed]]:
+    """The billables of the lines, as they are now."""
+    times: dict[str, Period] = {}
+    for lines in final.values():
+        for line in lines:
+            before = times.get(line.subscription_id, line.service_period)
+            times[line.subscription_id] = Period(
+                min(before.from_, line.service_period.from_),
+                max(before.to, line.service_period.to),
+            )
+    found = []
+    for account in accounts:
+        for subscription in account.subscriptions:
+            time = times.get(subscription.id)
+            if time is None:
+                continue
+            # What was served then is due at the end of the billing period that holds it, at latest.
+            until = subscription.billing_cadence.after(subscription.billing_cadence.after(time.to))
+            for owed in owed_by(account, subscription, until, time.from_ - _MICROSECOND):
+                if owed.billable.id in final:
+                    found.append((account, owed))
+    return found
+
+
+def _correction(
+    owed: Owed, invoiced: Sequence[InvoiceLine], counted: Counted
+) -> InvoiceLine | None:
+    usage = counted.usage.get(owed.billable.id)
+    if owed.billable.needs_usage and usage is None:
+        return None
+    try:
+        return correction_for(owed.subscription, owed.billable, invoiced, usage)
+    except RatingError:
+        return None  # it was rated before: what is wrong now is wrong on the next invoice too

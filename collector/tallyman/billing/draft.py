@@ -1,0 +1,164 @@
+"""Invoices of what is due, and their lines: usage as it is known at a watermark, rated.
+
+It keeps nothing: see `run.py`. It does not move invoices: see `advance.py`.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from tallyman.billing.books import Account, Books
+from tallyman.billing.gather import Gathered, Owed
+from tallyman.domain.billable import Billable
+from tallyman.domain.counting import Counting, Metered, subject_periods
+from tallyman.domain.customer import SubjectSpan
+from tallyman.domain.invoice import Invoice, ValidationIssue, invoice_id, issues_of
+from tallyman.domain.invoice_line import InvoiceLine, line_for
+from tallyman.domain.invoice_state import InvoiceState
+from tallyman.domain.period import Period
+from tallyman.domain.price import FreePrice
+from tallyman.domain.usage import Usage
+from tallyman.errors import RatingError
+from tallyman.store.invoices import draft_number
+from tallyman.store.usage_sql import Question
+
+Unrated = tuple[InvoiceLine, ValidationIssue | None]
+
+
+@dataclass(frozen=True)
+class Counted:
+    """Usage as it was known at the watermark, by billable, and what it was counted by."""
+
+    watermark: datetime
+    usage: Mapping[str, Usage]
+    metered: Mapping[str, Metered]
+
+    def counting(self, account: Account, owed: Iterable[Owed]) -> Counting:
+        """What the invoice keeps, to be counted again by."""
+        ids = {x.billable.rate_card.feature.id for x in owed if x.billable.rate_card.feature}
+        return Counting(
+            account.spans, {id_: self.metered[id_] for id_ in sorted(ids) if id_ in self.metered}
+        )
+
+
+async def count(books: Books, owed: Sequence[tuple[Account, Owed]], watermark: datetime) -> Counted:
+    """The usage behind each billable that needs any, of many accounts at once."""
+    wanted = [(account, one) for account, one in owed if one.billable.needs_usage]
+    metered: dict[str, Metered] = {}
+    for namespace in {account.customer.namespace for account, _ in wanted}:
+        ids = {
+            feature.id
+            for account, one in wanted
+            if account.customer.namespace == namespace
+            and (feature := one.billable.rate_card.feature) is not None
+        }
+        metered |= await books.metered(namespace, ids)
+    asked: list[tuple[str, Question]] = []
+    for account, one in wanted:
+        question = question_of(account.spans, one.billable, metered)
+        if question is not None:
+            asked.append((one.billable.id, question))
+    usages = await books.quantities.count([question for _, question in asked], watermark)
+    by_billable = {id_: usage for (id_, _), usage in zip(asked, usages, strict=True)}
+    return Counted(watermark, by_billable, metered)
+
+
+def question_of(
+    spans: tuple[SubjectSpan, ...], billable: Billable, metered: Mapping[str, Metered]
+) -> Question | None:
+    """What is asked for a billable; None if nothing counts for its feature."""
+    feature, period = billable.rate_card.feature, billable.service_period
+    if feature is None or feature.id not in metered:
+        return None
+    return Question(metered[feature.id], period, tuple(subject_periods(spans, period)))
+
+
+def drafted(gathered: Gathered, version: int, now: datetime) -> Invoice:
+    """An invoice that is only just gathered: no lines yet, and everything else as it is now.
+
+    Late events are waited for only where events count.
+    """
+    account, at = gathered.account, gathered.invoice_at
+    waits = any(one.billable.needs_usage for one in gathered.owed)
+    wait = account.profile.workflow.collection_interval
+    period = _spanning(one.billable.service_period for one in gathered.owed)
+    blank = empty(account, gathered.currency, at, period, version, now)
+    return replace(blank, collection_at=wait.after(at) if waits else at)
+
+
+def empty(
+    account: Account,
+    currency: str,
+    at: datetime,
+    period: Period,
+    version: int,
+    now: datetime,
+) -> Invoice:
+    """An invoice of nothing yet, which waits for nothing."""
+    id_ = invoice_id(account.customer.id, currency, at, version)
+    return Invoice(
+        id=id_,
+        namespace=account.customer.namespace,
+        number=draft_number(id_),
+        currency=currency,
+        customer=account.customer,
+        supplier=account.profile.supplier,
+        workflow=account.profile.workflow,
+        state=InvoiceState.GATHERING,
+        service_period=period,
+        created_at=now,
+        updated_at=now,
+        collection_at=at,
+        billing_profile_id=account.profile.id,
+        invoice_at=at,
+        version=version,
+    )
+
+
+def with_lines(
+    invoice: Invoice,
+    account: Account,
+    owed: Sequence[Owed],
+    counted: Counted,
+    corrections: Sequence[InvoiceLine] = (),
+) -> Invoice:
+    """The invoice with its lines rated anew; what cannot be rated is an issue that stops it."""
+    rated = [rated_line(one, counted) for one in owed]
+    lines = (*(line for line, _ in rated), *corrections)
+    issues = [
+        replace(issue, field=f"lines[{at}].{issue.field}")
+        for at, (_, issue) in enumerate(rated)
+        if issue is not None
+    ]
+    period = invoice.service_period
+    made = replace(
+        invoice,
+        customer=account.customer,
+        lines=lines,
+        service_period=_spanning(x.service_period for x in lines) if lines else period,
+        watermark=counted.watermark,
+        counting=counted.counting(account, owed),
+    )
+    return replace(made, validation_issues=(*issues, *issues_of(made)))
+
+
+def rated_line(one: Owed, counted: Counted) -> Unrated:
+    """The line of a billable, and what is wrong with it; one that cannot be rated costs nothing."""
+    card = one.billable.rate_card
+    usage = counted.usage.get(one.billable.id)
+    try:
+        if one.billable.needs_usage and usage is None:
+            raise RatingError(
+                f"nothing counts for {card.key}: its feature has no meter",
+                "rate_card_feature_not_found",
+            )
+        return line_for(one.subscription, one.billable, usage), None
+    except RatingError as err:
+        free = replace(one.billable, rate_card=replace(card, price=FreePrice()))
+        line = replace(line_for(one.subscription, free, usage), rate_card=card, usage=usage)
+        return line, ValidationIssue(err.code, str(err), field="rate_card")
+
+
+def _spanning(periods: Iterable[Period]) -> Period:
+    every = list(periods)
+    return Period(min(one.from_ for one in every), max(one.to for one in every))

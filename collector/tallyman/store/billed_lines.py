@@ -1,0 +1,132 @@
+"""What is billed already: the lines of each billable, and up to when each subscription is billed.
+
+It reads only; lines are written with their invoices, by `invoices.py`.
+"""
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, Row, and_, func, or_, select
+
+from tallyman.domain.invoice_line import InvoiceLine
+from tallyman.domain.invoice_state import InvoiceState
+from tallyman.domain.period import Period
+from tallyman.store.customer_subjects import portions
+from tallyman.store.database import Database
+from tallyman.store.invoice_documents import read_lines
+from tallyman.store.invoices import Progress
+from tallyman.store.tables import billing_progress, invoice_lines, invoices
+
+_FINAL = [state.value for state in InvoiceState if state.is_final]
+
+
+@dataclass(frozen=True)
+class BilledLine:
+    """A line that counts as billed, and whether it can still change."""
+
+    line: InvoiceLine
+    invoice_id: str
+    is_final: bool
+
+
+class BilledLines:
+    """The lines of every namespace that are not freed."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def progress(self, customer_ids: Iterable[str]) -> dict[str, Progress]:
+        """Up to when the subscriptions of these customers are billed, by subscription."""
+        found: dict[str, Progress] = {}
+        table = billing_progress
+        async with self._database.reading() as connection:
+            for some in portions(customer_ids):
+                rows = await connection.execute(select(table).where(table.c.customer_id.in_(some)))
+                found |= {row.subscription_id: Progress(**row._mapping) for row in rows}
+        return found
+
+    async def billed(self, billable_ids: Iterable[str]) -> set[str]:
+        """Those of the billables that have a line."""
+        found: set[str] = set()
+        async with self._database.reading() as connection:
+            for some in portions(billable_ids):
+                rows = await connection.execute(
+                    select(invoice_lines.c.billable_id).where(
+                        invoice_lines.c.billable_id.in_(some), invoice_lines.c.freed.is_(False)
+                    )
+                )
+                found |= {row.billable_id for row in rows}
+        return found
+
+    async def final_until(self, customer_ids: Iterable[str]) -> dict[str, datetime]:
+        """The end of the last service period of each customer that is on a final invoice."""
+        found: dict[str, datetime] = {}
+        async with self._database.reading() as connection:
+            for some in portions(customer_ids):
+                rows = await connection.execute(
+                    select(invoice_lines.c.customer_id, func.max(invoice_lines.c.service_to))
+                    .join(invoices, invoices.c.id == invoice_lines.c.invoice_id)
+                    .where(
+                        invoice_lines.c.customer_id.in_(some),
+                        invoice_lines.c.freed.is_(False),
+                        invoices.c.state.in_(_FINAL),
+                    )
+                    .group_by(invoice_lines.c.customer_id)
+                )
+                found |= {row[0]: row[1] for row in rows}
+        return found
+
+    async def touched(
+        self,
+        late: dict[str, Period],
+        ended: Collection[tuple[str, datetime]] = (),
+        billable_ids: Collection[str] = (),
+    ) -> dict[str, list[BilledLine]]:
+        """By billable, in the order of their versions, the lines that may have to be corrected:
+        those of customers, by id, that are for some of a time, and those of subscriptions that
+        are for a time after their end; and those of the billables given."""
+        conditions = [
+            and_(
+                invoice_lines.c.customer_id == customer_id,
+                invoice_lines.c.service_from <= period.to,
+                invoice_lines.c.service_to > period.from_,
+            )
+            for customer_id, period in late.items()
+        ]
+        conditions += [
+            and_(invoice_lines.c.subscription_id == whose, invoice_lines.c.service_to > end)
+            for whose, end in ended
+        ]
+        billables = set(billable_ids)
+        async with self._database.reading() as connection:
+            for at in range(0, len(conditions), 100):
+                rows = await connection.execute(
+                    select(invoice_lines.c.billable_id).where(
+                        or_(*conditions[at : at + 100]), invoice_lines.c.freed.is_(False)
+                    )
+                )
+                billables |= {row.billable_id for row in rows}
+            found: dict[str, list[BilledLine]] = defaultdict(list)
+            for some in portions(billables):
+                for one in await _read(connection, invoice_lines.c.billable_id.in_(some)):
+                    found[one.line.billable_id].append(one)
+        return found
+
+
+async def _read(connection: Any, wanted: ColumnElement[bool]) -> list[BilledLine]:
+    rows: list[Row[Any]] = (
+        await connection.execute(
+            select(invoice_lines.c.invoice_id, invoice_lines.c.body, invoices.c.state)
+            .join(invoices, invoices.c.id == invoice_lines.c.invoice_id)
+            .where(wanted, invoice_lines.c.freed.is_(False))
+            .order_by(invoice_lines.c.billable_id, invoice_lines.c.version)
+        )
+    ).all()
+    lines = read_lines(row.body for row in rows)
+    return [
+        BilledLine(line, row.invoice_id, InvoiceState(row.state).is_final)
+        for row, line in zip(rows, lines, strict=True)
+    ]
