@@ -55,8 +55,9 @@ class UsageParameters:
             "maxLength": LONGEST_VALUE,
             "pattern": r"^[^\x00]+$",
         }
-        about = "The consumer. Absent where the gateway has told who asks."
-        return [{"name": "subject", "in": "query", "schema": schema, "description": about}]
+        about = "The consumer; absent, and refused, where the gateway's headers say who asks."
+        subject = {"name": "subject", "in": "query", "required": True, "description": about}
+        return [{**subject, "schema": schema}]
 
 
 @dataclass(frozen=True)
