@@ -20,9 +20,11 @@ from tallyman.api.state import (
     CUSTOMERS,
     DATABASE,
     EVENTS,
+    FEATURES,
     INTAKE,
     KEYS,
     METERS,
+    PLANS,
     REQUESTS,
     SAYS_WHAT_WAS_NEW,
     SETTINGS,
@@ -41,7 +43,9 @@ from tallyman.store.clickhouse import ClickHouse
 from tallyman.store.customers import CustomerStore
 from tallyman.store.database import Database
 from tallyman.store.events import EventStore
+from tallyman.store.features import FeatureStore
 from tallyman.store.meters import MeterStore
+from tallyman.store.plans import PlanStore
 from tallyman.store.subscriptions import SubscriptionStore
 from tallyman.store.unattributed import UnattributedUsage
 from tallyman.stream.group_commit import GroupCommit
@@ -161,6 +165,8 @@ async def _relational(app: web.Application) -> AsyncIterator[None]:
         app[CUSTOMERS] = CustomerStore(database)
         app[SUBSCRIPTIONS] = SubscriptionStore(database)
         app[METERS] = MeterStore(database)
+        app[FEATURES] = FeatureStore(database)
+        app[PLANS] = PlanStore(database)
         yield
     finally:
         await database.close()

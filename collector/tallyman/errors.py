@@ -71,7 +71,7 @@ QueryCode = Literal[
 class InvalidQuery(InvalidInput):
     """A question that a meter cannot answer; its code says what is wrong with it."""
 
-    code = "invalid_query"
+    code: QueryCode = "invalid_query"
 
     def __init__(self, code: QueryCode, parameter: InvalidParameter) -> None:
         super().__init__(f"{parameter.field} {parameter.reason}", [parameter])

@@ -27,6 +27,14 @@ _PATH_PARAMETERS: Final[dict[str, dict[str, Any]]] = {
         "description": "The meter's id or key.",
         "schema": {"type": "string", "pattern": f"{ULID_PATTERN}|{RESOURCE_KEY}"},
     },
+    "featureId": {
+        "description": "The feature's id or key.",
+        "schema": {"type": "string", "pattern": f"{ULID_PATTERN}|{RESOURCE_KEY}"},
+    },
+    "planId": {
+        "description": "The id of the version of the plan.",
+        "schema": {"type": "string", "pattern": ULID_PATTERN},
+    },
     "customerId": {
         "description": "The customer's id or key.",
         "schema": {"type": "string", "minLength": 1, "maxLength": 256, "pattern": NO_NUL},

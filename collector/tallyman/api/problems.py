@@ -38,6 +38,7 @@ _RULES: Final = {
     "list_type": "is_array",
     "dict_type": "is_object",
     "model_type": "is_object",
+    "union_type": "type",
     "model_attributes_type": "is_object",
     "extra_forbidden": "unknown_property",
     "string_pattern_mismatch": "matches_regex",
@@ -77,6 +78,16 @@ def response(error: errors.TallymanError, trace: str) -> web.Response:
         body["invalid_parameters"] = [_parameter(parameter) for parameter in error.parameters]
     if isinstance(error, errors.Conflict) and error.code != errors.Conflict.code:
         body["extensions"] = {"validationErrors": [{"code": error.code, "message": str(error)}]}
+    if isinstance(error, errors.InvalidPlan):
+        # The rules of `invalid_parameters` are a closed list; a plan's codes are not on it.
+        for parameter in body["invalid_parameters"]:
+            parameter["rule"] = "invalid"
+        body["extensions"] = {
+            "validationErrors": [
+                {"code": one.rule, "message": one.reason, "field": one.field}
+                for one in error.parameters
+            ]
+        }
     if isinstance(error, errors.InvalidQuery):
         body["extensions"] = {
             "validationErrors": [
@@ -114,6 +125,8 @@ def _of_pydantic(found: ErrorDetails) -> InvalidParameter:
 def _path(location: tuple[int | str, ...]) -> str:
     path = ""
     for step in location:
+        if isinstance(step, str) and step.startswith("<"):
+            continue  # which member of a union it is about
         path += f"[{step}]" if isinstance(step, int) else f".{step}" if path else step
     return path.removesuffix(".[key]") or "body"
 

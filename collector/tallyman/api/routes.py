@@ -6,6 +6,7 @@ The router and the OpenAPI document are both made from it, so they cannot differ
 from typing import Final
 
 from tallyman.api import (
+    catalogue_routes,
     consumer_usage,
     customer_routes,
     documentation,
@@ -97,6 +98,7 @@ ROUTES: Final = (
         "CSV with `Accept: text/csv`.",
         body={JSON: MeterQueryRequest}, body_required=False, problems=(404, 410, 413),
     ),
+    *catalogue_routes.ROUTES,
     *customer_routes.ROUTES,
     Route(
         "POST", "/kong/log", kong_log.take, Scope.INGEST,

@@ -15,7 +15,9 @@ from tallyman.store.api_keys import ApiKeyStore
 from tallyman.store.customers import CustomerStore
 from tallyman.store.database import Database
 from tallyman.store.events import EventStore
+from tallyman.store.features import FeatureStore
 from tallyman.store.meters import MeterStore
+from tallyman.store.plans import PlanStore
 from tallyman.store.subscriptions import SubscriptionStore
 from tallyman.store.unattributed import UnattributedUsage
 from tallyman.stream.intake import Intake
@@ -26,6 +28,8 @@ DATABASE: Final = web.AppKey("database", Database)
 KEYS: Final = web.AppKey("keys", ApiKeyStore)
 CUSTOMERS: Final = web.AppKey("customers", CustomerStore)
 SUBSCRIPTIONS: Final = web.AppKey("subscriptions", SubscriptionStore)
+FEATURES: Final = web.AppKey("features", FeatureStore)
+PLANS: Final = web.AppKey("plans", PlanStore)
 METERS: Final = web.AppKey("meters", MeterStore)
 UNATTRIBUTED: Final = web.AppKey("unattributed", UnattributedUsage)
 UNATTRIBUTED_GAUGE: Final = web.AppKey("unattributed_gauge", UnattributedGauge)

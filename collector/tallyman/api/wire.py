@@ -13,9 +13,11 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    Discriminator,
     Field,
     PlainSerializer,
     StringConstraints,
+    Tag,
     WithJsonSchema,
 )
 from pydantic_core import PydanticCustomError
@@ -26,6 +28,10 @@ DIMENSION_NAME: Final = r"^(?!(subject|customer_id)$)[a-zA-Z_][a-zA-Z0-9_]{0,62}
 RESOURCE_KEY: Final = r"^[a-z0-9]+(?:_[a-z0-9]+)*$"
 ULID_PATTERN: Final = r"^[0-7][0-9A-HJKMNP-TV-Z]{25}$"
 NUMERIC: Final = r"^\-?[0-9]+(\.[0-9]+)?$"
+# As ISO 8601 has it, in whole units, and short enough for a calendar that ends in the year 9999.
+DURATION: Final = (
+    r"^P(\d{1,2}Y)?(\d{1,3}M)?(\d{1,3}W)?(\d{1,4}D)?(T(\d{1,5}H)?(\d{1,6}M)?(\d{1,8}S)?)?$"
+)
 NO_NUL: Final = r"^[^\x00]*$"  # Postgres cannot keep one
 MOST_LABELS: Final = 50
 
@@ -102,11 +108,49 @@ Numeric = Annotated[
     PlainSerializer(write_number),
     WithJsonSchema({"type": "string", "pattern": NUMERIC}),
 ]
+NumericText = Annotated[str, StringConstraints(max_length=40, pattern=NUMERIC)]
 Ulid = Annotated[str, StringConstraints(pattern=ULID_PATTERN)]
 ResourceKey = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=RESOURCE_KEY)]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=NO_NUL)]
 Description = Annotated[str, StringConstraints(max_length=1024, pattern=NO_NUL)]
 LabelValue = Annotated[str, StringConstraints(min_length=1, max_length=63, pattern=LABEL_VALUE)]
+
+
+def tagged(type_: str) -> Tag:
+    """Marks the member of a union whose `type` this is; see `by_type`."""
+    return Tag(f"<{type_}>")
+
+
+def by_type(*types: str) -> Discriminator:
+    """Chooses a member of a union by its `type`, so that an error is about that member only."""
+
+    def tag_of(given: Any) -> str | None:
+        type_ = given.get("type") if isinstance(given, dict) else getattr(given, "type", None)
+        return f"<{type_}>" if type_ in types else None
+
+    names = f"{', '.join(types[:-1])} or {types[-1]}"
+    return Discriminator(
+        tag_of,
+        custom_error_type="union_type",
+        custom_error_message=f"must be an object whose type is {names}",
+    )
+
+
+def _check_duration(text: str) -> str:
+    if re.fullmatch(DURATION, text, re.ASCII) is None or text.endswith(("P", "T")):
+        raise PydanticCustomError(
+            "duration",
+            "must be an ISO 8601 duration in whole units such as P1M, P2W or PT1H",
+            {"rule": "matches_regex"},
+        )
+    return text
+
+
+DurationText = Annotated[
+    str,
+    AfterValidator(_check_duration),
+    WithJsonSchema({"type": "string", "format": "ISO8601", "pattern": DURATION}),
+]
 
 
 def _check_label_keys(labels: dict[str, str]) -> dict[str, str]:

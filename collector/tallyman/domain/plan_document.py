@@ -123,7 +123,7 @@ def read_rate_card(given: Document) -> RateCard:
         and FeatureReference(feature.get("id", ""), feature.get("key", given["key"])),
         billing_cadence=_read(parse_duration, given.get("billing_cadence")),
         payment_term=PaymentTerm(given.get("payment_term") or PaymentTerm.IN_ARREARS),
-        unit_config=_read(_read_unit_config, given.get("unit_config")),
+        unit_config=_read(read_unit_config, given.get("unit_config")),
         commitments=Commitments(
             _decimal(commitments.get("minimum_amount")), _decimal(commitments.get("maximum_amount"))
         ),
@@ -207,7 +207,8 @@ def _write_unit_config(config: UnitConfig) -> Document:
     )
 
 
-def _read_unit_config(given: Document) -> UnitConfig:
+def read_unit_config(given: Document) -> UnitConfig:
+    """The unit conversion of a document."""
     return UnitConfig(
         operation=Operation(given["operation"]),
         conversion_factor=Decimal(given["conversion_factor"]),

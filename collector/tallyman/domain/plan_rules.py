@@ -37,11 +37,13 @@ def _plan(currency: str, cadence: Duration, phases: Sequence[PlanPhase]) -> Iter
         if phase.key in repeated:
             message = f"another phase has the key {phase.key} too"
             yield BrokenRule("plan_phase_duplicated_key", message, f"{at}.key", Severity.CRITICAL)
-        for rule in _phase(phase, cadence, is_last=index == len(phases) - 1):
+        for rule in _phase(phase, currency, cadence, is_last=index == len(phases) - 1):
             yield rule.under(at)
 
 
-def _phase(phase: PlanPhase, cadence: Duration, *, is_last: bool) -> Iterator[BrokenRule]:
+def _phase(
+    phase: PlanPhase, currency: str, cadence: Duration, *, is_last: bool
+) -> Iterator[BrokenRule]:
     if is_last and phase.duration is not None:
         message = "the last phase lasts as long as the subscription: it has no duration"
         yield BrokenRule("plan_has_last_phase_with_duration", message, "duration")
@@ -60,6 +62,12 @@ def _phase(phase: PlanPhase, cadence: Duration, *, is_last: bool) -> Iterator[Br
         if card.key in repeated:
             message = f"another rate card of the phase has the key {card.key} too"
             yield BrokenRule("rate_card_duplicated_key", message, f"{at}.key", Severity.CRITICAL)
+        if card.currency not in (None, currency):
+            message = f"the currency must be that of the plan, {currency}"
+            at_currency = f"{at}.currency"
+            yield BrokenRule(
+                "invoice_line_currency_mismatch", message, at_currency, Severity.CRITICAL
+            )
         for rule in (*rate_card_rules(card), *_alignment(card, cadence)):
             yield rule.under(at)
 

@@ -124,8 +124,23 @@ def per_million(amount: Decimal) -> Decimal:
     return _plain(EXACT.multiply(amount, MILLION))
 
 
+def per_metered_unit(amount: Decimal, config: UnitConfig | None) -> Decimal | None:
+    """What one unit of the meter costs at this unit price; None where its parts are rounded."""
+    if config is None:
+        return _plain(amount)
+    if config.rounding is not Rounding.NONE or config.conversion_factor <= 0:
+        return None
+    if config.operation is Operation.DIVIDE:
+        return per_unit(amount, config.conversion_factor)
+    return _plain(EXACT.multiply(amount, config.conversion_factor))
+
+
 def _plain(amount: Decimal) -> Decimal:
     """Without trailing zeros, and without an exponent."""
-    shortest = amount.normalize()
+    shortest = amount.normalize(EXACT)
     exponent = shortest.as_tuple().exponent
-    return shortest.quantize(Decimal(1)) if isinstance(exponent, int) and exponent > 0 else shortest
+    return (
+        shortest.quantize(Decimal(1), context=EXACT)
+        if isinstance(exponent, int) and exponent > 0
+        else shortest
+    )

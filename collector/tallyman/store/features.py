@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from ulid import ULID
 
 from tallyman.domain.access import LOCAL
-from tallyman.domain.feature import Feature, FeatureMeter, UnitCost
+from tallyman.domain.feature import Feature, FeatureMeter, check_feature
 from tallyman.domain.feature_document import (
     read_filters,
     read_unit_cost,
@@ -24,6 +24,7 @@ from tallyman.errors import Conflict, Gone, NotFound
 from tallyman.store.audit import record
 from tallyman.store.comparison import Comparison, condition_of
 from tallyman.store.database import Database
+from tallyman.store.meters import find_meter
 from tallyman.store.tables import features, plans
 
 SORTABLE: Final = ("created_at", "updated_at", "key", "name")
@@ -41,10 +42,12 @@ class FeatureStore:
 
         Raises:
             Conflict: another feature of the namespace has the key.
+            InvalidInput: its meter is not there, or cannot be filtered so.
         """
         feature_id = str(ULID())
         try:
             async with self._database.writing() as connection:
+                await _check(connection, feature)
                 await connection.execute(
                     features.insert().values(_values(feature) | {"id": feature_id})
                 )
@@ -98,18 +101,6 @@ class FeatureStore:
             total = (await connection.execute(count)).scalar_one()
             return [_feature(row) for row in await connection.execute(page)], total
 
-    async def set_unit_cost(
-        self, namespace: str, id_or_key: str, unit_cost: UnitCost | None, *, by: str = LOCAL
-    ) -> Feature:
-        """Change what a unit costs the seller.
-
-        Raises:
-            NotFound: there is none.
-            Gone: it was deleted.
-        """
-        values = {"unit_cost": None if unit_cost is None else write_unit_cost(unit_cost)}
-        return await self._change(namespace, id_or_key, values, by)
-
     async def replace(self, feature: Feature, *, by: str = LOCAL) -> Feature:
         """Change everything but the key and the id.
 
@@ -117,11 +108,21 @@ class FeatureStore:
             NotFound: there is none.
             Gone: it was deleted.
             Conflict: what it counts would change under a published plan.
+            InvalidInput: its meter is not there, or cannot be filtered so.
         """
         values = _values(feature)
-        for name in ("namespace", "key", "created_at", "updated_at"):
+        for name in ("namespace", "key", "created_at"):
             del values[name]
-        return await self._change(feature.namespace, feature.id, values, by)
+        async with self._database.writing() as connection:
+            before = await _find(connection, feature.namespace, feature.id)
+            await _check(connection, feature)
+            await _refuse_other_usage(connection, before, values)
+            await connection.execute(
+                update(features).where(features.c.id == before.id).values(values)
+            )
+            after = await _find(connection, feature.namespace, before.id)
+            await record(connection, by, "changed", "feature", before, after)
+            return _feature(after)
 
     async def delete(self, namespace: str, id_or_key: str, *, by: str = LOCAL) -> None:
         """Delete a feature; its key is free.
@@ -144,20 +145,12 @@ class FeatureStore:
             )
             await record(connection, by, "deleted", "feature", row, None)
 
-    async def _change(
-        self, namespace: str, id_or_key: str, values: Mapping[str, Any], by: str
-    ) -> Feature:
-        async with self._database.writing() as connection:
-            before = await _find(connection, namespace, id_or_key)
-            await _refuse_other_usage(connection, before, values)
-            await connection.execute(
-                update(features)
-                .where(features.c.id == before.id)
-                .values(**values, updated_at=datetime.now(UTC))
-            )
-            after = await _find(connection, namespace, before.id)
-            await record(connection, by, "changed", "feature", before, after)
-            return _feature(after)
+
+async def _check(connection: AsyncConnection, feature: Feature) -> None:
+    meter = None
+    if feature.meter is not None:
+        meter = await find_meter(connection, feature.namespace, feature.meter.id)
+    check_feature(feature, meter)
 
 
 async def _find(connection: AsyncConnection, namespace: str, id_or_key: str) -> Row[Any]:

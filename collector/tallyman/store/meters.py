@@ -20,7 +20,7 @@ from tallyman.errors import Conflict, Gone, NotFound
 from tallyman.store.audit import record
 from tallyman.store.comparison import Comparison, condition_of
 from tallyman.store.database import Database, upsert
-from tallyman.store.tables import meters
+from tallyman.store.tables import features, meters
 
 SORTABLE: Final = ("created_at", "updated_at", "key", "name")
 
@@ -127,7 +127,7 @@ class MeterStore:
         Raises:
             NotFound: there is none.
             Gone: it was deleted.
-            Conflict: it is built in.
+            Conflict: it is built in, or a feature is filtered by a dimension that would go.
         """
         await self.add_built_in(namespace)
         values: dict[str, Any] = {
@@ -138,6 +138,8 @@ class MeterStore:
         async with self._database.writing() as connection:
             row = await _find(connection, namespace, id_or_key)
             _refuse_built_in(row, "changed")
+            if change.dimensions is not None:
+                await _refuse_used(connection, row, change.dimensions)
             await connection.execute(
                 update(meters)
                 .where(meters.c.id == row.id)
@@ -153,12 +155,13 @@ class MeterStore:
         Raises:
             NotFound: there is none.
             Gone: it was deleted before.
-            Conflict: it is built in.
+            Conflict: it is built in, or a feature is counted by it.
         """
         await self.add_built_in(namespace)
         async with self._database.writing() as connection:
             row = await _find(connection, namespace, id_or_key)
             _refuse_built_in(row, "deleted")
+            await _refuse_used(connection, row)
             now = datetime.now(UTC)
             await connection.execute(
                 update(meters).where(meters.c.id == row.id).values(deleted_at=now, updated_at=now)
@@ -204,6 +207,38 @@ async def _find(connection: AsyncConnection, namespace: str, id_or_key: str) -> 
     if row.deleted_at is not None:
         raise Gone(f"the meter {id_or_key} was deleted")
     return row
+
+
+async def find_meter(connection: AsyncConnection, namespace: str, meter_id: str) -> Meter | None:
+    """The meter with this id, in the connection's transaction; None if there is none, or no more."""
+    result = await connection.execute(
+        select(meters).where(
+            meters.c.namespace == namespace,
+            meters.c.id == meter_id,
+            meters.c.deleted_at.is_(None),
+        )
+    )
+    row = result.one_or_none()
+    return None if row is None else _meter(row)
+
+
+async def _refuse_used(
+    connection: AsyncConnection, meter: Row[Any], dimensions: Collection[str] | None = None
+) -> None:
+    """Keep what features need: the meter itself, or the dimensions that it is to have from now on."""
+    rows = await connection.execute(
+        select(features.c.key, features.c.filters).where(
+            features.c.namespace == meter.namespace,
+            features.c.meter_id == meter.id,
+            features.c.deleted_at.is_(None),
+        )
+    )
+    for row in rows:
+        if dimensions is None:
+            raise Conflict(f"the meter {meter.key} counts the feature {row.key}: delete that first")
+        for name in row.filters or {}:
+            if name not in dimensions:
+                raise Conflict(f"the feature {row.key} is filtered by {name} of {meter.key}")
 
 
 def _refuse_built_in(row: Row[Any], done: str) -> None:
