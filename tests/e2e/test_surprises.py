@@ -13,6 +13,7 @@ from tallyman.demo import processes
 from tests.rigs.rest import Rest
 
 numbers = count(1)
+NUMERIC = r"^\-?[0-9]+(\.[0-9]+)?$"
 
 
 @pytest.fixture(scope="module")
@@ -112,3 +113,100 @@ def test_a_wrong_token_is_told_from_a_missing_one(collector: Rest) -> None:
 
     assert wrong.status == 401
     assert wrong.body["detail"] == "the API key is not known, or was revoked"
+
+
+def feature(collector: Rest, key: str) -> str:
+    """The id of a feature over a meter of its own."""
+    made = collector.post("meters", meter(key), 201)
+    body = {"key": key, "name": "AI Tokens", "meter": {"id": made["id"]}}
+    return str(collector.post("features", body, 201)["id"])
+
+
+def plan(key: str, feature_id: str, /, **card: Any) -> dict[str, Any]:
+    """A plan with one rate card: 0.000002 a token."""
+    rate_card = {
+        "key": "ai_tokens",
+        "name": "AI Tokens",
+        "feature": {"id": feature_id},
+        "billing_cadence": "P1M",
+        "price": {"type": "unit", "amount": "0.000002"},
+        **card,
+    }
+    return {
+        "key": key,
+        "name": "Starter",
+        "currency": "USD",
+        "billing_cadence": "P1M",
+        "phases": [{"key": "default", "name": "Default", "rate_cards": [rate_card]}],
+    }
+
+
+def test_a_price_per_token_is_shown_per_million_too(collector: Rest) -> None:
+    """ "Price per unit means per single token: this trips up almost everyone." """
+    made = collector.post("plans", plan("per_token", feature(collector, "ai_tokens")), 201)
+
+    (card,) = made["phases"][0]["rate_cards"]
+    assert card["price"] == {"type": "unit", "amount": "0.000002", "amount_per_million": "2"}
+
+
+def test_a_price_per_million_is_billed_by_the_million_and_shown_per_token(collector: Rest) -> None:
+    config = {"operation": "divide", "conversion_factor": "1000000"}
+    given = plan("per_million", feature(collector, "millions"), key="millions", unit_config=config)
+    given["phases"][0]["rate_cards"][0]["price"]["amount"] = "2"
+    made = collector.post("plans", given, 201)
+
+    price = made["phases"][0]["rate_cards"][0]["price"]
+    assert (price["amount_per_unit"], price["amount_per_million"]) == ("0.000002", "2")
+
+
+def test_a_rate_card_whose_key_is_not_its_features_is_refused_with_the_rule(
+    collector: Rest,
+) -> None:
+    refused = collector.ask("POST", "plans", plan("mismatch", feature(collector, "other_tokens")))
+
+    assert refused.status == 400
+    assert why(refused.body) == [
+        (
+            "phases[0].rate_cards[0].key",
+            "invalid",
+            "the key must be that of the feature, other_tokens",
+        )
+    ]
+    (issue,) = refused.body["extensions"]["validationErrors"]
+    assert issue["code"] == "rate_card_key_feature_key_mismatch"
+
+
+@pytest.mark.parametrize(
+    ("key", "amount", "reason"),
+    [
+        pytest.param("a_number", 0.000002, "must be a valid string", id="JSON may round numbers"),
+        pytest.param("a_comma", "0,000002", f"must match pattern '{NUMERIC}'", id="a comma"),
+        pytest.param("a_sign", "$0.000002", f"must match pattern '{NUMERIC}'", id="a sign"),
+    ],
+)
+def test_a_price_that_is_no_numeric_string_is_refused_and_named(
+    collector: Rest, key: str, amount: Any, reason: str
+) -> None:
+    price = {"type": "unit", "amount": amount}
+    given = plan(key, feature(collector, key), key=key, price=price)
+    refused = collector.ask("POST", "plans", given)
+
+    assert refused.status == 400
+    ((field, _, said),) = why(refused.body)
+    assert (field, said) == ("phases[0].rate_cards[0].price.amount", reason)
+
+
+def test_a_subject_that_another_customer_has_is_refused_with_that_customer(
+    collector: Rest,
+) -> None:
+    one = {"key": "one", "name": "One", "usage_attribution": {"subject_keys": ["shared"]}}
+    collector.post("customers", one, 201)
+    refused = collector.ask("POST", "customers", {**one, "key": "two", "name": "Two"})
+
+    assert refused.status == 409
+    assert [(field, reason) for field, _, reason in why(refused.body)] == [
+        (
+            "usage_attribution.subject_keys[0]",
+            "is taken: the subject shared belongs to the customer one",
+        )
+    ]
