@@ -87,9 +87,11 @@ def render(
     return sql, parameters
 
 
-def may_be_near(filters: Sequence[EventFilter], sort: EventSort) -> bool:
+def may_be_near(filters: Sequence[EventFilter | SpanFilter], sort: EventSort) -> bool:
     """Whether `near` is exact: all rows of an event are equal in what is filtered and sorted by."""
-    return sort.by == "time" and all(one.field not in _OF_A_ROW for one in filters)
+    return sort.by == "time" and all(
+        isinstance(one, SpanFilter) or one.field not in _OF_A_ROW for one in filters
+    )
 
 
 def read_page(rows: Sequence[Any], sort: EventSort, size: int) -> EventPage:
