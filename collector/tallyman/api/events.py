@@ -117,12 +117,7 @@ async def _filter(
 ) -> EventFilter | SpanFilter:
     if asked.field != "customer_id":
         return EventFilter(asked.field, asked.operator, asked.values)
-    if asked.operator == "exists":
-        spans = await customers.every_span(namespace)
-        return SpanFilter(spans, within=asked.values == ("true",))
-    found = await customers.with_ids(namespace, [str(value) for value in asked.values])
-    by_customer = await customers.spans([customer.id for customer in found])
-    return SpanFilter(
-        tuple(span for spans in by_customer.values() for span in spans),
-        within=asked.operator != "neq",
-    )
+    ids = None if asked.operator == "exists" else [str(value) for value in asked.values]
+    spans = [span for _, span in await customers.every_owner(namespace, ids)]
+    is_without = asked.operator == "neq" or asked.values == ("false",)
+    return SpanFilter(tuple(spans), within=not is_without)

@@ -2,7 +2,8 @@
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Final
 
 from aiohttp import web
@@ -19,13 +20,16 @@ from tallyman.api.meter_bodies import (
 from tallyman.api.problems import invalid_body
 from tallyman.api.request_body import require_content_type
 from tallyman.api.route import JSON
-from tallyman.api.state import EVENTS
+from tallyman.api.state import CALLER, CUSTOMERS, EVENTS
 from tallyman.api.wire import write_number, write_time
+from tallyman.domain.attribution import Owner
+from tallyman.domain.customer import Customer
 from tallyman.domain.meter import DimensionFilter, Granularity, Meter, MeterQuery, MeterRow
-from tallyman.domain.meter_query import SUBJECT, check_query
+from tallyman.domain.meter_query import CUSTOMER, SUBJECT, check_query
 from tallyman.errors import InvalidInput, InvalidParameter, InvalidQuery
 
 CSV: Final = "text/csv"
+_NAMED: Final = ("customer_key", "customer_name")
 
 
 async def query(request: web.Request) -> web.Response:
@@ -35,9 +39,10 @@ async def query(request: web.Request) -> web.Response:
     meter = await meters.find(request)
     asked = meter_query(meter, body)
     with metrics.METER_QUERY_SECONDS.time():
-        rows = await request.app[EVENTS].query(meter, asked)
+        rows = await request.app[EVENTS].query(meter, asked, await _owners(request, asked))
     if _wants_csv(request.headers.get("Accept", "")):
-        response = web.Response(text=write_csv(asked.group_by, rows), content_type=CSV)
+        text = write_csv(asked.group_by, rows, await _named(request, asked, rows))
+        response = web.Response(text=text, content_type=CSV)
         response.headers["Content-Disposition"] = f'attachment; filename="{meter.key}.csv"'
         return response
     result = MeterQueryResult(
@@ -74,14 +79,45 @@ def meter_query(meter: Meter, body: MeterQueryRequest) -> MeterQuery:
     return check_query(meter, asked)
 
 
-def write_csv(group_by: Sequence[str], rows: Sequence[MeterRow]) -> str:
-    """The rows with the columns from, to, subject if asked for, the dimensions, value."""
-    names = sorted(group_by, key=lambda name: name != SUBJECT)
+async def _owners(request: web.Request, asked: MeterQuery) -> tuple[Owner, ...]:
+    """Whose usage it is, if that is asked: of the customers filtered by, or of all."""
+    if CUSTOMER not in asked.group_by:
+        return ()
+    filtered = [one.values for one in asked.filters if one.dimension == CUSTOMER]
+    namespace = request[CALLER].namespace
+    return await request.app[CUSTOMERS].every_owner(namespace, filtered[0] if filtered else None)
+
+
+async def _named(
+    request: web.Request, asked: MeterQuery, rows: Sequence[MeterRow]
+) -> dict[str, Customer]:
+    if CUSTOMER not in asked.group_by:
+        return {}
+    ids = {row.dimensions[CUSTOMER] for row in rows}
+    found = await request.app[CUSTOMERS].with_ids(request[CALLER].namespace, ids)
+    return {customer.id: customer for customer in found}
+
+
+def write_csv(
+    group_by: Sequence[str],
+    rows: Sequence[MeterRow],
+    customers: Mapping[str, Customer] = MappingProxyType({}),
+) -> str:
+    """The rows with the columns from, to, subject and customer if asked for, dimensions, value."""
+    first = {SUBJECT: 0, CUSTOMER: 1}
+    names = sorted(group_by, key=lambda name: first.get(name, 2))
+    # what a user calls a dimension of its own may be customer_name too, so a cell goes by its place
+    head = [[name, *_NAMED] if name == CUSTOMER else [name] for name in names]
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(["from", "to", *names, "value"])
+    writer.writerow(["from", "to", *(column for columns in head for column in columns), "value"])
     for row in rows:
-        dimensions = [row.dimensions[name] for name in names]
+        dimensions: list[str] = []
+        for name in names:
+            dimensions.append(row.dimensions[name])
+            if name == CUSTOMER:
+                customer = customers.get(row.dimensions[name])
+                dimensions += ["", ""] if customer is None else [customer.key, customer.name]
         writer.writerow(
             [write_time(row.from_), write_time(row.to), *dimensions, write_number(row.value)]
         )

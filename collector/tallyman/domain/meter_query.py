@@ -29,7 +29,7 @@ _OPERATORS: Final = (*sorted(_ONE_VALUE), *sorted(_MANY_VALUES), *sorted(_NESTIN
 
 
 def check_query(meter: Meter, query: MeterQuery) -> MeterQuery:
-    """The query as it is answered: a filter by subject also splits by it.
+    """The query as it is answered: a filter by subject or customer also splits by it.
 
     Raises:
         InvalidQuery: it cannot be answered; names the field as the API has it.
@@ -45,13 +45,12 @@ def check_query(meter: Meter, query: MeterQuery) -> MeterQuery:
         raise _bad_filter("filters.dimensions", f"must be at most {MOST_FILTERS} dimensions")
     for one in query.filters:
         at = f"filters.dimensions.{one.dimension}"
-        if one.dimension != SUBJECT and one.dimension not in meter.dimensions:
+        if one.dimension not in RESERVED and one.dimension not in meter.dimensions:
             raise _bad_filter(at, _no_dimension(meter))
         _check_filter(one, at, 0)
     filtered = {one.dimension for one in query.filters}
-    if SUBJECT in filtered and SUBJECT not in query.group_by:
-        return replace(query, group_by=(*query.group_by, SUBJECT))
-    return query
+    split = [name for name in (SUBJECT, CUSTOMER) if name in filtered - set(query.group_by)]
+    return replace(query, group_by=(*query.group_by, *split)) if split else query
 
 
 def _check_time(field: str, moment: datetime | None) -> None:
@@ -70,12 +69,12 @@ def _check_groups(meter: Meter, query: MeterQuery) -> None:
         at = f"group_by_dimensions[{index}]"
         if name in query.group_by[:index]:
             raise _bad_group(at, "invalid", "is named twice")
-        if name != SUBJECT and name not in meter.dimensions:
+        if name not in RESERVED and name not in meter.dimensions:
             raise _bad_group(at, "missing_reference", _no_dimension(meter))
 
 
 def _check_filter(one: DimensionFilter, at: str, depth: int) -> None:
-    allowed = ("eq", "in") if one.dimension == SUBJECT else _OPERATORS
+    allowed = ("eq", "in") if one.dimension in RESERVED else _OPERATORS
     if one.operator not in allowed or (one.operator == "exists" and depth > 0):
         reason = f"is no operator here; there are {', '.join(allowed)}"
         extra = {"choices": list(allowed)}
@@ -112,4 +111,5 @@ def _bad_filter(at: str, reason: str) -> InvalidQuery:
 
 
 def _no_dimension(meter: Meter) -> str:
-    return f"is no dimension of {meter.key}; there are {', '.join((SUBJECT, *meter.dimensions))}"
+    there = ", ".join((SUBJECT, CUSTOMER, *meter.dimensions))
+    return f"is no dimension of {meter.key}; there are {there}"

@@ -3,7 +3,7 @@
 Whose usage a subject's is, is `customer_subjects.py`'s; what they pay `subscriptions.py`'s.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Final
@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from ulid import ULID
 
 from tallyman.domain.access import LOCAL
+from tallyman.domain.attribution import Owner
 from tallyman.domain.customer import Address, Customer, SubjectSpan
 from tallyman.errors import Conflict
 from tallyman.store import customer_subjects
@@ -207,13 +208,21 @@ class CustomerStore:
         async with self._database.reading() as connection:
             return await customer_subjects.spans_of(connection, ids, as_of)
 
-    async def every_span(self, namespace: str) -> tuple[SubjectSpan, ...]:
-        """The subjects that any customer of the namespace has or had, and when."""
-        every = select(customers.c.id).where(customers.c.namespace == namespace)
+    async def every_owner(
+        self, namespace: str, ids: Collection[str] | None = None
+    ) -> tuple[Owner, ...]:
+        """Whose usage the subjects of these customers of the namespace are and were, or of all."""
+        mine = select(customers.c.id).where(customers.c.namespace == namespace)
+        found: list[str] = []
         async with self._database.reading() as connection:
-            ids = (await connection.execute(every)).scalars().all()
-            found = await customer_subjects.spans_of(connection, ids, None)
-        return tuple(span for spans in found.values() for span in spans)
+            if ids is None:
+                found += (await connection.execute(mine)).scalars()
+            else:
+                for some in portions(ids):
+                    which = mine.where(customers.c.id.in_(some))
+                    found += (await connection.execute(which)).scalars()
+            spans = await customer_subjects.spans_of(connection, found, None)
+        return tuple((id_, span) for id_, theirs in spans.items() for span in theirs)
 
     async def owners(
         self, namespace: str, subjects: Iterable[str]

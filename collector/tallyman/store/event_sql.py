@@ -11,11 +11,11 @@ from typing import Any, Final
 
 import msgspec
 
-from tallyman.domain.customer import SubjectSpan
-from tallyman.domain.event import EARLIEST, LATEST, CloudEvent
+from tallyman.domain.event import CloudEvent
 from tallyman.domain.event_query import EventFilter, EventPage, EventSort, SpanFilter, StoredEvent
 from tallyman.domain.period import microseconds
 from tallyman.errors import InvalidInput, InvalidParameter
+from tallyman.store.span_sql import within
 
 Parameters = dict[str, Any]
 
@@ -150,26 +150,6 @@ def _condition(one: EventFilter, name: str, parameters: Parameters) -> str:
         return f"arrayExists({found}, {{{name}:Array(String)}})"
     parameters[name] = values[0]
     return f"{one.field} {_COMPARISONS[one.operator]} {{{name}:String}}"
-
-
-def within(spans: Sequence[SubjectSpan], name: str, parameters: Parameters) -> str:
-    """Whether the subject and the time of an event are in one of the spans, as SQL."""
-    whole = [span for span in spans if span.from_ is None and span.to is None]
-    parts = [span for span in spans if span.from_ is not None or span.to is not None]
-    parameters[name] = [span.subject for span in whole]
-    if not parts:
-        return f"subject IN {{{name}:Array(String)}}"
-    parameters[f"{name}s"] = [span.subject for span in parts]
-    parameters[f"{name}b"] = [microseconds(span.from_ or EARLIEST) for span in parts]
-    parameters[f"{name}e"] = [
-        microseconds(LATEST) + 1 if span.to is None else microseconds(span.to) for span in parts
-    ]
-    moment = "toUnixTimestamp64Micro(time)"
-    return (
-        f"(subject IN {{{name}:Array(String)}} OR (subject IN {{{name}s:Array(String)}} AND "
-        f"arrayExists((s, b, e) -> s = subject AND b <= {moment} AND {moment} < e, "
-        f"{{{name}s:Array(String)}}, {{{name}b:Array(Int64)}}, {{{name}e:Array(Int64)}})))"
-    )
 
 
 def _instant(field: str, name: str) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
+from tallyman.domain.attribution import Owner
 from tallyman.domain.event_query import EventFilter, EventPage, EventSort, SpanFilter
 from tallyman.domain.meter import Meter, MeterQuery, MeterRow
 from tallyman.domain.meter_query import check_query
@@ -37,14 +38,18 @@ class EventStore:
         """Drop what is known, store the rest, then remember it; on return it survives kill -9."""
         return await self._intake.accept(batch)
 
-    async def query(self, meter: Meter, query: MeterQuery) -> list[MeterRow]:
+    async def query(
+        self, meter: Meter, query: MeterQuery, owners: Sequence[Owner] = ()
+    ) -> list[MeterRow]:
         """What the meter says, exact: duplicates never count.
+
+        `owners` say whose usage it is, where the query splits by customer.
 
         Raises:
             InvalidQuery: the meter cannot be asked so; names the field.
         """
         query = check_query(meter, query)
-        sql, parameters = meter_sql.render(meter, query)
+        sql, parameters = meter_sql.render(meter, query, owners)
         rows = await self._clickhouse.rows(sql, parameters, FINAL_SETTINGS)
         return meter_sql.read_rows(meter, query, rows)
 

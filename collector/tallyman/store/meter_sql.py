@@ -9,6 +9,7 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Context, Decimal
 from typing import Any, Final, assert_never
 
+from tallyman.domain.attribution import Owner
 from tallyman.domain.meter import (
     Aggregation,
     DimensionFilter,
@@ -18,7 +19,7 @@ from tallyman.domain.meter import (
     MeterRow,
     parse_path,
 )
-from tallyman.domain.meter_query import SUBJECT
+from tallyman.domain.meter_query import CUSTOMER, SUBJECT
 from tallyman.domain.period import (
     EPOCH,
     MINUTE,
@@ -31,6 +32,7 @@ from tallyman.domain.period import (
     time_zone,
 )
 from tallyman.store.json_sql import number_in, text_at
+from tallyman.store.span_sql import owner, within
 
 Parameters = dict[str, Any]
 
@@ -45,19 +47,21 @@ _DIVISION: Final = Context(prec=100)
 _PLACES: Final = Decimal(1).scaleb(-18)
 
 
-def render(meter: Meter, query: MeterQuery) -> tuple[str, Parameters]:
+def render(meter: Meter, query: MeterQuery, owners: Sequence[Owner] = ()) -> tuple[str, Parameters]:
     """One SELECT: a column a dimension, the window's key, the first and last time, the value.
 
-    The query must have passed `check_query`.
+    The query must have passed `check_query`. `owners` are whose usage each subject is and was, of
+    every customer that is asked for; they matter where the query names the customer.
     """
     parameters: Parameters = {"namespace": meter.namespace, "type": meter.event_type}
-    dimensions = [
-        f"{dimension_text(meter, name)} AS d{at}" for at, name in enumerate(query.group_by)
-    ]
+    columns = {name: dimension_text(meter, name) for name in query.group_by if name != CUSTOMER}
+    if CUSTOMER in query.group_by:
+        columns[CUSTOMER] = owner(owners, "c", parameters)
+    dimensions = [f"{columns[name]} AS d{at}" for at, name in enumerate(query.group_by)]
     window = _window(query, parameters)
     selected = [*dimensions, f"{window} AS w", "min(time)", "max(time)", *aggregates_of(meter)]
     groups = [*(f"d{at}" for at in range(len(dimensions))), "w"]
-    where = [*_range(meter, query, parameters), *_filters(meter, query, parameters)]
+    where = [*_range(meter, query, parameters), *_filters(meter, query, parameters, owners)]
     sql = (
         f"SELECT {', '.join(selected)} FROM events FINAL WHERE {' AND '.join(where)} "  # noqa: S608 – paths are quoted, values are parameters
         f"GROUP BY {', '.join(groups)} HAVING {_present(meter)} "
@@ -210,11 +214,18 @@ def dimension_text(meter: Meter, name: str) -> str:
     return _COLUMNS.get(steps) or text_at("data", steps)
 
 
-def _filters(meter: Meter, query: MeterQuery, parameters: Parameters) -> list[str]:
-    filters = list(query.filters)
+def _filters(
+    meter: Meter, query: MeterQuery, parameters: Parameters, owners: Sequence[Owner]
+) -> list[str]:
+    filters = [one for one in query.filters if one.dimension != CUSTOMER]
+    wanted = [one.values for one in query.filters if one.dimension == CUSTOMER]
+    theirs = [
+        within([span for id_, span in owners if id_ in values], "o", parameters)
+        for values in wanted
+    ]
     if meter.only is not None:
         filters.append(DimensionFilter(meter.only[0], "eq", (meter.only[1],)))
-    return [
+    return theirs + [
         filter_condition(one, dimension_text(meter, one.dimension), parameters) for one in filters
     ]
 

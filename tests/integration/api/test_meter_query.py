@@ -108,15 +108,14 @@ async def test_the_form_is_the_preferred_one(
         ({"granularity": "PT5M"}, "invalid_window_size", "granularity"),
         ({"time_zone": "Mars/Olympus"}, "invalid_time_zone", "time_zone"),
         ({"group_by_dimensions": ["region"]}, "invalid_group_by", "group_by_dimensions"),
-        ({"group_by_dimensions": ["customer_id"]}, "invalid_group_by", "group_by_dimensions"),
         (
             {"filters": {"dimensions": {"region": {"eq": "x"}}}},
             "invalid_dimension_filter",
             "filters.dimensions.region",
         ),
         (
-            {"filters": {"dimensions": {"customer_id": {"eq": "x"}}}},
-            "invalid_dimension_filter",
+            {"filters": {"dimensions": {"customer_id": {"neq": "x"}}}},
+            "unsupported_filter_operator",
             "filters.dimensions.customer_id",
         ),
         (

@@ -11,6 +11,7 @@ from tallyman.api.state import CLOCK
 from tests.integration.api.conftest import Client
 
 EVENTS = "/api/v3/openmeter/events"
+QUERY = "/api/v3/openmeter/meters/kong_konnect_llm_tokens/query"
 CUSTOMERS = "/api/v3/openmeter/customers"
 NOW = datetime.now(UTC).replace(microsecond=0)
 HOUR = timedelta(hours=1)
@@ -203,3 +204,47 @@ async def test_a_namespace_does_not_see_whose_a_subject_is_elsewhere(
     await send(client, event("1", "acme", NOW))
 
     assert await whose(client) == {"1": "no_customer"}
+
+
+async def test_a_meter_splits_and_filters_by_customer_at_the_events_time(
+    client: Client, clock: Clock
+) -> None:
+    first, second = await make(client, "first", "acme", "other"), await make(client, "second")
+    clock.now = NOW + HOUR
+    await give(client, "first", "other")
+    await give(client, "second", "acme")
+    await send(
+        client,
+        *(event(f"a{hour}", "acme", NOW + hour * HOUR) for hour in range(4)),
+        event("o", "other", NOW),
+        event("e", "eve", NOW),
+    )
+
+    async def values(asked: dict[str, Any]) -> dict[tuple[str, str], str]:
+        answer = await client.post(QUERY, json=asked)
+        assert answer.status == 200, await answer.text()
+        rows = (await answer.json())["data"]
+        return {
+            (row["dimensions"]["customer_id"], row["dimensions"].get("subject", "")): row["value"]
+            for row in rows
+        }
+
+    assert await values({"group_by_dimensions": ["customer_id"]}) == {
+        (first, ""): "2",
+        (second, ""): "3",
+        ("", ""): "1",
+    }
+    assert await values(
+        {
+            "group_by_dimensions": ["subject"],
+            "filters": {"dimensions": {"customer_id": {"in": [first, "nobody"]}}},
+        }
+    ) == {(first, "acme"): "1", (first, "other"): "1"}
+    csv = await client.post(
+        QUERY,
+        json={"filters": {"dimensions": {"customer_id": {"eq": second}}}},
+        headers={"Accept": "text/csv"},
+    )
+    head, row = (await csv.text()).splitlines()
+    assert head == "from,to,customer_id,customer_key,customer_name,value"
+    assert row.split(",")[2:] == [second, "second", "second", "3"]

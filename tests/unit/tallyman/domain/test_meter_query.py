@@ -39,12 +39,6 @@ def nest(operator: str, *filters: DimensionFilter, dimension: str = "model") -> 
             {"group_by": ("nope",)}, "invalid_group_by", "group_by_dimensions[0]", id="unknown"
         ),
         pytest.param(
-            {"group_by": ("model", "customer_id")},
-            "invalid_group_by",
-            "group_by_dimensions[1]",
-            id="customers are not known yet",
-        ),
-        pytest.param(
             {"group_by": ("model", "model")},
             "invalid_group_by",
             "group_by_dimensions[1]",
