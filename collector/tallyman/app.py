@@ -19,6 +19,7 @@ from tallyman.api.state import (
     CLOCK,
     CUSTOMERS,
     DATABASE,
+    ENTITLEMENTS,
     EVENTS,
     FEATURES,
     INTAKE,
@@ -26,15 +27,20 @@ from tallyman.api.state import (
     METERS,
     PLANS,
     REQUESTS,
+    RESETS,
     SAYS_WHAT_WAS_NEW,
     SETTINGS,
     SUBSCRIPTIONS,
     UNATTRIBUTED,
     UNATTRIBUTED_GAUGE,
     USAGE,
+    USAGE_BEFORE,
 )
 from tallyman.api.status import KAFKA, STARTED
 from tallyman.api.unattributed_gauge import UnattributedGauge
+from tallyman.billing.entitlement_counters import EntitlementCounters
+from tallyman.billing.entitlement_reset import EntitlementResets
+from tallyman.billing.usage_before_start import UsageBefore
 from tallyman.config import Settings
 from tallyman.errors import ConfigurationError
 from tallyman.kong_config import load_usage_configuration
@@ -42,6 +48,8 @@ from tallyman.store.api_keys import ApiKeyStore
 from tallyman.store.clickhouse import ClickHouse
 from tallyman.store.customers import CustomerStore
 from tallyman.store.database import Database
+from tallyman.store.entitlement_definitions import EntitlementDefinitions
+from tallyman.store.entitlement_usage import EntitlementUsage
 from tallyman.store.events import EventStore
 from tallyman.store.features import FeatureStore
 from tallyman.store.meters import MeterStore
@@ -172,6 +180,16 @@ async def _relational(app: web.Application) -> AsyncIterator[None]:
         await database.close()
 
 
+def _add_entitlements(app: web.Application, clickhouse: ClickHouse) -> EntitlementCounters:
+    definitions = EntitlementDefinitions(app[DATABASE])
+    usage = EntitlementUsage(clickhouse)
+    interval = app[SETTINGS].entitlements_interval_seconds
+    app[ENTITLEMENTS] = EntitlementCounters(definitions, usage, app[CLOCK], interval)
+    app[RESETS] = EntitlementResets(definitions, usage)
+    app[USAGE_BEFORE] = UsageBefore(definitions, usage, app[CUSTOMERS], app[SUBSCRIPTIONS])
+    return app[ENTITLEMENTS]
+
+
 async def _events(app: web.Application) -> AsyncIterator[None]:
     clickhouse = open_clickhouse(app[SETTINGS])
     try:
@@ -181,7 +199,8 @@ async def _events(app: web.Application) -> AsyncIterator[None]:
         app[UNATTRIBUTED] = UnattributedUsage(clickhouse, app[CUSTOMERS])
         app[UNATTRIBUTED_GAUGE] = UnattributedGauge(app[UNATTRIBUTED])
         app[SAYS_WHAT_WAS_NEW] = app[KAFKA] is None
-        async with _intake(app[KAFKA], app[SETTINGS], store) as intake:
+        counters = _add_entitlements(app, clickhouse)
+        async with _intake(app[KAFKA], app[SETTINGS], store) as intake, counters.running():
             app[INTAKE] = intake
             yield
     finally:

@@ -109,6 +109,15 @@ class Settings(BaseSettings):
         description="The gateway's decK file, or the plugin's configuration as YAML or JSON: "
         "what `POST /kong/log` counts by.",
     )
+    entitlements_interval_seconds: float = Field(
+        1.0, ge=0.1, le=60, description="Pause between two looks for usage that entitlements count."
+    )
+    entitlements_max_age_seconds: float = Field(
+        30.0,
+        ge=1,
+        le=3600,
+        description="Age of the counts beyond which what has a hard limit is not granted.",
+    )
     shutdown_seconds: float = Field(
         20.0, ge=0, le=600, description="Longest wait on stopping for requests under way."
     )

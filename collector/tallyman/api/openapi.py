@@ -39,6 +39,14 @@ _PATH_PARAMETERS: Final[dict[str, dict[str, Any]]] = {
         "description": "The customer's id or key.",
         "schema": {"type": "string", "minLength": 1, "maxLength": 256, "pattern": NO_NUL},
     },
+    "subscriptionId": {
+        "description": "The subscription's id.",
+        "schema": {"type": "string", "pattern": ULID_PATTERN},
+    },
+    "featureKey": {
+        "description": "The feature's key.",
+        "schema": {"type": "string", "pattern": RESOURCE_KEY},
+    },
     "file": {
         "description": "One of the page's files.",
         "schema": {"type": "string", "enum": [*FILES, START]},

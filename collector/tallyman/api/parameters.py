@@ -55,6 +55,7 @@ class ListParameters:
     pages: Literal["numbered", "cursor"]
     times: tuple[str, ...] = ()
     exact: tuple[str, ...] = ()
+    default_size: int = 20
 
     def read(self, request: web.Request) -> ListQuery:
         """Read the query string.
@@ -85,7 +86,7 @@ class ListParameters:
             conditions=tuple(conditions),
             sort_by=sort_by,
             descending=descending,
-            size=_integer("page[size]", page.get("size", "20"), LARGEST_PAGE),
+            size=_integer("page[size]", page.get("size", str(self.default_size)), LARGEST_PAGE),
             number=_integer("page[number]", page.get("number", "1"), LAST_PAGE),
             after=page.get("after"),
         )
@@ -94,7 +95,12 @@ class ListParameters:
         """The parameters for the OpenAPI document."""
         orders = [f"{field}{order}" for field in self.sortable for order in ("", " asc", " desc")]
         page: dict[str, Any] = {
-            "size": {"type": "integer", "minimum": 1, "maximum": LARGEST_PAGE, "default": 20}
+            "size": {
+                "type": "integer",
+                "minimum": 1,
+                "maximum": LARGEST_PAGE,
+                "default": self.default_size,
+            }
         }
         if self.pages == "cursor":
             page["after"] = {"type": "string", "description": "`next` of the page before."}

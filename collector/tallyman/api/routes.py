@@ -16,6 +16,7 @@ from tallyman.api import (
     meter_query,
     meters,
     status,
+    subscription_routes,
 )
 from tallyman.api.consumer_usage_bodies import ConsumerUsageAnswer
 from tallyman.api.event_bodies import EventPageAnswer
@@ -100,6 +101,7 @@ ROUTES: Final = (
     ),
     *catalogue_routes.ROUTES,
     *customer_routes.ROUTES,
+    *subscription_routes.ROUTES,
     Route(
         "POST", "/kong/log", kong_log.take, Scope.INGEST,
         "take-kong-log", "Take in entries of Kong's http-log",

@@ -9,6 +9,9 @@ from tallyman_kong.usage import UsageConfiguration
 
 from tallyman.api.requests import Requests
 from tallyman.api.unattributed_gauge import UnattributedGauge
+from tallyman.billing.entitlement_counters import EntitlementCounters
+from tallyman.billing.entitlement_reset import EntitlementResets
+from tallyman.billing.usage_before_start import UsageBefore
 from tallyman.config import Settings
 from tallyman.domain.access import Caller
 from tallyman.store.api_keys import ApiKeyStore
@@ -31,6 +34,9 @@ SUBSCRIPTIONS: Final = web.AppKey("subscriptions", SubscriptionStore)
 FEATURES: Final = web.AppKey("features", FeatureStore)
 PLANS: Final = web.AppKey("plans", PlanStore)
 METERS: Final = web.AppKey("meters", MeterStore)
+USAGE_BEFORE: Final = web.AppKey("usage_before", UsageBefore)
+ENTITLEMENTS: Final = web.AppKey("entitlements", EntitlementCounters)
+RESETS: Final = web.AppKey("resets", EntitlementResets)
 UNATTRIBUTED: Final = web.AppKey("unattributed", UnattributedUsage)
 UNATTRIBUTED_GAUGE: Final = web.AppKey("unattributed_gauge", UnattributedGauge)
 EVENTS: Final = web.AppKey("events", EventStore)

@@ -92,6 +92,7 @@ class Account:
         self.base_is_dirty = True  # and not only its last hours
         self._entitlements = Entitlements({}, now)
         self._counters: dict[str, Counter] = {}
+        self._access: dict[str, Access] = {}  # as worked out since anything changed
         self.turn(now)
 
     def turn(self, now: datetime) -> bool:
@@ -110,6 +111,7 @@ class Account:
             for key, entitled in self._entitlements.by_feature.items()
             if entitled.metering is not None
         }
+        self._access = {}
         self.is_dirty = self.base_is_dirty = True
         return True
 
@@ -141,6 +143,7 @@ class Account:
 
     def take(self, wanted: Wanted, values: Mapping[str, Decimal]) -> None:
         """What was counted for it, by feature id; a feature that is absent was not asked for."""
+        self._access = {}
         for key, entitled in self.entitled.items():
             metering, value = entitled.metering, values.get(entitled.feature_id)
             if metering is not None and metering.counted == wanted.counted and value is not None:
@@ -148,6 +151,14 @@ class Account:
 
     def access(self, feature_key: str) -> Access:
         """What the customer may do with the feature now."""
+        known = self._access.get(feature_key)
+        if known is None:
+            known = self._work_out(feature_key)
+            if feature_key in self.entitled:  # others are as many as anyone may ask for
+                self._access[feature_key] = known
+        return known
+
+    def _work_out(self, feature_key: str) -> Access:
         entitled = self.entitled.get(feature_key)
         if entitled is None:
             return access(None, NOTHING)

@@ -6,7 +6,9 @@ old the counts are. They are a projection of the stores: any process has its own
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Mapping, Sequence
+import time
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -26,6 +28,7 @@ log = logging.getLogger("tallyman")
 SEEN_WITHIN: Final = timedelta(seconds=30)
 ALL_ANEW_AFTER: Final = timedelta(minutes=5)
 CUSTOMERS_AT_ONCE: Final = 200
+BUILT_WITHIN_SECONDS: Final = 5  # later, requests are answered 503 until they are
 
 
 class EntitlementCounters:
@@ -46,11 +49,13 @@ class EntitlementCounters:
         self._clock = clock
         self._interval_seconds = interval_seconds
         self._one_at_a_time = asyncio.Lock()
+        self._tried = asyncio.Event()
         self._accounts: dict[tuple[str, str], Account] = {}  # by namespace and customer id
         self._names: dict[tuple[str, str], Account] = {}  # and by id or key
         self._owners: dict[tuple[str, str], Account] = {}  # and by subject, as of now
         self._paying: dict[tuple[str, str], dict[str, Account]] = {}  # or ever
         self._counted: dict[str, dict[str, Metered]] = {}  # by namespace and feature id
+        self._feature_keys: dict[str, frozenset[str]] = {}  # by namespace
         self._stored: dict[tuple[str, str, str, datetime], int] = {}
         self._stored_since: datetime | None = None
         self._changes: set[str] = set()
@@ -68,16 +73,35 @@ class EntitlementCounters:
             account.turn(self._clock())
         return account
 
-    async def run(self) -> None:
-        """Refresh for ever; what fails is tried again, and the counts grow old meanwhile."""
+    def feature_keys(self, namespace: str) -> Collection[str]:
+        """Those of the features of the namespace."""
+        return self._feature_keys.get(namespace, frozenset())
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Keep the counts while the block runs; it begins when they are there, if that is soon."""
+        task = asyncio.create_task(self._run())
+        try:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._tried.wait(), BUILT_WITHIN_SECONDS)
+            yield
+        finally:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+
+    async def _run(self) -> None:
+        """Refresh for ever, at most half of the time; what fails is tried again."""
         while True:
-            await asyncio.sleep(self._interval_seconds)
+            began = time.monotonic()
             try:
                 await self.refresh()
             except Unavailable as err:
                 log.warning("entitlements are not counted: %s", err)
             except Exception:
                 log.exception("entitlements are not counted")
+            self._tried.set()
+            await asyncio.sleep(max(self._interval_seconds, time.monotonic() - began))
 
     async def refresh(self) -> None:
         """Bring every count up to date.
@@ -148,6 +172,7 @@ class EntitlementCounters:
         """Put the customers' accounts anew; each is counted before it is found."""
         if namespace not in self._counted:
             self._counted[namespace] = await self._definitions.counted(namespace)
+            self._feature_keys[namespace] = await self._definitions.feature_keys(namespace)
         wanted = sorted(customer_ids)
         for first in range(0, len(wanted), CUSTOMERS_AT_ONCE):
             some = wanted[first : first + CUSTOMERS_AT_ONCE]
@@ -184,6 +209,7 @@ class EntitlementCounters:
 
     async def _new_usage(self) -> list[Stored]:
         """What was stored since the last look; at the first one only where to look from."""
+        is_first = self._stored_since is None
         if self._stored_since is None:
             self._stored_since = await self._usage.newest_stored_at() - SEEN_WITHIN
         rows = await self._usage.stored_since(self._stored_since)
@@ -193,6 +219,8 @@ class EntitlementCounters:
         }
         newest = max((row.second for row in rows), default=self._stored_since)
         self._stored_since = max(self._stored_since, newest - SEEN_WITHIN)
+        if is_first:  # whoever it concerns is not counted yet
+            return []
         return [
             row
             for row in rows

@@ -109,6 +109,14 @@ class EntitlementDefinitions:
                 found[feature.id] = Metered(meters[meter_id], feature.meter.filters)
         return found
 
+    async def feature_keys(self, namespace: str) -> frozenset[str]:
+        """Those of all features of the namespace."""
+        statement = select(features.c.key).where(
+            features.c.namespace == namespace, features.c.deleted_at.is_(None)
+        )
+        async with self._database.reading() as connection:
+            return frozenset((await connection.execute(statement)).scalars())
+
     async def recent_changes(self, within: timedelta) -> list[Change]:
         """What was changed so lately, by the clocks of those who did; in any order."""
         floor = str(ULID.from_datetime(datetime.now(UTC) - within))[:10] + _LOWEST

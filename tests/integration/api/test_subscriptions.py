@@ -1,0 +1,214 @@
+"""`/subscriptions`: made, read, changed, canceled, and what the start leaves out."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from tallyman.domain.access import Scope
+
+from tests.integration.api.conftest import Client, ClientOf
+from tests.integration.api.selling import (
+    API,
+    SUBSCRIPTIONS,
+    customer,
+    event,
+    sell,
+    send,
+    subscribe,
+)
+
+
+def moment(text: str) -> datetime:
+    return datetime.fromisoformat(text)
+
+
+async def test_a_subscription_is_made_and_read_as_the_api_has_it(client: Client) -> None:
+    plan = await sell(client)
+    acme = await customer(client, "acme")
+
+    made = await subscribe(client, "acme", labels={"team": "a"})
+
+    found = await (await client.get(f"{SUBSCRIPTIONS}/{made['id']}")).json()
+    assert made.pop("usage_before_start") == {"to": found["active_from"], "quantities": []}
+    assert found == made
+    [phase] = found.pop("phases")
+    [item] = phase["items"]
+    assert (item["rate_card"]["key"], item["active_from"]) == ("tokens", found["active_from"])
+    period = found.pop("current_period")
+    assert period["from"] == found["active_from"] == found["billing_anchor"]
+    assert moment(period["to"]) - moment(period["from"]) >= timedelta(days=28)
+    assert {name: found[name] for name in found if not name.endswith(("_at", "_from"))} == {
+        "id": made["id"],
+        "name": "Starter",
+        "labels": {"team": "a"},
+        "customer_id": acme["id"],
+        "plan_id": plan["id"],
+        "plan": {"id": plan["id"], "key": "starter", "version": 1},
+        "invoice_currency": "USD",
+        "cost_basis_mode": "dynamic",
+        "cost_basis_pins": [],
+        "billing_cadence": "P1M",
+        "pro_rating_config": {"enabled": True, "mode": "prorate_prices"},
+        "billing_anchor": found["active_from"],
+        "status": "active",
+    }
+
+
+async def test_the_answer_says_what_the_start_leaves_out(client: Client) -> None:
+    await sell(client)
+    await customer(client, "acme", "acme", "acme-batch")
+    start = datetime.now(UTC) - timedelta(hours=1)
+    before = start - timedelta(milliseconds=1)
+    await send(client, event("acme", 7000, start), event("nobody", 9))
+    await send(client, event("acme", 3000, before), event("acme-batch", 12, before))
+
+    made = await subscribe(client, "acme", active_from=start.isoformat())
+
+    assert made["usage_before_start"] == {
+        "to": made["active_from"],
+        "quantities": [{"feature_key": "tokens", "quantity": "3012"}],
+    }
+    await client.post(f"{SUBSCRIPTIONS}/{made['id']}/cancel", json={})
+    again = await subscribe(client, "acme")
+    assert again["usage_before_start"]["quantities"] == []
+    assert again["usage_before_start"]["from"] <= again["active_from"]
+
+
+async def test_a_second_subscription_at_a_time_is_a_conflict_with_the_apis_code(
+    client: Client,
+) -> None:
+    await sell(client)
+    await customer(client, "acme")
+    await subscribe(client, "acme")
+
+    answer = await client.post(
+        SUBSCRIPTIONS, json={"customer": {"key": "acme"}, "plan": {"key": "starter"}}
+    )
+
+    problem = await answer.json()
+    assert (answer.status, problem["code"]) == (
+        409,
+        "only_single_subscription_allowed_per_customer_at_a_time",
+    )
+    assert problem["extensions"]["validationErrors"][0]["code"] == problem["code"]
+    assert [one["field"] for one in problem["invalid_parameters"]] == ["customer"]
+
+
+async def test_a_subscription_is_changed_canceled_and_continued(client: Client) -> None:
+    await sell(client)
+    acme = await customer(client, "acme")
+    made = await subscribe(client, "acme")
+    path = f"{SUBSCRIPTIONS}/{made['id']}"
+    other = {"customer": {"id": acme["id"]}, "plan": {"key": "starter", "version": 1}}
+
+    changed = await (
+        await client.post(f"{path}/change", json={**other, "timing": "next_billing_cycle"})
+    ).json()
+
+    assert changed["current"]["status"] == "canceled"
+    assert changed["next"]["status"] == "scheduled"
+    assert changed["current"]["active_to"] == changed["next"]["active_from"]
+    assert changed["current"]["active_to"] == made["current_period"]["to"]
+    assert (await client.post(f"{path}/unschedule-cancelation")).status == 409
+    next_path = f"{SUBSCRIPTIONS}/{changed['next']['id']}"
+    assert (await client.delete(next_path)).status == 204
+    assert (await client.get(next_path)).status == 410
+    continued = await (await client.post(f"{path}/unschedule-cancelation")).json()
+    assert (continued["status"], "active_to" in continued) == ("active", False)
+    assert (await client.delete(path)).status == 409
+    canceled = await (await client.post(f"{path}/cancel", json={"timing": "immediate"})).json()
+    assert canceled["status"] == "inactive"
+    assert (await client.post(f"{path}/cancel", json={})).status == 409
+
+
+async def test_subscriptions_are_listed_by_filter_and_page(client: Client) -> None:
+    await sell(client)
+    made = {}
+    for key in ("a", "b"):
+        await customer(client, key)
+        made[key] = await subscribe(client, key)
+    await client.post(f"{SUBSCRIPTIONS}/{made['b']['id']}/cancel", json={})
+
+    async def listed(**query: str) -> list[str]:
+        answer = await (await client.get(SUBSCRIPTIONS, params=query)).json()
+        return [one["id"] for one in answer["data"]]
+
+    assert await listed() == [made["a"]["id"], made["b"]["id"]]
+    assert await listed(**{"filter[status]": "active"}) == [made["a"]["id"]]
+    assert await listed(**{"filter[customer_id]": made["b"]["customer_id"]}) == [made["b"]["id"]]
+    assert await listed(**{"filter[plan_key][eq]": "other"}) == []
+    assert await listed(**{"sort": "created_at desc", "page[size]": "1"}) == [made["b"]["id"]]
+    assert (await (await client.get(SUBSCRIPTIONS)).json())["meta"]["page"]["total"] == 2
+
+
+@pytest.mark.parametrize(
+    ("changed", "status", "field"),
+    [
+        pytest.param({"customer": {}}, 400, "customer", id="no customer"),
+        pytest.param(
+            {"customer": {"id": "01ARZ3NDEKTSV4RRFFQ69G5FAV", "key": "acme"}}, 400, "customer",
+            id="two customers",
+        ),
+        pytest.param({"plan": {"version": 1}}, 400, "plan", id="a number of no plan"),
+        pytest.param({"plan": {"key": "starter", "version": 0}}, 400, "plan.version", id="version 0"),
+        pytest.param({"billing_anchor": "tomorrow"}, 400, "billing_anchor", id="no time"),
+        pytest.param(
+            {"billing_anchor": "0001-01-01T00:00:00Z"}, 400, "billing_anchor", id="too early"
+        ),
+        pytest.param({"cost_basis_mode": "pinned"}, 400, "cost_basis_mode", id="not supported"),
+        pytest.param({"timing": "immediate"}, 400, "timing", id="an unknown field"),
+        pytest.param({"customer": {"key": "nobody"}}, 404, None, id="no such customer"),
+        pytest.param({"plan": {"key": "nothing"}}, 404, None, id="no such plan"),
+    ],
+)  # fmt: skip
+async def test_a_wrong_subscription_is_refused_with_the_field(
+    client: Client, changed: dict[str, Any], status: int, field: str | None
+) -> None:
+    await sell(client)
+    await customer(client, "acme")
+    body = {"customer": {"key": "acme"}, "plan": {"key": "starter"}, **changed}
+
+    answer = await client.post(SUBSCRIPTIONS, json=body)
+
+    problem = await answer.json()
+    assert answer.status == status, problem
+    assert [one["field"] for one in problem.get("invalid_parameters", [])] == (
+        [field] if field else []
+    )
+    assert (await (await client.get(SUBSCRIPTIONS)).json())["data"] == []
+
+
+@pytest.mark.parametrize(
+    "timing",
+    [
+        pytest.param("soon", id="no timing"),
+        pytest.param("2020-01-01T00:00:00Z", id="in the past"),
+        pytest.param("9999-01-01T00:00:00Z", id="beyond the calendar"),
+    ],
+)
+async def test_a_wrong_timing_is_refused(client: Client, timing: str) -> None:
+    await sell(client)
+    await customer(client, "acme")
+    made = await subscribe(client, "acme")
+
+    answer = await client.post(f"{SUBSCRIPTIONS}/{made['id']}/cancel", json={"timing": timing})
+
+    assert answer.status == 400
+    assert [one["field"] for one in (await answer.json())["invalid_parameters"]] == ["timing"]
+
+
+async def test_a_namespace_has_its_own_subscriptions_and_only_an_admin_makes_them(
+    client: Client, client_of: ClientOf
+) -> None:
+    await sell(client)
+    await customer(client, "acme")
+    made = await subscribe(client, "acme")
+    theirs = await client_of(Scope.ADMIN, namespace="theirs")
+    reader = await client_of(Scope.READ)
+
+    path = f"{SUBSCRIPTIONS}/{made['id']}"
+    assert (await theirs.get(path)).status == 404
+    assert (await theirs.post(f"{path}/cancel", json={})).status == 404
+    assert (await reader.get(path)).status == 200
+    assert (await reader.post(f"{path}/cancel", json={})).status == 403
+    assert (await client.get(f"{API}/subscriptions/nothing")).status == 404
