@@ -2,7 +2,18 @@
 
 import click
 
-from tallyman.commands import consume, customers, dead, demo, keys, migrate, replay, serve, status
+from tallyman.commands import (
+    catalogue,
+    consume,
+    customers,
+    dead,
+    demo,
+    keys,
+    migrate,
+    replay,
+    serve,
+    status,
+)
 
 
 @click.group()
@@ -12,6 +23,9 @@ def main() -> None:
 
 for command in (
     serve.serve,
+    catalogue.apply,
+    catalogue.diff,
+    catalogue.dump,
     consume.consume,
     customers.customers,
     dead.dead,

@@ -4,6 +4,7 @@ TallymanError
 ├── InvalidInput       a body, parameter or setting that breaks a rule; names the field
 │   ├── InvalidEvent   a CloudEvent that cannot be metered; from Kafka it goes to the dead letters
 │   ├── InvalidQuery   a question that a meter cannot answer; its code says what is wrong with it
+│   ├── InvalidCatalogue  a catalogue's file that cannot be put in force; names lines and keys
 │   ├── InvalidPlan    a plan breaks rules, or its version is no draft; names each rule and field
 │   └── InvoiceActionNotAvailable  an invoice in this state takes no such action
 ├── RatingError        a price and a quantity that cannot be rated; the invoice stays a draft
@@ -82,6 +83,20 @@ class InvalidPlan(InvalidInput):
     """A plan breaks rules, or is in no state for this; each parameter's rule is the API's code."""
 
     code = "invalid_plan"
+
+
+class InvalidCatalogue(InvalidInput):
+    """A catalogue's file that cannot be put in force; names each line and key."""
+
+    code = "invalid_catalogue"
+
+    def __init__(self, parameters: Sequence[InvalidParameter]) -> None:
+        """Each parameter's `extra` has `at`, the file and line."""
+        said = [
+            " ".join(part for part in (f"{one.extra['at']}:", one.field, one.reason) if part)
+            for one in parameters
+        ]
+        super().__init__("\n".join(said), parameters)
 
 
 class InvoiceActionNotAvailable(InvalidInput):

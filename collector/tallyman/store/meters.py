@@ -79,7 +79,7 @@ class MeterStore:
         order_by: str = "created_at",
         descending: bool = False,
         offset: int = 0,
-        limit: int = 20,
+        limit: int | None = 20,
     ) -> tuple[list[Meter], int]:
         """One page, and how many there are on all pages; deleted ones are left out."""
         await self.add_built_in(namespace)

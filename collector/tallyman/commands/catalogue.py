@@ -1,0 +1,122 @@
+"""`tallyman apply|diff|dump`: the catalogue as a file, also while the server runs."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+import click
+
+from tallyman import app
+from tallyman.api.catalogue.change import Change, Outcome
+from tallyman.api.catalogue.dump import dump as dumped
+from tallyman.api.catalogue.run import compare, put_in_force
+from tallyman.api.catalogue.shelf import Shelf
+from tallyman.commands.settings_option import with_settings
+from tallyman.config import Settings
+from tallyman.domain.access import DEFAULT_NAMESPACE
+from tallyman.errors import InvalidCatalogue, InvalidParameter
+
+STANDARD_INPUT: Final = "-"
+DIFFERENT: Final = 2
+_DONE: Final = {"made": ("made", "to be made"), "changed": ("changed", "to be changed")}
+_MARK: Final = {"made": "+", "changed": "~"}
+
+_FILE = click.argument("file", type=click.Path(path_type=Path, allow_dash=True))
+_NAMESPACE = click.option(
+    "--namespace", default=DEFAULT_NAMESPACE, show_default=True, help="Whose catalogue."
+)
+
+
+@click.command()
+@_FILE
+@_NAMESPACE
+@with_settings
+def apply(settings: Settings, file: Path, namespace: str) -> None:
+    """Put the catalogue in FILE in force: meters, features, plans, customers, subscriptions.
+
+    All of it or, if anything is wrong, nothing. A second time it changes nothing. A published plan
+    is never changed: a new version is made. What FILE does not have stays. FILE may be - for
+    standard input.
+    """
+    outcome = asyncio.run(_apply(settings, namespace, *_read(file)))
+    _show(outcome.changes, to_be=False)
+
+
+@click.command()
+@_FILE
+@_NAMESPACE
+@click.option("--exit-code", is_flag=True, help="End with status 2 if anything would change.")
+@with_settings
+def diff(settings: Settings, file: Path, namespace: str, exit_code: bool) -> None:
+    """Show what `tallyman apply FILE` would change, and change nothing."""
+    outcome = asyncio.run(_diff(settings, namespace, *_read(file)))
+    _show(outcome.changes, to_be=True)
+    if exit_code and any(one.action != "unchanged" for one in outcome.changes):
+        raise SystemExit(DIFFERENT)
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path, allow_dash=True), default=STANDARD_INPUT)
+@_NAMESPACE
+@with_settings
+def dump(settings: Settings, file: Path, namespace: str) -> None:
+    """Write the catalogue that is in force to FILE, by default to standard output."""
+    text = asyncio.run(_dump(settings, namespace))
+    if str(file) == STANDARD_INPUT:
+        click.echo(text, nl=False)
+    else:
+        file.write_text(text, encoding="utf-8")
+
+
+async def _apply(settings: Settings, namespace: str, text: str, name: str) -> Outcome:
+    async with _shelf(settings, namespace) as shelf:
+        return await put_in_force(shelf, text, name)
+
+
+async def _diff(settings: Settings, namespace: str, text: str, name: str) -> Outcome:
+    async with _shelf(settings, namespace) as shelf:
+        return await compare(shelf, text, name)
+
+
+async def _dump(settings: Settings, namespace: str) -> str:
+    async with _shelf(settings, namespace) as shelf:
+        return await dumped(shelf)
+
+
+@asynccontextmanager
+async def _shelf(settings: Settings, namespace: str) -> AsyncIterator[Shelf]:
+    database = app.open_database(settings)
+    try:
+        await database.migrate()
+        yield Shelf(database, namespace, datetime.now(UTC))
+    finally:
+        await database.close()
+
+
+def _read(file: Path) -> tuple[str, str]:
+    """The text and the name that errors have."""
+    try:
+        with click.open_file(str(file), encoding="utf-8") as opened:
+            return opened.read(), "standard input" if str(file) == STANDARD_INPUT else str(file)
+    except (OSError, UnicodeDecodeError) as err:
+        reason = "is not UTF-8" if isinstance(err, UnicodeDecodeError) else "cannot be read"
+        parameter = InvalidParameter("", "invalid", reason, extra={"at": str(file)})
+        raise InvalidCatalogue([parameter]) from err
+
+
+def _show(changes: list[Change], *, to_be: bool) -> None:
+    for one in changes:
+        if one.action == "unchanged":
+            continue
+        note = f" ({one.note})" if one.note else ""
+        done = _DONE[one.action][to_be]
+        click.secho(f"{_MARK[one.action]} {one.kind} {one.key} {done}{note}", bold=True)
+        for line in one.lines if one.action == "changed" or to_be else ():
+            click.secho(f"    {line}", fg="red" if line.startswith("-") else "green")
+    counted: Counter[str] = Counter(one.action for one in changes)
+    said = ", ".join(f"{counted[action]} {words[to_be]}" for action, words in _DONE.items())
+    click.echo(f"{said}, {counted['unchanged']} unchanged.")
