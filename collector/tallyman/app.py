@@ -16,6 +16,7 @@ from tallyman.api.documentation import DOCUMENT
 from tallyman.api.requests import Requests
 from tallyman.api.routes import ROUTES
 from tallyman.api.state import (
+    BOOKS,
     CLOCK,
     CUSTOMERS,
     DATABASE,
@@ -38,6 +39,7 @@ from tallyman.api.state import (
 )
 from tallyman.api.status import KAFKA, STARTED
 from tallyman.api.unattributed_gauge import UnattributedGauge
+from tallyman.billing.books import Books
 from tallyman.billing.entitlement_counters import EntitlementCounters
 from tallyman.billing.entitlement_reset import EntitlementResets
 from tallyman.billing.usage_before_start import UsageBefore
@@ -198,6 +200,7 @@ async def _events(app: web.Application) -> AsyncIterator[None]:
         app[EVENTS] = store
         app[UNATTRIBUTED] = UnattributedUsage(clickhouse, app[CUSTOMERS])
         app[UNATTRIBUTED_GAUGE] = UnattributedGauge(app[UNATTRIBUTED])
+        app[BOOKS] = Books(app[DATABASE], clickhouse)
         app[SAYS_WHAT_WAS_NEW] = app[KAFKA] is None
         counters = _add_entitlements(app, clickhouse)
         async with _intake(app[KAFKA], app[SETTINGS], store) as intake, counters.running():

@@ -14,6 +14,9 @@ from tallyman_kong.usage import UsageConfiguration
 
 from tallyman.api.consumer_usage_bodies import (
     ConsumerUsageAnswer,
+    Cost,
+    CostLine,
+    FeatureLeft,
     UsageCustomer,
     UsageNobody,
     UsageOfModel,
@@ -22,9 +25,21 @@ from tallyman.api.consumer_usage_bodies import (
 )
 from tallyman.api.parameters import LONGEST_VALUE
 from tallyman.api.route import JSON
-from tallyman.api.state import CALLER, CLOCK, CUSTOMERS, EVENTS, METERS, SUBSCRIPTIONS, USAGE
+from tallyman.api.state import (
+    BOOKS,
+    CALLER,
+    CLOCK,
+    CUSTOMERS,
+    ENTITLEMENTS,
+    EVENTS,
+    METERS,
+    SUBSCRIPTIONS,
+    USAGE,
+)
+from tallyman.billing.preview import preview
 from tallyman.domain.attribution import Nobody, owner_of
 from tallyman.domain.customer import Customer, SubjectSpan
+from tallyman.domain.entitlement import MeteredEntitlement
 from tallyman.domain.meter import DimensionFilter, MeterQuery, MeterRow
 from tallyman.domain.meter_query import SUBJECT
 from tallyman.domain.money import total
@@ -77,6 +92,7 @@ async def get(request: web.Request) -> web.Response:
     tokens = await _ask(request, TOKENS, ("model", "type"), subject, account)
     calls = await _ask(request, CALLS, (), subject, account)
     owner, subscription = account.owner, account.subscription
+    now = request.app[CLOCK]()
     answer = ConsumerUsageAnswer(
         subject=subject,
         customer=UsageCustomer(id=owner.id, key=owner.key, name=owner.name)
@@ -101,6 +117,10 @@ async def get(request: web.Request) -> web.Response:
             )
             for row in tokens
         ],
+        left=None if subscription is None else _left(request, subscription),
+        cost=None
+        if subscription is None
+        else await _cost(request, subscription, account.period, now),
     )
     response = web.Response(body=answer.to_json(), content_type=JSON)
     response.headers["Cache-Control"] = "no-store"
@@ -173,6 +193,59 @@ def _within(period: Period, span: SubjectSpan) -> Period:
     """The part of the period in which the subject was the customer's."""
     begin = period.from_ if span.from_ is None else max(period.from_, span.from_)
     return Period(begin, period.to)
+
+
+def _left(request: web.Request, subscription: Subscription) -> list[FeatureLeft] | None:
+    """What is left of each metered feature, as it was last counted; None before the first time."""
+    counters = request.app[ENTITLEMENTS]
+    account = counters.find(subscription.namespace, subscription.customer_id)
+    if counters.counted_at is None or account is None:
+        return None
+    found = []
+    for key, entitled in sorted(account.entitled.items()):
+        metered, metering = entitled.entitlement, entitled.metering
+        if metering is None or not isinstance(metered, MeteredEntitlement):
+            continue
+        access, period = account.access(key), metering.usage_period
+        found.append(
+            FeatureLeft(
+                feature_key=key,
+                has_access=access.has_access,
+                used=access.usage,
+                limit=metered.limit,
+                left=access.balance,
+                period=UsagePeriod(from_=period.from_, to=period.to),
+            )
+        )
+    return found
+
+
+async def _cost(
+    request: web.Request, subscription: Subscription, period: Period, now: datetime
+) -> Cost:
+    """What the period has come to; what is left over from earlier ones is no part of it."""
+    invoices = await preview(
+        request.app[BOOKS], subscription.namespace, subscription.customer_id, now
+    )
+    lines = [
+        line
+        for invoice in invoices
+        for line in invoice.lines
+        if line.subscription_id == subscription.id and line.service_period.to > period.from_
+    ]
+    return Cost(
+        currency=subscription.currency,
+        amount=total(line.totals.total for line in lines),
+        lines=[
+            CostLine(
+                name=line.name,
+                feature_key=line.rate_card.feature.key if line.rate_card.feature else None,
+                quantity=line.raw_quantity,
+                amount=line.totals.total,
+            )
+            for line in lines
+        ],
+    )
 
 
 async def _ask(

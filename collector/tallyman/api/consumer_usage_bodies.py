@@ -43,8 +43,42 @@ class UsageOfModel(Answer):
     tokens: Numeric
 
 
+class FeatureLeft(Answer):
+    """What is left of a feature to the customer: all its consumers share it.
+
+    `left` and `limit` are absent where there is no limit.
+    """
+
+    feature_key: str
+    has_access: bool
+    used: Numeric
+    limit: Numeric | None = None
+    left: Numeric | None = None
+    period: UsagePeriod
+
+
+class CostLine(Answer):
+    """What one item of the plan has come to; `quantity` is absent for a flat price."""
+
+    name: str
+    feature_key: str | None = None
+    quantity: Numeric | None = None
+    amount: Numeric
+
+
+class Cost(Answer):
+    """What this period costs the customer so far, as far as it is on no invoice yet."""
+
+    currency: str
+    amount: Numeric
+    lines: list[CostLine]
+
+
 class ConsumerUsageAnswer(Answer):
-    """This period's usage of a consumer; the period is its customer's, else the calendar month."""
+    """This period's usage of a consumer; the period is its customer's, else the calendar month.
+
+    `left` and `cost` are the customer's, and absent where it has no subscription.
+    """
 
     subject: str
     customer: UsageCustomer | None = None
@@ -54,3 +88,5 @@ class ConsumerUsageAnswer(Answer):
     calls: Numeric
     tokens: Numeric
     usage: list[UsageOfModel]
+    left: list[FeatureLeft] | None = None
+    cost: Cost | None = None

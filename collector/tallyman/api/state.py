@@ -9,6 +9,7 @@ from tallyman_kong.usage import UsageConfiguration
 
 from tallyman.api.requests import Requests
 from tallyman.api.unattributed_gauge import UnattributedGauge
+from tallyman.billing.books import Books
 from tallyman.billing.entitlement_counters import EntitlementCounters
 from tallyman.billing.entitlement_reset import EntitlementResets
 from tallyman.billing.usage_before_start import UsageBefore
@@ -39,6 +40,7 @@ ENTITLEMENTS: Final = web.AppKey("entitlements", EntitlementCounters)
 RESETS: Final = web.AppKey("resets", EntitlementResets)
 UNATTRIBUTED: Final = web.AppKey("unattributed", UnattributedUsage)
 UNATTRIBUTED_GAUGE: Final = web.AppKey("unattributed_gauge", UnattributedGauge)
+BOOKS: Final = web.AppKey("books", Books)
 EVENTS: Final = web.AppKey("events", EventStore)
 INTAKE: Final = web.AppKey("intake", Intake)
 # Whether the intake knows what was new; Kafka's does not, only the consumer behind it will.

@@ -1,13 +1,21 @@
 """`GET /api/usage`: what a consumer is told, who may ask about whom, and in which time."""
 
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
 import pytest
 from aiohttp.test_utils import TestServer
-from tallyman.api.state import CLOCK, DATABASE, SUBSCRIPTIONS
+from tallyman import app
+from tallyman.api.state import CLOCK, DATABASE, ENTITLEMENTS, METERS, SUBSCRIPTIONS
+from tallyman.config import Settings
 from tallyman.domain.access import Scope
-from tallyman.domain.feature import Feature
+from tallyman.domain.entitlement import MeteredEntitlement
+from tallyman.domain.feature import Feature, FeatureMeter
+from tallyman.domain.plan import Plan
+from tallyman.domain.price import UnitPrice
 from tallyman.store.features import FeatureStore
 from tallyman.store.plans import PlanStore
 from tallyman.store.subscriptions import NewSubscription, PlanReference
@@ -31,11 +39,20 @@ class Clock:
         return self.now
 
 
-@pytest.fixture(autouse=True)
-def clock(server: TestServer) -> Clock:
-    clock = Clock()
-    server.app._state[CLOCK] = clock  # the application is frozen by now
-    return clock
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+async def server(settings: Settings, clock: Clock) -> AsyncIterator[TestServer]:
+    """The application, which has the clock from its start."""
+    built = app.build(settings)
+    told: Callable[[], datetime] = clock
+    built[CLOCK] = told
+    server = TestServer(built)
+    async with server:
+        yield server
 
 
 async def send(
@@ -67,11 +84,20 @@ async def make(client: Client, key: str, *subjects: str) -> str:
 async def subscribe(server: TestServer, customer: str, anchor: datetime) -> str:
     """The customer on a monthly plan from the anchor on."""
     database = server.app[DATABASE]
+    meter = await server.app[METERS].get("default", "kong_konnect_llm_tokens")
     feature = await FeatureStore(database).create(
-        Feature(id="", namespace="default", key="tokens", name="T", created_at=NOW, updated_at=NOW)
+        Feature(
+            id="",
+            namespace="default",
+            key="tokens",
+            name="T",
+            created_at=NOW,
+            updated_at=NOW,
+            meter=FeatureMeter(meter.id),
+        )
     )
     plans = PlanStore(database)
-    plan = await plans.create(plan_of(feature))
+    plan = await plans.create(entitled(plan_of(feature, UnitPrice(Decimal("0.01"))), Decimal(1000)))
     await plans.publish("default", plan.id, anchor)
     made = await server.app[SUBSCRIPTIONS].create(
         "default",
@@ -79,6 +105,16 @@ async def subscribe(server: TestServer, customer: str, anchor: datetime) -> str:
         anchor,
     )
     return made.id
+
+
+def entitled(plan: Plan, limit: Decimal) -> Plan:
+    """The plan with so many of what it meters in each period."""
+    [phase] = plan.phases
+    cards = tuple(
+        card if card.feature is None else replace(card, entitlement=MeteredEntitlement(limit))
+        for card in phase.rate_cards
+    )
+    return replace(plan, phases=(replace(phase, rate_cards=cards),))
 
 
 async def usage(client: Client, **query: str) -> dict[str, Any]:
@@ -99,6 +135,7 @@ async def test_a_consumer_sees_this_periods_usage_by_model_and_type(
     await send(client, "acme", datetime(2026, 11, 16, tzinfo=UTC), 4)
     await send(client, "acme", datetime(2026, 11, 16, tzinfo=UTC), 6, "claude")
     await send(client, "acme-batch", datetime(2026, 11, 16, tzinfo=UTC), 500)
+    await server.app[ENTITLEMENTS].refresh()
 
     assert await usage(client, subject="acme") == {
         "subject": "acme",
@@ -113,6 +150,25 @@ async def test_a_consumer_sees_this_periods_usage_by_model_and_type(
             {"model": "gpt-4o", "type": "request", "tokens": "24"},
             {"model": "gpt-4o", "type": "response", "tokens": "12"},
         ],
+        # these are the customer's, with the 750 tokens of its other consumer
+        "left": [
+            {
+                "feature_key": "tokens",
+                "has_access": True,
+                "used": "795",
+                "limit": "1000",
+                "left": "205",
+                "period": {"from": "2026-11-15T00:00:00Z", "to": "2026-12-15T00:00:00Z"},
+            }
+        ],
+        "cost": {
+            "currency": "USD",
+            "amount": "27.95",
+            "lines": [
+                {"name": "Fee", "amount": "20"},
+                {"name": "Usage", "feature_key": "tokens", "quantity": "795", "amount": "7.95"},
+            ],
+        },
     }
 
 
