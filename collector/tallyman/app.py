@@ -1,5 +1,7 @@
 """Wires the collector: the only module that knows which part is which."""
 
+import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -42,6 +44,7 @@ from tallyman.api.unattributed_gauge import UnattributedGauge
 from tallyman.billing.books import Books
 from tallyman.billing.entitlement_counters import EntitlementCounters
 from tallyman.billing.entitlement_reset import EntitlementResets
+from tallyman.billing.job import bill_for_ever
 from tallyman.billing.usage_before_start import UsageBefore
 from tallyman.config import Settings
 from tallyman.errors import ConfigurationError
@@ -84,6 +87,7 @@ def build(settings: Settings) -> web.Application:
     _add_routes(app)
     app.cleanup_ctx.append(_relational)
     app.cleanup_ctx.append(_events)
+    app.cleanup_ctx.append(_billing)
     return app
 
 
@@ -101,6 +105,26 @@ def open_clickhouse(settings: Settings) -> ClickHouse:
         return ClickHouse.server(settings.clickhouse_url.get_secret_value())
     data_directory.create(settings.data_dir)
     return ClickHouse.embedded(str(data_directory.events_path(settings.data_dir)))
+
+
+def books(settings: Settings, database: Database, clickhouse: ClickHouse) -> Books:
+    """What billing reads and writes."""
+    settle = 0.0 if settings.clickhouse_url is None else settings.billing_settle_seconds
+    return Books(database, clickhouse, settle)
+
+
+@asynccontextmanager
+async def open_books(settings: Settings) -> AsyncIterator[Books]:
+    """The same for a command, where no server runs beside it; migrated, and closed at the end."""
+    clickhouse = open_clickhouse(settings)
+    database = open_database(settings)
+    try:
+        await database.migrate()
+        await EventStore(clickhouse).migrate()
+        yield books(settings, database, clickhouse)
+    finally:
+        await database.close()
+        await clickhouse.close()
 
 
 def kafka_connection(settings: Settings) -> KafkaConnection | None:
@@ -200,7 +224,7 @@ async def _events(app: web.Application) -> AsyncIterator[None]:
         app[EVENTS] = store
         app[UNATTRIBUTED] = UnattributedUsage(clickhouse, app[CUSTOMERS])
         app[UNATTRIBUTED_GAUGE] = UnattributedGauge(app[UNATTRIBUTED])
-        app[BOOKS] = Books(app[DATABASE], clickhouse)
+        app[BOOKS] = books(app[SETTINGS], app[DATABASE], clickhouse)
         app[SAYS_WHAT_WAS_NEW] = app[KAFKA] is None
         counters = _add_entitlements(app, clickhouse)
         async with _intake(app[KAFKA], app[SETTINGS], store) as intake, counters.running():
@@ -208,3 +232,18 @@ async def _events(app: web.Application) -> AsyncIterator[None]:
             yield
     finally:
         await clickhouse.close()
+
+
+async def _billing(app: web.Application) -> AsyncIterator[None]:
+    """The job that bills by itself; it is cut off where the server stops, and goes on later."""
+    interval = app[SETTINGS].billing_interval_seconds
+    if not interval:
+        yield
+        return
+    job = asyncio.create_task(bill_for_ever(app[BOOKS], interval, app[CLOCK]))
+    try:
+        yield
+    finally:
+        job.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await job

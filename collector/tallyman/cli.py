@@ -3,6 +3,7 @@
 import click
 
 from tallyman.commands import (
+    bill,
     catalogue,
     consume,
     customers,
@@ -10,6 +11,7 @@ from tallyman.commands import (
     demo,
     keys,
     migrate,
+    preview,
     replay,
     serve,
     status,
@@ -26,12 +28,14 @@ for command in (
     catalogue.apply,
     catalogue.diff,
     catalogue.dump,
+    bill.bill,
     consume.consume,
     customers.customers,
     dead.dead,
     demo.demo,
     keys.keys,
     migrate.migrate,
+    preview.preview,
     replay.replay,
     status.status,
 ):

@@ -118,6 +118,19 @@ class Settings(BaseSettings):
         le=3600,
         description="Age of the counts beyond which what has a hard limit is not granted.",
     )
+    billing_interval_seconds: float = Field(
+        300.0,
+        ge=0,
+        le=86_400,
+        description="Time between two billing runs of `serve`; 0: it does not bill by itself.",
+    )
+    billing_settle_seconds: float = Field(
+        10.0,
+        ge=0,
+        le=3600,
+        description="How far an invoice's watermark stays behind the clock of `clickhouse_url`: the "
+        "most by which clocks of its servers may differ. chDB has one clock, and needs none.",
+    )
     shutdown_seconds: float = Field(
         20.0, ge=0, le=600, description="Longest wait on stopping for requests under way."
     )

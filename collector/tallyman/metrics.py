@@ -49,8 +49,29 @@ ENTITLEMENTS_COUNTED_AT: Final = Gauge(
     "tallyman_entitlements_counted_timestamp_seconds",
     "Everything that was stored before this time is counted against the entitlements.",
 )
+BILLING_RUNS: Final = Counter(
+    "tallyman_billing_runs",
+    "Billing runs of this server, by how they ended: done or failed.",
+    ["result"],
+)
+BILLING_RUN_SECONDS: Final = Histogram(
+    "tallyman_billing_run_seconds",
+    "Time until a billing run had ended.",
+    buckets=(0.1, 0.5, 1, 5, 10, 30, 60, 120, 300, 600),
+)
+BILLING_LAST_RUN: Final = Gauge(
+    "tallyman_billing_last_run_timestamp_seconds",
+    "When the last billing run of this server ended well, in seconds since 1970.",
+)
+INVOICES: Final = Gauge(
+    "tallyman_invoices",
+    "Invoices by extended status after the last billing run; those that end in failed or invalid wait for someone.",
+    ["status"],
+)
 
 for _result in ("new", "known", "conflict", "rejected", "queued"):
     EVENTS.labels(_result)  # shown as 0 from the start, so that an alert on its rate sees the first
 for _result in ("counted", "ignored", "bad"):
     KONG_LOG_ENTRIES.labels(_result)
+for _result in ("done", "failed"):
+    BILLING_RUNS.labels(_result)

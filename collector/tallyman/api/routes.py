@@ -6,6 +6,7 @@ The router and the OpenAPI document are both made from it, so they cannot differ
 from typing import Final
 
 from tallyman.api import (
+    billing_runs,
     catalogue_routes,
     consumer_usage,
     customer_routes,
@@ -118,6 +119,20 @@ ROUTES: Final = (
         "By model and type. Behind the gateway's authentication the consumer that asks is the "
         "one that is answered about; otherwise `subject` names it.",
         parameters=consumer_usage.UsageParameters(), openmeter=False,
+    ),
+    Route(
+        "POST", "/api/v1/billing/run", billing_runs.bill, Scope.ADMIN,
+        "run-billing", "Bill everything that is due",
+        Answered(200, "A line of JSON for each step, the last one with the outcome.",
+                 billing_runs.RUN),
+        "One run bills everything due, and any number of runs at once bill it once.",
+        body={JSON: billing_runs.BillingRunRequest}, openmeter=False, problems=(404,),
+    ),
+    Route(
+        "GET", "/api/v1/billing/customers/{customer}/preview", billing_runs.shown, Scope.READ,
+        "preview-customer", "What is not yet billed, by model and type",
+        Answered(200, "A table for each currency.", billing_runs.PREVIEW),
+        openmeter=False, problems=(404, 410),
     ),
     Route(
         "GET", "/api/v1/status", status.get, Scope.READ,

@@ -18,7 +18,12 @@ ClientOf = Callable[..., Awaitable[Client]]
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     """Small limits, so that a test reaches them."""
-    return Settings(data_dir=tmp_path / "data", max_body_bytes=64 * 1024, max_batch_events=50)
+    return Settings(
+        data_dir=tmp_path / "data",
+        max_body_bytes=64 * 1024,
+        max_batch_events=50,
+        billing_interval_seconds=0,  # a test bills when it says so
+    )
 
 
 @pytest.fixture

@@ -1,0 +1,111 @@
+"""What a run did and what a preview shows, as the commands print them and the server answers.
+
+It computes no money: see `run.py` and `preview.py`.
+"""
+
+from collections.abc import Sequence
+from decimal import Decimal
+
+import msgspec
+
+from tallyman.billing.run import Outcome
+from tallyman.domain.invoice import Invoice
+from tallyman.domain.invoice_line import InvoiceLine
+from tallyman.domain.money import split, written
+
+
+class BilledAnswer(msgspec.Struct):
+    """An invoice that was made or moved."""
+
+    id: str
+    number: str
+    customer: str
+    status: str
+    currency: str
+    total: str
+    lines: int
+    corrections: int
+    issues: list[str]
+
+
+class RunAnswer(msgspec.Struct):
+    """What a run did; `left` is how many invoices another run was first with."""
+
+    invoices: list[BilledAnswer]
+    left: int
+    totals: dict[str, str]
+    by_status: dict[str, int]
+
+
+class PreviewRow(msgspec.Struct):
+    """One model and type of a line; `rate` is empty where there is not one for all units."""
+
+    name: str
+    model: str
+    type: str
+    quantity: str
+    rate: str
+    amount: str
+
+
+class PreviewAnswer(msgspec.Struct):
+    """What is not yet billed in one currency."""
+
+    customer: str
+    currency: str
+    total: str
+    rows: list[PreviewRow]
+
+
+def run_answer(outcome: Outcome) -> RunAnswer:
+    """The outcome of a run, or of several."""
+    return RunAnswer(
+        invoices=[
+            BilledAnswer(
+                one.id,
+                one.number,
+                one.customer_key,
+                str(one.state),
+                one.currency,
+                written(one.total),
+                one.lines,
+                one.corrections,
+                list(one.issues),
+            )
+            for one in outcome.invoices.values()
+        ],
+        left=outcome.left,
+        totals={currency: written(total) for currency, total in outcome.totals().items()},
+        by_status=dict(outcome.by_status()),
+    )
+
+
+def preview_answer(invoice: Invoice) -> PreviewAnswer:
+    """A preview as a table."""
+    return PreviewAnswer(
+        customer=invoice.customer.key,
+        currency=invoice.currency,
+        total=written(invoice.totals.total),
+        rows=[row for line in invoice.lines for row in line_rows(line)],
+    )
+
+
+def line_rows(line: InvoiceLine) -> list[PreviewRow]:
+    """A line by model and type; the amounts are shares of its total, and add up to it."""
+    windows = () if line.usage is None else line.usage.windows
+    rate = "" if line.unit_price is None else written(line.unit_price)
+    if not windows:
+        quantity = "" if line.raw_quantity is None else written(line.raw_quantity)
+        return [PreviewRow(line.name, "", "", quantity, rate, written(line.totals.total))]
+    shares = _shares(line, [abs(window.quantity) for window in windows])
+    rows = []
+    for window, share in zip(windows, shares, strict=True):
+        shown = dict(window.dimensions)
+        model, type_ = shown.get("model", ""), shown.get("type", "")
+        quantity = written(window.quantity)
+        rows.append(PreviewRow(line.name, model, type_, quantity, rate, written(share)))
+    return rows
+
+
+def _shares(line: InvoiceLine, parts: Sequence[Decimal]) -> tuple[Decimal, ...]:
+    return split(line.totals.total, parts, line.currency)

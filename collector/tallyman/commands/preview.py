@@ -1,0 +1,53 @@
+"""`tallyman preview`: what a customer has used and not been billed for, by model and type."""
+
+import asyncio
+from datetime import UTC, datetime
+from urllib.parse import quote
+
+import click
+import msgspec
+from rich.console import Console
+from rich.table import Table
+
+from tallyman.api.billing_runs import PreviewTables, preview_tables
+from tallyman.billing.report import PreviewAnswer
+from tallyman.commands.asking import asked, books_here, server_of
+from tallyman.commands.settings_option import with_settings
+from tallyman.config import Settings
+from tallyman.domain.access import DEFAULT_NAMESPACE
+
+
+@click.command()
+@click.argument("customer")
+@click.option("--namespace", default=DEFAULT_NAMESPACE, show_default=True, help="Whose customer.")
+@with_settings
+def preview(settings: Settings, customer: str, namespace: str) -> None:
+    """Show what CUSTOMER, by key or id, is not yet billed for."""
+    work = _ask if server_of(settings) else _read_here
+    tables = asyncio.run(work(settings, namespace, customer))
+    console = Console(width=None if Console().is_terminal else 200, markup=False)
+    if not tables:
+        console.print(f"Nothing is to be billed to {customer}.")
+    for one in tables:
+        console.print(_table(one))
+        console.print(f"Not yet billed: {one.total} {one.currency}")
+
+
+async def _ask(settings: Settings, namespace: str, customer: str) -> list[PreviewAnswer]:
+    path = f"/api/v1/billing/customers/{quote(customer, safe='')}/preview"
+    async with asked(settings, namespace, "GET", path) as answer:
+        return msgspec.json.decode(await answer.read(), type=PreviewTables).tables
+
+
+async def _read_here(settings: Settings, namespace: str, customer: str) -> list[PreviewAnswer]:
+    async with books_here(settings) as books:
+        return await preview_tables(books, namespace, customer, datetime.now(UTC))
+
+
+def _table(one: PreviewAnswer) -> Table:
+    table = Table("line", "model", "type", box=None)
+    for name in ("quantity", "rate", f"amount {one.currency}"):
+        table.add_column(name, justify="right")
+    for row in one.rows:
+        table.add_row(row.name, row.model, row.type, row.quantity, row.rate, row.amount)
+    return table

@@ -1,0 +1,127 @@
+"""`tallyman bill` and `tallyman preview`, by themselves and beside a server that holds the stores."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from tallyman import app
+from tallyman.config import Settings
+from tallyman.data_directory import is_served
+from tallyman.domain.duration import Duration
+
+from tests.rigs.shop import COLLECTED, Shop
+
+# `preview` has no other clock than the machine's.
+THIS_MONTH = datetime.now(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+DUE = (Duration(1).after(THIS_MONTH) + COLLECTED).isoformat()
+
+COMMAND = [sys.executable, "-m", "tallyman"]
+OPEN_SECONDS = 30
+
+
+async def stock(directory: Path) -> None:
+    """A customer who used 15,000 tokens this month, in a data directory."""
+    settings = Settings(data_dir=directory)
+    clickhouse, database = app.open_clickhouse(settings), app.open_database(settings)
+    try:
+        await database.migrate()
+        shop = Shop(database, clickhouse, "default")
+        await shop.events.migrate()
+        await shop.plan(await shop.card())
+        await shop.customer()
+        await shop.subscribe(at=THIS_MONTH)
+        await shop.use(15_000, THIS_MONTH)
+    finally:
+        await database.close()
+        await clickhouse.close()
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    made = tmp_path / "data"
+    subprocess.run(
+        [sys.executable, "-m", "tests.integration.billing.test_commands", str(made)],
+        check=True,
+        env=environment(made),
+    )
+    return made
+
+
+def environment(directory: Path) -> dict[str, str]:
+    return {
+        **os.environ,
+        "TALLYMAN_DATA_DIR": str(directory),
+        "TALLYMAN_PORT": "0",
+        "TALLYMAN_BILLING_INTERVAL_SECONDS": "0",
+        "PYTHONPATH": "collector:plugin:.",
+    }
+
+
+def tallyman(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*COMMAND, *arguments],
+        env=environment(directory),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@contextmanager
+def serving(directory: Path) -> Iterator[None]:
+    process = subprocess.Popen(
+        [*COMMAND, "serve"], env=environment(directory), stdout=subprocess.DEVNULL
+    )
+    try:
+        until = time.monotonic() + OPEN_SECONDS
+        while not is_served(directory):
+            assert process.poll() is None
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        yield
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(30)
+
+
+def test_bill_by_itself_and_beside_a_server_say_the_same(directory: Path) -> None:
+    dry = tallyman(directory, "bill", "--dry-run", "--at", DUE)
+    with serving(directory):
+        unknown = tallyman(directory, "preview", "nobody")
+        beside = tallyman(directory, "bill", "--at", DUE, "--customer", "acme")
+        again = tallyman(directory, "bill", "--at", DUE)
+
+    assert "1 invoices would be made or moved: 0.03 USD" in dry.stdout
+    assert (beside.returncode, beside.stderr) == (0, "")
+    assert "INV-000001" in beside.stdout
+    assert "1 invoices made or moved: 0.03 USD" in beside.stdout
+    assert again.stdout == "Nothing is due.\n"
+    assert (unknown.returncode, unknown.stderr) == (
+        1,
+        "tallyman: no customer has the id or key nobody\n",
+    )
+
+
+def test_preview_shows_what_is_not_yet_billed(directory: Path) -> None:
+    by_itself = tallyman(directory, "preview", "acme")
+    with serving(directory):
+        beside = tallyman(directory, "preview", "acme")
+
+    assert by_itself.stderr == ""
+    assert by_itself.stdout == beside.stdout
+    row = " ".join(by_itself.stdout.splitlines()[1].split())
+    assert row == "Tokens gpt-4o request 15000 0.000002 0.03"
+    assert "Not yet billed: 0.03 USD" in by_itself.stdout
+
+
+if __name__ == "__main__":
+    asyncio.run(stock(Path(sys.argv[1])))

@@ -1,0 +1,50 @@
+"""Killed anywhere and started again, billing goes on, and everything is billed once."""
+
+import signal
+import subprocess
+import sys
+from decimal import Decimal as D
+from pathlib import Path
+
+import pytest
+from tallyman.domain.invoice_state import InvoiceState
+from tallyman.store.database import Database
+from tallyman.store.invoices import InvoiceStore
+
+from tests.integration.billing.billing_until_killed import CUSTOMERS
+from tests.integration.billing.test_commands import environment
+
+
+def bill(directory: Path, when: str, number: int) -> int:
+    module = "tests.integration.billing.billing_until_killed"
+    return subprocess.run(
+        [sys.executable, "-m", module, str(directory), when, str(number)],
+        env=environment(directory),
+        timeout=60,
+        check=False,
+    ).returncode
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+async def test_killed_at_every_durable_step_a_run_goes_on_and_bills_once(
+    tmp_path: Path, when: str
+) -> None:
+    assert bill(tmp_path, "stock", 0) == 0
+    ends = []
+    # Each run dies at its first step, its second step, and so on, until one comes through.
+    for number in range(1, 20):
+        ends.append(bill(tmp_path, when, number))
+        if ends[-1] == 0:
+            break
+
+    database = Database.sqlite(tmp_path / "tallyman.sqlite3")
+    invoices, total = await InvoiceStore(database).page("default", limit=100)
+    await database.close()
+    assert ends[-1] == 0
+    assert set(ends[:-1]) == {-signal.SIGKILL}
+    assert len(ends) > 2
+    assert total == CUSTOMERS
+    assert {one.state for one in invoices} == {InvoiceState.PAYMENT_PENDING}
+    assert sorted(one.totals.total for one in invoices) == [D(at) for at in range(1, CUSTOMERS + 1)]
+    numbers = sorted(one.number for one in invoices)
+    assert numbers == [f"INV-{at:06d}" for at in range(1, CUSTOMERS + 1)]
