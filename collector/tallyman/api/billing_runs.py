@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import msgspec
 from aiohttp import web
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StrictBool
 
 from tallyman.api.request_body import read_body
 from tallyman.api.route import JSON
@@ -32,7 +32,7 @@ class BillingRunRequest(BaseModel):
 
     at: Time | None = None
     customers: list[str] = Field(default=[], max_length=10_000)
-    dry_run: bool = False
+    dry_run: StrictBool = False
 
 
 class PreviewTables(msgspec.Struct):
@@ -95,7 +95,7 @@ async def shown(request: web.Request) -> web.Response:
     """What the customer, by id or key, has not been billed yet; a table for each currency."""
     books, caller = request.app[BOOKS], request[CALLER]
     tables = await preview_tables(
-        books, caller.namespace, request.match_info["customer"], request.app[CLOCK]()
+        books, caller.namespace, request.match_info["customerId"], request.app[CLOCK]()
     )
     return web.Response(body=msgspec.json.encode(PreviewTables(tables)), content_type=JSON)
 

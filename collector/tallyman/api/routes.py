@@ -129,7 +129,7 @@ ROUTES: Final = (
         body={JSON: billing_runs.BillingRunRequest}, openmeter=False, problems=(404,),
     ),
     Route(
-        "GET", "/api/v1/billing/customers/{customer}/preview", billing_runs.shown, Scope.READ,
+        "GET", "/api/v1/billing/customers/{customerId}/preview", billing_runs.shown, Scope.READ,
         "preview-customer", "What is not yet billed, by model and type",
         Answered(200, "A table for each currency.", billing_runs.PREVIEW),
         openmeter=False, problems=(404, 410),
