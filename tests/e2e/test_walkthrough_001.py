@@ -14,15 +14,18 @@ recorded log entries of a real Kong, played into the real plugin server.
 So 138 tokens, which are 138.00 USD.
 """
 
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from tallyman.demo import processes, traffic
 from tallyman.demo.kong_driver import KongDriver
 
+from tests.integration.api.serving import tallyman
 from tests.rigs.plugin import until
 from tests.rigs.rest import Rest
 
@@ -61,7 +64,7 @@ def gateway(directory: Path, collector: Rest) -> Iterator[Gateway]:
         yield Gateway(kong, collector)
 
 
-async def test_six_requests_become_usage_of_the_customer_who_subscribed_before(
+async def test_six_requests_become_a_preview_and_an_invoice_of_what_they_cost(
     tmp_path: Path,
 ) -> None:
     key = processes.create_key(tmp_path / "data", "test", "admin")
@@ -72,20 +75,21 @@ async def test_six_requests_become_usage_of_the_customer_who_subscribed_before(
             await until(lambda: tokens(acme) == {"acme-corp": 2 * (23 + 11)})
             plan = make_plan(acme, make_feature(acme))
             customer = make_customer(acme)
-            begun = start(acme, customer, plan)
+            start(acme, customer, plan)
             kong.call("acme-corp", "openai_chat", CALLS)
             kong.call("acme-corp", "anthropic_chat", 2)
             kong.call("globex", "openai_chat", 1)
         assert tokens(acme) == {"acme-corp": 8 * (23 + 11) + 2 * (37 + 15), "globex": 23 + 11}
 
-        billed = {
-            "filters": {"dimensions": {"provider": {"eq": "openai"}, "type": {"eq": "request"}}}
-        }
-        asked = {**billed, "from": begun["active_from"], "group_by_dimensions": ["customer_id"]}
-        rows = acme.post(f"meters/{TOKENS}/query", asked)["data"]
+        preview = tallyman(tmp_path, "preview", "acme")
+        after_the_period = (datetime.now(UTC) + timedelta(days=32)).isoformat()
+        billed = tallyman(tmp_path, "bill", "--at", after_the_period)
 
-    of_acme = [row["value"] for row in rows if row["dimensions"]["customer_id"] == customer]
-    assert of_acme == [str(CALLS * 23)]
+    assert preview.returncode == 0, preview.stderr
+    assert re.search(r"ai-token +gpt-4o-2024-08-06 +request +138 .* 138(\.00)?\b", preview.stdout)
+    assert re.search(r"Not yet billed: 138(\.00)? USD", preview.stdout)
+    assert billed.returncode == 0, billed.stderr
+    assert re.search(r"\b1 invoices? made or moved: 138(\.00)? USD", billed.stdout)
 
 
 def tokens(collector: Rest) -> dict[str, int]:

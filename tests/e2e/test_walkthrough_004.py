@@ -17,11 +17,13 @@ Her first two and the walkthrough's event by hand (100 tokens) are from before h
 26 + 97 + 14,877 = 15,000 tokens are billed, at 0.000002 USD: 0.03 USD.
 """
 
+import re
 import tomllib
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from tests.e2e.curl import Lines
-from tests.integration.api.serving import serving
+from tests.integration.api.serving import serving, tallyman
 from tests.rigs.agent import agent
 from tests.rigs.plugin import until
 from tests.rigs.rest import Answer, Rest
@@ -62,6 +64,7 @@ async def test_every_line_gives_what_the_walkthrough_says(tmp_path: Path) -> Non
             await until(lambda: usage_in(lines) == USED)
 
         assert_usage_of_nobody_is_shown(rest, "user-002")
+        assert_alice_owes_three_cents(tmp_path)
         assert lines.run("entitlement access", alice_customer_id=alice) == Answer(200, {"data": []})
 
     assert lines.not_run == set()
@@ -132,6 +135,19 @@ def assert_usage_of_nobody_is_shown(rest: Rest, subject: str) -> None:
     assert [(event["customer"], event["unattributed"]["code"]) for event in events] == [
         (None, "no_customer")
     ] * 2
+
+
+def assert_alice_owes_three_cents(directory: Path) -> None:
+    preview = tallyman(directory, "preview", "user-001")
+    assert preview.returncode == 0, preview.stderr
+    assert "Not yet billed: 0.03 USD" in preview.stdout
+
+    after_the_period = (datetime.now(UTC) + timedelta(days=32)).isoformat()
+    billed = tallyman(directory, "bill", "--at", after_the_period)
+    assert billed.returncode == 0, billed.stderr
+    assert re.search(r"\b1 invoices? made or moved: 0.03 USD", billed.stdout)
+    again = tallyman(directory, "bill", "--at", after_the_period)
+    assert again.stdout == "Nothing is due.\n"
 
 
 async def test_events_that_the_collector_could_not_take_are_sent_again_with_their_id(
