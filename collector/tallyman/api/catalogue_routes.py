@@ -1,4 +1,4 @@
-"""The part of the route table that is about what is sold: features and plans.
+"""The part of the route table that is about what is sold: features, plans, and their file.
 
 What the handlers do is `features.py`'s and `plans.py`'s.
 """
@@ -6,6 +6,8 @@ What the handlers do is `features.py`'s and `plans.py`'s.
 from typing import Final
 
 from tallyman.api import features, plans
+from tallyman.api.catalogue import run
+from tallyman.api.catalogue.change import Outcome
 from tallyman.api.feature_bodies import (
     CreateFeatureRequest,
     FeatureAnswer,
@@ -51,6 +53,13 @@ ROUTES: Final = (
         Answered(204, "It is archived; its key is free, and what was billed for it stays."),
         "A feature of a plan in force cannot be archived.",
         problems=(404, 409, 410),
+    ),
+    Route(
+        "POST", "/api/v1/catalogue/compare", run.answer_compare, Scope.ADMIN,
+        "compare-catalogue", "Show what a catalogue's file would change, and whose invoice",
+        Answered(200, "The changes.", {JSON: Outcome}),
+        "What `tallyman diff` shows. Nothing is changed.",
+        body={JSON: run.CompareRequest}, problems=(409, 413), openmeter=False,
     ),
     Route(
         "POST", "/plans", plans.create, Scope.ADMIN,

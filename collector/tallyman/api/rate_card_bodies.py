@@ -3,6 +3,7 @@
 What a rate card must keep to beyond its form is `domain/rate_card_rules.py`'s.
 """
 
+import json
 from typing import Annotated, Literal, Self, TypeAlias
 
 from pydantic import AfterValidator, Field, JsonValue, StringConstraints, model_validator
@@ -158,6 +159,11 @@ class MeteredEntitlementBody(Body):
 def _is_kept(config: JsonValue) -> JsonValue:
     if config is None:
         raise PydanticCustomError("config", "must not be null", {"rule": "required"})
+    try:
+        json.dumps(config, allow_nan=False)
+    except ValueError as err:
+        reason = "must not hold NaN or Infinity, which JSON has not"
+        raise PydanticCustomError("config", reason, {"rule": "invalid"}) from err
     return config
 
 

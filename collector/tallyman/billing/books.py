@@ -39,6 +39,7 @@ class Books:
     def __init__(
         self, database: Database, clickhouse: ClickHouse, settle_seconds: float = 0
     ) -> None:
+        self.database = database
         self.invoices = InvoiceStore(database)
         self.billed = BilledLines(database)
         self.profiles = BillingProfileStore(database)

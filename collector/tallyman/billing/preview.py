@@ -28,17 +28,28 @@ async def preview(books: Books, namespace: str, customer_id: str, now: datetime)
     accounts = await books.accounts(namespace, [customer_id])
     if not accounts:
         raise NotFound(f"no customer has the id {customer_id}")
-    [account] = accounts
+    return await preview_of(books, accounts[0], now)
+
+
+async def preview_of(
+    books: Books, account: Account, now: datetime, invoiced: Account | None = None
+) -> list[Invoice]:
+    """The same of an account as it is given, with subscriptions that may be none that are kept.
+
+    `invoiced` is then the account by which its invoices were made, which corrections are held to.
+    """
     owed = await _not_billed(books, account, now)
     counted = await count(books, [(account, one) for one in owed], LATEST)
-    lacking = await corrections(books, accounts, LATEST)
+    lacking = await corrections(books, [invoiced or account], LATEST)
     by_currency: dict[str, list[Owed]] = defaultdict(list)
     for one in owed:
         by_currency[one.subscription.currency].append(one)
     made = []
     for currency, some in by_currency.items():
         draft = drafted(Gathered(account, currency, now, tuple(some)), 1, now)
-        lined = with_lines(draft, account, some, counted, lacking.get((customer_id, currency), ()))
+        lined = with_lines(
+            draft, account, some, counted, lacking.get((account.customer.id, currency), ())
+        )
         made.append(replace(lined, state=InvoiceState.GATHERING, watermark=None))
     return made
 

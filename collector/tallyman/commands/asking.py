@@ -10,7 +10,7 @@ import aiohttp
 from tallyman import app, data_directory
 from tallyman.billing.books import Books
 from tallyman.config import Settings
-from tallyman.errors import NotFound, TallymanError, Unavailable
+from tallyman.errors import InvalidInput, NotFound, TallymanError, Unavailable
 from tallyman.stream.replay import LOCAL_NAMESPACE_HEADER, connect
 
 
@@ -27,6 +27,7 @@ async def asked(
 
     Raises:
         NotFound: it knows no such customer.
+        InvalidInput: what is sent breaks a rule.
         Unavailable: it does not answer, or with an error.
     """
     headers = {LOCAL_NAMESPACE_HEADER: quote(namespace)}
@@ -54,4 +55,6 @@ async def books_here(settings: Settings) -> AsyncIterator[Books]:
 
 def _refused(status: int, problem: Any) -> TallymanError:
     detail = str(problem.get("detail", f"the server answered {status}"))
+    if status == 400:
+        return InvalidInput(detail)
     return NotFound(detail) if status in (404, 410) else Unavailable(detail)

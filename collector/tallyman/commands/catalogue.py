@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Final
 
 import click
+import msgspec
 
 from tallyman import app
 from tallyman.api.catalogue.change import Change, Outcome
 from tallyman.api.catalogue.dump import dump as dumped
 from tallyman.api.catalogue.run import compare, put_in_force
 from tallyman.api.catalogue.shelf import Shelf
+from tallyman.commands.asking import asked, books_here, server_of
 from tallyman.commands.settings_option import with_settings
 from tallyman.config import Settings
 from tallyman.domain.access import DEFAULT_NAMESPACE
@@ -52,9 +54,18 @@ def apply(settings: Settings, file: Path, namespace: str) -> None:
 @click.option("--exit-code", is_flag=True, help="End with status 2 if anything would change.")
 @with_settings
 def diff(settings: Settings, file: Path, namespace: str, exit_code: bool) -> None:
-    """Show what `tallyman apply FILE` would change, and change nothing."""
+    """Show what `tallyman apply FILE` would change, and change nothing.
+
+    Also whose next invoice would come to something else, as if the plans were in force from the
+    beginning of what is not billed yet.
+    """
     outcome = asyncio.run(_diff(settings, namespace, *_read(file)))
     _show(outcome.changes, to_be=True)
+    for one in outcome.invoices or ():
+        click.echo(
+            f"The next invoice of {one.customer}, of what is not billed yet: "
+            f"{one.before} → {one.after} {one.currency} ({one.by})"
+        )
     if exit_code and any(one.action != "unchanged" for one in outcome.changes):
         raise SystemExit(DIFFERENT)
 
@@ -79,7 +90,16 @@ async def _apply(settings: Settings, namespace: str, text: str, name: str) -> Ou
 
 async def _diff(settings: Settings, namespace: str, text: str, name: str) -> Outcome:
     async with _shelf(settings, namespace) as shelf:
-        return await compare(shelf, text, name)
+        outcome = await compare(shelf, text, name)
+    if not any(one.customer_id for one in outcome.changes):
+        return outcome
+    if server_of(settings):  # which alone may read the events
+        body = {"text": text, "name": name}
+        path = "/api/v1/catalogue/compare"
+        async with asked(settings, namespace, "POST", path, body) as answer:
+            return msgspec.json.decode(await answer.read(), type=Outcome)
+    async with books_here(settings) as books:
+        return await compare(Shelf(books.database, namespace, datetime.now(UTC)), text, name, books)
 
 
 async def _dump(settings: Settings, namespace: str) -> str:

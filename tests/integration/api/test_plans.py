@@ -1,5 +1,6 @@
 """`/plans`: drafts, versions, every price on the wire, and the API's codes for what is wrong."""
 
+import json
 from copy import deepcopy
 from typing import Any
 
@@ -267,6 +268,18 @@ async def test_a_draft_says_what_keeps_it_from_being_published(
     assert [(one["field"], one["rule"]) for one in problem["invalid_parameters"]][:1] == [
         (at, "invalid")
     ]
+
+
+@pytest.mark.parametrize("config", ["NaN", "[1, -Infinity]"])
+async def test_a_setting_that_is_no_json_is_refused(client: Client, config: str) -> None:
+    given = card(await feature(client), entitlement={"type": "static", "config": "CONFIG"})
+    body = json.dumps(plan(given)).replace('"CONFIG"', config)
+
+    answer = await client.post(PLANS, data=body, headers={"Content-Type": "application/json"})
+
+    assert answer.status == 400
+    [parameter] = (await answer.json())["invalid_parameters"]
+    assert parameter["field"] == "phases[0].rate_cards[0].entitlement.config"
 
 
 async def test_a_plan_without_phases_is_a_draft_that_says_so(client: Client) -> None:

@@ -123,5 +123,22 @@ def test_preview_shows_what_is_not_yet_billed(directory: Path) -> None:
     assert "Not yet billed: 0.03 USD" in by_itself.stdout
 
 
+def test_diff_says_whose_next_invoice_by_itself_and_beside_a_server(directory: Path) -> None:
+    catalogue = directory / "catalog.yaml"
+    catalogue.write_text(tallyman(directory, "dump").stdout.replace("'0.000002'", "0.00001"))
+
+    by_itself = tallyman(directory, "diff", str(catalogue))
+    with serving(directory):
+        beside = tallyman(directory, "diff", str(catalogue))
+        applied = tallyman(directory, "apply", str(catalogue))
+
+    assert by_itself.stdout.endswith(
+        "0 to be made, 2 to be changed, 2 unchanged.\n"
+        "The next invoice of acme, of what is not billed yet: 0.03 → 0.15 USD (+0.12)\n"
+    )
+    assert (by_itself.stderr, beside.stdout) == ("", by_itself.stdout)
+    assert applied.stdout.endswith("0 made, 2 changed, 2 unchanged.\n")
+
+
 if __name__ == "__main__":
     asyncio.run(stock(Path(sys.argv[1])))

@@ -3,19 +3,20 @@
 What is done to each thing is `apply.py`'s.
 """
 
-from collections.abc import Iterable
-from decimal import Decimal
+import msgspec
+from aiohttp import web
 
 from tallyman.api.catalogue.apply import apply_catalogue
-from tallyman.api.catalogue.change import Change, InvoiceChange, Outcome
+from tallyman.api.catalogue.change import Outcome
+from tallyman.api.catalogue.next_invoices import invoice_changes, totals, totals_as_if
 from tallyman.api.catalogue.shelf import Shelf
 from tallyman.api.catalogue.yaml_file import read_yaml
+from tallyman.api.parameters import refuse_any
+from tallyman.api.request_body import read_body
+from tallyman.api.route import JSON
+from tallyman.api.state import BOOKS, CALLER, CLOCK
+from tallyman.api.wire import Body
 from tallyman.billing.books import Books
-from tallyman.billing.preview import preview
-from tallyman.domain.money import round_to_currency
-from tallyman.errors import NotFound
-
-Totals = dict[tuple[str, str], Decimal]  # by customer and currency
 
 
 async def put_in_force(shelf: Shelf, text: str, name: str) -> Outcome:
@@ -30,6 +31,23 @@ async def put_in_force(shelf: Shelf, text: str, name: str) -> Outcome:
         return Outcome(await apply_catalogue(shelf, file))
 
 
+class CompareRequest(Body):
+    """A catalogue's file, and what it is called in errors."""
+
+    text: str
+    name: str = "catalog.yaml"
+
+
+async def answer_compare(request: web.Request) -> web.Response:
+    """What putting a file in force would change, and whose next invoice by how much."""
+    refuse_any(request)
+    body = await read_body(request, CompareRequest)
+    caller, books = request[CALLER], request.app[BOOKS]
+    shelf = Shelf(books.database, caller.namespace, request.app[CLOCK](), caller.actor)
+    outcome = await compare(shelf, body.text, body.name, books)
+    return web.Response(body=msgspec.json.encode(outcome), content_type=JSON)
+
+
 async def compare(shelf: Shelf, text: str, name: str, books: Books | None = None) -> Outcome:
     """What `put_in_force` would do, done and taken back; with books, also what it would cost whom.
 
@@ -38,45 +56,22 @@ async def compare(shelf: Shelf, text: str, name: str, books: Books | None = None
     """
     file = read_yaml(text, name)
     await shelf.meters.add_built_in(shelf.namespace)
-    changes: list[Change] = []
-    after: Totals = {}
+    if books is not None:
+        await books.profiles.default(shelf.namespace)  # made at its first use, and not to be lost
+    outcome = Outcome([])
     try:
         async with shelf.database.together():
-            changes = await apply_catalogue(shelf, file)
-            if books is not None:
-                after = await _totals(books, shelf, changes)
+            outcome = Outcome(await apply_catalogue(shelf, file))
+            touched = {one.customer_id: one.key for one in outcome.changes if one.customer_id}
+            after = {} if books is None else await totals_as_if(books, shelf, touched)
             raise _TakenBack
     except _TakenBack:
         pass
     if books is None:
-        return Outcome(changes)
-    before = await _totals(books, shelf, changes)
-    return Outcome(changes, list(_invoices(before, after)))
+        return outcome
+    before = await totals(books, shelf, touched)
+    return Outcome(outcome.changes, invoice_changes(before, after))
 
 
 class _TakenBack(Exception):
     """Ends the transaction without keeping what it did."""
-
-
-async def _totals(books: Books, shelf: Shelf, changes: Iterable[Change]) -> Totals:
-    """What the next invoices of those come to who are touched."""
-    found: Totals = {}
-    touched = {one.customer_id: one.key for one in changes if one.customer_id}
-    for customer_id, key in touched.items():
-        try:
-            invoices = await preview(books, shelf.namespace, customer_id, shelf.now)
-        except NotFound:  # before, when it is yet to be made
-            continue
-        for invoice in invoices:
-            found[key, invoice.currency] = invoice.totals.total
-    return found
-
-
-def _invoices(before: Totals, after: Totals) -> Iterable[InvoiceChange]:
-    for customer, currency in dict.fromkeys((*before, *after)):
-        nothing = round_to_currency(Decimal(0), currency)
-        old = before.get((customer, currency), nothing)
-        new = after.get((customer, currency), nothing)
-        if old != new:
-            by = new - old
-            yield InvoiceChange(customer, currency, f"{old:f}", f"{new:f}", f"{by:+f}")

@@ -3,6 +3,8 @@
 It does not know what a catalogue holds: see `entries.py`.
 """
 
+import math
+import re
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -20,6 +22,8 @@ _FLOAT: Final = "tag:yaml.org,2002:float"
 _INT: Final = "tag:yaml.org,2002:int"
 _TIME: Final = "tag:yaml.org,2002:timestamp"
 _MERGE: Final = "tag:yaml.org,2002:merge"
+
+_UNKEPT: Final = re.compile("[\x00\ud800-\udfff]")  # neither database can keep one
 
 Path = tuple[str | int, ...]
 
@@ -71,9 +75,11 @@ def read_yaml(text: str, name: str) -> YamlFile:
         InvalidCatalogue: it is no YAML; names the line, and the key where there is one.
     """
     file = YamlFile(name)
-    loader = yaml.SafeLoader(text) if "\x00" not in text else None
-    if loader is None:
-        raise file.error((), "must not hold a NUL")
+    try:
+        loader = yaml.SafeLoader(text)
+    except yaml.reader.ReaderError as err:
+        file.lines[()] = text.count("\n", 0, err.position) + 1
+        raise file.error((), "is not YAML: it holds a control character") from err
     try:
         node = loader.get_single_node()
         if node is not None:
@@ -134,4 +140,14 @@ class _Reader:
             return node.value
         if node.tag in (_INT, _FLOAT) and path and path[-1] in AS_WRITTEN:
             return str(node.value).replace("_", "")
-        return self._loader.construct_object(node)
+        try:
+            value = self._loader.construct_object(node)
+        except ValueError as err:  # such as 0o9
+            raise self._file.error(path, "is no number") from err
+        if not isinstance(value, str | int | float | None) or value in (math.inf, -math.inf):
+            raise self._file.error(path, "must be text, a number, true, false or null")
+        if isinstance(value, str) and _UNKEPT.search(value):
+            raise self._file.error(path, "must not hold a NUL or half of a surrogate pair")
+        if value != value:
+            raise self._file.error(path, "must be a number")
+        return value
