@@ -39,7 +39,8 @@ def walk(invoice: Invoice, now: datetime) -> Invoice:
         facts = invoice.facts_at(now)
         if invoice.state is InvoiceState.DRAFT_VALIDATING and facts.has_critical_issues:
             return act(invoice, Trigger.FAIL, now)
-        if invoice.state in _UNPAID and invoice.due_at is not None and invoice.due_at <= now:
+        overdue_at = invoice.overdue_at
+        if invoice.state in _UNPAID and overdue_at is not None and overdue_at <= now:
             return act(invoice, Trigger.OVERDUE, now)
         if following(invoice.state, Trigger.ADVANCE, facts) is None:
             return invoice
@@ -65,7 +66,9 @@ async def snapshot(
     lacking: dict[tuple[str, str], list[InvoiceLine]] = {}
     if not preliminary:
         replaced = [one.invoice for one in many]
-        lacking = await corrections(books, accounts, watermark, replaced)
+        found = await corrections(books, accounts, watermark, now, replaced)
+        lacking = dict(found.lines)
+        counted = replace(counted, metered={**found.metered, **counted.metered})
     made = []
     for one in many:
         key = one.account.customer.id, one.invoice.currency

@@ -4,12 +4,14 @@ A final invoice is never touched. See `domain/invoice_line.py` for what such a l
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from tallyman.billing.books import Account, Books
 from tallyman.billing.draft import Counted, count
 from tallyman.billing.gather import Owed, owed_by
+from tallyman.domain.counting import Metered
 from tallyman.domain.invoice import Invoice
 from tallyman.domain.invoice_line import InvoiceLine, correction_for
 from tallyman.domain.period import EPOCH, Period
@@ -19,23 +21,33 @@ from tallyman.store.slot_sql import Parts
 _MICROSECOND = timedelta(microseconds=1)
 
 
+@dataclass(frozen=True)
+class Lacking:
+    """The correcting lines by customer and currency, and what they were counted by."""
+
+    lines: Mapping[tuple[str, str], list[InvoiceLine]]
+    metered: Mapping[str, Metered]
+
+
 async def corrections(
     books: Books,
     accounts: Sequence[Account],
     watermark: datetime,
+    now: datetime,
     replaced: Sequence[Invoice] = (),
-) -> dict[tuple[str, str], list[InvoiceLine]]:
+) -> Lacking:
     """What final invoices of the accounts lack or have too much, by customer and currency.
 
     As it is known at the watermark. The lines of the drafts that are replaced do not count: what they
-    corrected is corrected anew. A billable that is on another draft is left to that.
+    corrected is corrected anew. A billable that is on another draft is left to that, and what is
+    still being served, which was billed in advance, to when it is over.
     """
     late = await _late(books, accounts, watermark)
     ended = [
         (one.id, one.active_to)
         for account in accounts
         for one in account.subscriptions
-        if one.active_to is not None
+        if one.active_to is not None and one.active_to <= now
     ]
     again = {line.billable_id for one in replaced for line in one.lines if line.corrects}
     touched = await books.billed.touched(late, ended, again)
@@ -49,14 +61,18 @@ async def corrections(
         for billable_id, lines in left.items()
         if lines and all(one.is_final for one in lines)
     }
-    asked = list(_still_owed(accounts, final))
+    asked = [
+        (account, owed)
+        for account, owed in _still_owed(accounts, final)
+        if owed.billable.service_period.to <= now
+    ]
     counted = await count(books, asked, watermark)
     found: dict[tuple[str, str], list[InvoiceLine]] = defaultdict(list)
     for account, owed in asked:
         line = _correction(owed, final[owed.billable.id], counted)
         if line is not None:
             found[account.customer.id, line.currency].append(line)
-    return found
+    return Lacking(found, counted.metered)
 
 
 async def _late(

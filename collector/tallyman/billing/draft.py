@@ -9,14 +9,14 @@ from datetime import datetime
 
 from tallyman.billing.books import Account, Books
 from tallyman.billing.gather import Gathered, Owed
-from tallyman.domain.billable import Billable
 from tallyman.domain.counting import Counting, Metered, subject_periods
 from tallyman.domain.customer import SubjectSpan
 from tallyman.domain.invoice import Invoice, ValidationIssue, invoice_id, issues_of
-from tallyman.domain.invoice_line import InvoiceLine, line_for
+from tallyman.domain.invoice_line import InvoiceLine, blank_line, rated
 from tallyman.domain.invoice_state import InvoiceState
 from tallyman.domain.period import Period
 from tallyman.domain.price import FreePrice
+from tallyman.domain.rate_card import RateCard
 from tallyman.domain.usage import Usage
 from tallyman.errors import RatingError
 from tallyman.store.invoices import draft_number
@@ -33,9 +33,9 @@ class Counted:
     usage: Mapping[str, Usage]
     metered: Mapping[str, Metered]
 
-    def counting(self, account: Account, owed: Iterable[Owed]) -> Counting:
-        """What the invoice keeps, to be counted again by."""
-        ids = {x.billable.rate_card.feature.id for x in owed if x.billable.rate_card.feature}
+    def counting(self, account: Account, lines: Iterable[InvoiceLine]) -> Counting:
+        """What the invoice of these lines keeps, to be counted again by."""
+        ids = {line.rate_card.feature.id for line in lines if line.rate_card.feature}
         return Counting(
             account.spans, {id_: self.metered[id_] for id_ in sorted(ids) if id_ in self.metered}
         )
@@ -55,7 +55,8 @@ async def count(books: Books, owed: Sequence[tuple[Account, Owed]], watermark: d
         metered |= await books.metered(namespace, ids)
     asked: list[tuple[str, Question]] = []
     for account, one in wanted:
-        question = question_of(account.spans, one.billable, metered)
+        card, period = one.billable.rate_card, one.billable.service_period
+        question = question_of(account.spans, card, period, metered)
         if question is not None:
             asked.append((one.billable.id, question))
     usages = await books.quantities.count([question for _, question in asked], watermark)
@@ -64,10 +65,13 @@ async def count(books: Books, owed: Sequence[tuple[Account, Owed]], watermark: d
 
 
 def question_of(
-    spans: tuple[SubjectSpan, ...], billable: Billable, metered: Mapping[str, Metered]
+    spans: tuple[SubjectSpan, ...],
+    card: RateCard,
+    period: Period,
+    metered: Mapping[str, Metered],
 ) -> Question | None:
-    """What is asked for a billable; None if nothing counts for its feature."""
-    feature, period = billable.rate_card.feature, billable.service_period
+    """What is asked for a rate card in a period; None if nothing counts for its feature."""
+    feature = card.feature
     if feature is None or feature.id not in metered:
         return None
     return Question(metered[feature.id], period, tuple(subject_periods(spans, period)))
@@ -137,7 +141,7 @@ def with_lines(
         lines=lines,
         service_period=_spanning(x.service_period for x in lines) if lines else period,
         watermark=counted.watermark,
-        counting=counted.counting(account, owed),
+        counting=counted.counting(account, lines),
     )
     return replace(made, validation_issues=(*issues, *issues_of(made)))
 
@@ -146,17 +150,22 @@ def rated_line(one: Owed, counted: Counted) -> Unrated:
     """The line of a billable, and what is wrong with it; one that cannot be rated costs nothing."""
     card = one.billable.rate_card
     usage = counted.usage.get(one.billable.id)
+    line = blank_line(one.subscription, one.billable)
     try:
         if one.billable.needs_usage and usage is None:
             raise RatingError(
                 f"nothing counts for {card.key}: its feature has no meter",
                 "rate_card_feature_not_found",
             )
-        return line_for(one.subscription, one.billable, usage), None
+        return rated(line, usage), None
     except RatingError as err:
-        free = replace(one.billable, rate_card=replace(card, price=FreePrice()))
-        line = replace(line_for(one.subscription, free, usage), rate_card=card, usage=usage)
-        return line, ValidationIssue(err.code, str(err), field="rate_card")
+        return unrated(line, usage), ValidationIssue(err.code, str(err), field="rate_card")
+
+
+def unrated(line: InvoiceLine, usage: Usage | None) -> InvoiceLine:
+    """A line that cannot be rated: it costs nothing, and shows what was used."""
+    free = replace(line, rate_card=replace(line.rate_card, price=FreePrice()))
+    return replace(rated(free), rate_card=line.rate_card, usage=usage)
 
 
 def _spanning(periods: Iterable[Period]) -> Period:

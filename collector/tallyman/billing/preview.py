@@ -40,7 +40,7 @@ async def preview_of(
     """
     owed = await _not_billed(books, account, now)
     counted = await count(books, [(account, one) for one in owed], LATEST)
-    lacking = await corrections(books, [invoiced or account], LATEST)
+    lacking = await corrections(books, [invoiced or account], LATEST, now)
     by_currency: dict[str, list[Owed]] = defaultdict(list)
     for one in owed:
         by_currency[one.subscription.currency].append(one)
@@ -48,7 +48,7 @@ async def preview_of(
     for currency, some in by_currency.items():
         draft = drafted(Gathered(account, currency, now, tuple(some)), 1, now)
         lined = with_lines(
-            draft, account, some, counted, lacking.get((account.customer.id, currency), ())
+            draft, account, some, counted, lacking.lines.get((account.customer.id, currency), ())
         )
         made.append(replace(lined, state=InvoiceState.GATHERING, watermark=None))
     return made

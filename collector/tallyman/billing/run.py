@@ -93,13 +93,12 @@ class Order:
 async def run(books: Books, namespace: str, order: Order) -> Outcome:
     """Bill everything of the namespace that is due at `order.now`; at once a second time, nothing."""
     outcome = Outcome()
-    if not order.dry_run:
-        await _advance_waking(books, namespace, order, outcome)
+    shown = await _advance_waking(books, namespace, order, outcome)
     customer_ids = await _customers(books, namespace, order)
     done = 0
     for some in _portions(customer_ids, CUSTOMERS_AT_ONCE):
         accounts = await books.accounts(namespace, some)
-        await _bill(books, namespace, accounts, order, outcome)
+        await _bill(books, namespace, accounts, order, outcome, shown)
         done += len(some)
         order.report(done, len(customer_ids))
     return outcome
@@ -116,7 +115,12 @@ async def _customers(books: Books, namespace: str, order: Order) -> list[str]:
 
 
 async def _bill(
-    books: Books, namespace: str, accounts: Sequence[Account], order: Order, outcome: Outcome
+    books: Books,
+    namespace: str,
+    accounts: Sequence[Account],
+    order: Order,
+    outcome: Outcome,
+    shown: Collection[str],
 ) -> None:
     """New invoices of what is due, and of corrections where nothing else will ever be due."""
     gathered, progress = await gather(books, accounts, order.now)
@@ -125,7 +129,7 @@ async def _bill(
     whose = _by_customer([*progress, *looked_at, *also_looked_at])
     fresh = [*made, *lone]
     if order.dry_run:
-        outcome.add(fresh)
+        outcome.add(_without(fresh, shown))
         return
     # With a customer's progress all of its invoices are kept: whoever goes on looks no further back.
     for some in _whole_customers(fresh):
@@ -181,13 +185,13 @@ async def _corrected_alone(
     if not over:
         return [], []
     watermark = await books.quantities.watermark()
-    lacking = await corrections(books, over, watermark)
+    lacking = await corrections(books, over, watermark, now)
     by_id = {one.customer.id: one for one in over}
-    keys = {(id_, currency, until[id_]) for id_, currency in lacking}
+    keys = {(id_, currency, until[id_]) for id_, currency in lacking.lines}
     versions = await books.invoices.versions(keys)
-    counted = Counted(watermark, {}, {})
+    counted = Counted(watermark, {}, lacking.metered)
     made = []
-    for (id_, currency), lines in lacking.items():
+    for (id_, currency), lines in lacking.lines.items():
         account, at = by_id[id_], until[id_]
         version = versions.get((id_, currency, at), 0) + 1
         blank = empty(account, currency, at, lines[0].service_period, version, now)
@@ -206,9 +210,13 @@ def _is_over(account: Account, now: datetime) -> bool:
     return all(one.active_to is not None and one.active_to <= now for one in account.subscriptions)
 
 
-async def _advance_waking(books: Books, namespace: str, order: Order, outcome: Outcome) -> None:
-    """What was left waiting, by an earlier run or on purpose, and need wait no longer."""
+async def _advance_waking(books: Books, namespace: str, order: Order, outcome: Outcome) -> set[str]:
+    """What was left waiting, by an earlier run or on purpose, and need wait no longer.
+
+    A dry run keeps nothing; returned are the corrections that it has shown.
+    """
     after = ""
+    shown: set[str] = set()
     while True:
         waking = await books.invoices.waking(
             namespace,
@@ -218,15 +226,28 @@ async def _advance_waking(books: Books, namespace: str, order: Order, outcome: O
             limit=INVOICES_AT_ONCE,
         )
         if not waking:
-            return
+            return shown
         after = waking[-1].id
         moved, progress = await go_on(books, await reopened(books, waking), order.now)
         pairs = [
             (before, now_) for before, now_ in zip(waking, moved, strict=True) if before != now_
         ]
+        if order.dry_run:
+            moved_on = [now_ for _, now_ in pairs]
+            outcome.add(moved_on)
+            shown |= {line.id for one in moved_on for line in one.lines if line.corrects}
+            continue
         kept = await books.invoices.replace(namespace, pairs, progress, by=order.by)
         outcome.left += len(pairs) - len(kept)
         outcome.add(kept)
+
+
+def _without(invoices: Sequence[Invoice], shown: Collection[str]) -> Iterator[Invoice]:
+    """The invoices without the lines shown already, which a real run would not find any more."""
+    for one in invoices:
+        left = tuple(line for line in one.lines if line.id not in shown)
+        if left:
+            yield replace(one, lines=left)
 
 
 def _in_short(one: Invoice) -> Billed:

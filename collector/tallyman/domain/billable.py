@@ -53,7 +53,12 @@ class Billable:
     @property
     def needs_usage(self) -> bool:
         """Whether a meter must be asked before it can be rated."""
-        return not isinstance(self.rate_card.price, FlatPrice | FreePrice)
+        return needs_usage(self.rate_card)
+
+
+def needs_usage(card: RateCard) -> bool:
+    """Whether a meter must be asked before the card can be rated."""
+    return not isinstance(card.price, FlatPrice | FreePrice)
 
 
 def due(

@@ -102,6 +102,11 @@ class Invoice:
         )
 
     @property
+    def overdue_at(self) -> datetime | None:
+        """From when on it is overdue, if it is not paid; never, if the customer owes nothing."""
+        return self.due_at if self.totals.total > 0 else None
+
+    @property
     def wakes_at(self) -> datetime | None:
         """From when on it may go on by itself; None if someone must act first."""
         match self.state:
@@ -110,7 +115,7 @@ class Invoice:
             case InvoiceState.DRAFT_WAITING_AUTO_APPROVAL:
                 return self.draft_until or self.updated_at
             case InvoiceState.PAYMENT_PENDING | InvoiceState.PAYMENT_AUTHORIZED:
-                return self.due_at
+                return self.overdue_at
         hopeful = Facts(now=self.updated_at, collection_at=self.updated_at)
         goes_on = following(self.state, Trigger.ADVANCE, hopeful) is not None
         return self.updated_at if goes_on else None
@@ -121,8 +126,8 @@ class Invoice:
 
 
 def issues_of(invoice: Invoice) -> tuple[ValidationIssue, ...]:
-    """What is wrong with the invoice by itself."""
-    return tuple(
+    """What is wrong with the invoice by itself, or strange."""
+    issues = [
         ValidationIssue(
             "invoice_line_currency_mismatch",
             f"the line is in {line.currency} and the invoice in {invoice.currency}",
@@ -130,7 +135,18 @@ def issues_of(invoice: Invoice) -> tuple[ValidationIssue, ...]:
         )
         for index, line in enumerate(invoice.lines)
         if line.currency != invoice.currency
-    )
+    ]
+    owed = invoice.totals.total
+    if owed < 0:
+        issues.append(
+            ValidationIssue(
+                "invoice_total_negative",
+                f"the customer gets {-owed} {invoice.currency} back: nothing pays it out by itself",
+                IssueSeverity.WARNING,
+                "totals.total",
+            )
+        )
+    return tuple(issues)
 
 
 def invoice_id(customer_id: str, currency: str, invoice_at: datetime, version: int = 1) -> str:

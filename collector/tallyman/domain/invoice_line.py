@@ -6,15 +6,16 @@ It is where amounts are rounded, once. It does not rate: see `rating/`.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
+from fractions import Fraction
 
-from tallyman.domain.billable import Billable
+from tallyman.domain.billable import Billable, needs_usage
 from tallyman.domain.content_id import content_id
 from tallyman.domain.money import EXACT, round_to_currency, split, total
 from tallyman.domain.period import Period
 from tallyman.domain.price import FlatPrice, GraduatedPrice, UnitPrice, VolumePrice
 from tallyman.domain.rate_card import RateCard
 from tallyman.domain.rating.detailed_line import Category, DetailedLine, detailed_line
-from tallyman.domain.rating.rate import Rating, rate
+from tallyman.domain.rating.rate import ALL, Rating, rate
 from tallyman.domain.subscription import Subscription
 from tallyman.domain.usage import Usage, usage_difference
 
@@ -57,6 +58,9 @@ class TierUsed:
 class InvoiceLine:
     """`usage` says what is behind the raw quantity; a flat price has neither.
 
+    `share` is how much of the full service period a flat price was taken for. With the rate card and
+    the usage it is all that the line is rated by, whatever becomes of the subscription.
+
     A correction of a line that is final has a version above 1, names that line in `corrects`, and
     holds the difference: its quantities and total may be negative.
     """
@@ -66,6 +70,7 @@ class InvoiceLine:
     name: str
     currency: str
     service_period: Period
+    full_service_period: Period
     rate_card: RateCard
     totals: Totals
     detailed_lines: tuple[DetailedLine, ...]
@@ -83,6 +88,7 @@ class InvoiceLine:
     usage: Usage | None = None
     version: int = 1
     corrects: str | None = None
+    share: Fraction = ALL
 
     @property
     def detailed_totals(self) -> tuple[Decimal, ...]:
@@ -101,29 +107,50 @@ def line_for(
     Raises:
         RatingError: it cannot be rated.
     """
-    card = billable.rate_card
-    rating = rate(card, usage, billable.share)
+    return rated(blank_line(subscription, billable), usage)
+
+
+def blank_line(subscription: Subscription, billable: Billable) -> InvoiceLine:
+    """The line of a billable, not rated yet."""
+    begins = billable.full_service_period.from_
     return InvoiceLine(
-        id=_line_id(subscription, billable, 1),
+        id=content_id(begins, subscription.customer_id, billable.id, "1"),
         billable_id=billable.id,
-        name=card.name,
+        name=billable.rate_card.name,
         currency=subscription.currency,
         service_period=billable.service_period,
-        rate_card=card,
-        totals=_totals(rating, subscription.currency),
-        detailed_lines=rating.lines,
+        full_service_period=billable.full_service_period,
+        rate_card=billable.rate_card,
+        totals=Totals(),
+        detailed_lines=(),
         subscription_id=subscription.id,
         phase_id=billable.phase_id,
         item_id=billable.item_id,
         plan_id=subscription.plan_id,
         plan_key=subscription.plan_key,
         plan_version=subscription.plan_version,
+        share=billable.share,
+    )
+
+
+def rated(line: InvoiceLine, usage: Usage | None = None) -> InvoiceLine:
+    """The line with everything that follows from its rate card, its share and the usage.
+
+    Raises:
+        RatingError: it cannot be rated.
+    """
+    card = line.rate_card
+    rating = rate(card, usage, line.share)
+    return replace(
+        line,
+        totals=_totals(rating, line.currency),
+        detailed_lines=rating.lines,
         raw_quantity=rating.raw_quantity,
         discounted_quantity=rating.discounted_quantity,
         invoiced_quantity=rating.invoiced_quantity,
         unit_price=card.price.amount if isinstance(card.price, UnitPrice | FlatPrice) else None,
         tiers=_tiers_used(card, rating),
-        usage=usage if billable.needs_usage else None,
+        usage=usage if needs_usage(card) else None,
     )
 
 
@@ -140,20 +167,35 @@ def correction_for(
     Raises:
         RatingError: it cannot be rated.
     """
-    whole = line_for(subscription, billable, usage)
-    owed = EXACT.subtract(whole.totals.total, total(line.totals.total for line in invoiced))
-    raw = _difference(whole.raw_quantity, (line.raw_quantity for line in invoiced))
-    if not owed and not raw:
-        return None
     version = max(line.version for line in invoiced) + 1
-    name = f"{whole.name}: correction"
+    begins = billable.full_service_period.from_
+    blank = replace(
+        blank_line(subscription, billable),
+        id=content_id(begins, subscription.customer_id, billable.id, str(version)),
+        version=version,
+        corrects=invoiced[0].id,
+    )
+    made = corrected(blank, invoiced, usage)
+    return made if made.totals.total or made.raw_quantity else None
+
+
+def corrected(
+    line: InvoiceLine, invoiced: Sequence[InvoiceLine], usage: Usage | None = None
+) -> InvoiceLine:
+    """A correcting line with what its whole is by its rate card, share and usage, less the others.
+
+    Raises:
+        RatingError: it cannot be rated.
+    """
+    whole = rated(line, usage)
+    owed = EXACT.subtract(whole.totals.total, total(line.totals.total for line in invoiced))
+    name = f"{line.rate_card.name}: correction"
     return replace(
         whole,
-        id=_line_id(subscription, billable, version),
         name=name,
         totals=Totals(amount=owed, total=owed),
         detailed_lines=(detailed_line("correction", name, Decimal(1), owed),) if owed else (),
-        raw_quantity=raw,
+        raw_quantity=_difference(whole.raw_quantity, (line.raw_quantity for line in invoiced)),
         discounted_quantity=EXACT.subtract(
             whole.discounted_quantity, total(line.discounted_quantity for line in invoiced)
         ),
@@ -162,8 +204,6 @@ def correction_for(
         ),
         tiers=(),
         usage=whole.usage and usage_difference(whole.usage, [line.usage for line in invoiced]),
-        version=version,
-        corrects=invoiced[0].id,
     )
 
 
@@ -179,11 +219,6 @@ def sum_totals(lines: Iterable[InvoiceLine]) -> Totals:
         taxes_exclusive=total(t.taxes_exclusive for t in every),
         total=total(t.total for t in every),
     )
-
-
-def _line_id(subscription: Subscription, billable: Billable, version: int) -> str:
-    begins = billable.full_service_period.from_
-    return content_id(begins, subscription.customer_id, billable.id, str(version))
 
 
 def _totals(rating: Rating, currency: str) -> Totals:

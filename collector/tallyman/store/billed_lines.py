@@ -4,7 +4,7 @@ It reads only; lines are written with their invoices, by `invoices.py`.
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -33,7 +33,7 @@ class BilledLine:
 
 
 class BilledLines:
-    """The lines of every namespace that are not freed."""
+    """The lines of every namespace; those that are freed do not count as billed."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -111,8 +111,28 @@ class BilledLines:
                 billables |= {row.billable_id for row in rows}
             found: dict[str, list[BilledLine]] = defaultdict(list)
             for some in portions(billables):
-                for one in await _read(connection, invoice_lines.c.billable_id.in_(some)):
+                wanted = and_(
+                    invoice_lines.c.billable_id.in_(some), invoice_lines.c.freed.is_(False)
+                )
+                for one in await _read(connection, wanted):
                     found[one.line.billable_id].append(one)
+        return found
+
+    async def before(
+        self, corrections: Sequence[InvoiceLine], at: datetime
+    ) -> dict[str, list[InvoiceLine]]:
+        """By the id of each correction, what counted as billed when it was made: the lines that it
+        was taken from, in the order of their versions."""
+        of = {line.billable_id: line for line in corrections}
+        counted = or_(invoice_lines.c.freed.is_(False), invoices.c.voided_at > at)
+        found: dict[str, list[InvoiceLine]] = defaultdict(list)
+        async with self._database.reading() as connection:
+            for some in portions(of):
+                wanted = and_(invoice_lines.c.billable_id.in_(some), invoices.c.issued_at <= at)
+                for one in await _read(connection, and_(wanted, counted)):
+                    correction = of[one.line.billable_id]
+                    if one.line.version < correction.version:
+                        found[correction.id].append(one.line)
         return found
 
 
@@ -121,7 +141,7 @@ async def _read(connection: Any, wanted: ColumnElement[bool]) -> list[BilledLine
         await connection.execute(
             select(invoice_lines.c.invoice_id, invoice_lines.c.body, invoices.c.state)
             .join(invoices, invoices.c.id == invoice_lines.c.invoice_id)
-            .where(wanted, invoice_lines.c.freed.is_(False))
+            .where(wanted)
             .order_by(invoice_lines.c.billable_id, invoice_lines.c.version)
         )
     ).all()

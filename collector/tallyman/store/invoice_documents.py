@@ -5,6 +5,7 @@ It is how the store keeps them; what the API shows is written elsewhere.
 
 from collections.abc import Iterable
 from decimal import Decimal
+from fractions import Fraction
 from typing import Any, Final
 
 import msgspec
@@ -60,6 +61,7 @@ class _Line(msgspec.Struct, omit_defaults=True):
     name: str
     currency: str
     service_period: Period
+    full_service_period: Period
     rate_card: msgspec.Raw
     totals: Totals
     detailed_lines: tuple[DetailedLine, ...]
@@ -77,9 +79,12 @@ class _Line(msgspec.Struct, omit_defaults=True):
     usage: Usage | None = None
     version: int = 1
     corrects: str | None = None
+    share: str = "1"
 
 
-_LINE_FIELDS: Final = tuple(name for name in _Line.__struct_fields__ if name != "rate_card")
+_LINE_FIELDS: Final = tuple(
+    name for name in _Line.__struct_fields__ if name not in ("rate_card", "share")
+)
 _READER: Final = msgspec.json.Decoder(_Line)
 
 
@@ -92,7 +97,7 @@ def write_lines(lines: Iterable[InvoiceLine]) -> list[str]:
         if id(card) not in cards:
             cards[id(card)] = card, msgspec.Raw(msgspec.json.encode(_write_card(card)))
         values = {name: getattr(line, name) for name in _LINE_FIELDS}
-        body = _Line(rate_card=cards[id(card)][1], **values)
+        body = _Line(rate_card=cards[id(card)][1], share=str(line.share), **values)
         texts.append(msgspec.json.encode(body).decode())
     return texts
 
@@ -107,7 +112,7 @@ def read_lines(texts: Iterable[str]) -> list[InvoiceLine]:
         if raw not in cards:
             cards[raw] = _read_card(msgspec.json.decode(raw, type=_Card))
         values = {name: getattr(body, name) for name in _LINE_FIELDS}
-        lines.append(InvoiceLine(rate_card=cards[raw], **values))
+        lines.append(InvoiceLine(rate_card=cards[raw], share=Fraction(body.share), **values))
     return lines
 
 

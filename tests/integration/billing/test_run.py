@@ -7,7 +7,9 @@ from decimal import Decimal as D
 import pytest
 from tallyman.billing.advance import trigger
 from tallyman.billing.preview import preview
+from tallyman.domain.billable import EndProration
 from tallyman.domain.duration import Cadence, Duration
+from tallyman.domain.invoice import IssueSeverity
 from tallyman.domain.invoice_state import InvoiceState, Trigger
 from tallyman.domain.period import Period
 from tallyman.domain.price import FlatPrice, GraduatedPrice, PriceTier, UnitPrice
@@ -294,6 +296,7 @@ async def test_an_unpaid_invoice_is_overdue_when_its_time_is_over(shop: Shop) ->
     await shop.plan(await shop.card())
     await shop.customer()
     await shop.subscribe()
+    await shop.use(1_000_000, NOVEMBER)
     issued_at = DECEMBER + COLLECTED
     await shop.bill(issued_at)
 
@@ -373,3 +376,92 @@ async def test_a_preview_is_what_is_not_yet_billed_corrections_too(shop: Shop) -
         ("Tokens", D(100)),
         ("Tokens: correction", D(10)),
     ]
+
+
+MID_NOVEMBER = NOVEMBER + timedelta(days=10)
+
+
+@pytest.mark.parametrize(
+    ("proration", "owed"),
+    [
+        # 10 of November's 30 days were served: 30.00 x 10/30 is kept, and 20.00 comes back.
+        pytest.param(EndProration.BILL_ACTUAL_PERIOD, [D(30), D(-20) + D(8)], id="actual period"),
+        pytest.param(EndProration.BILL_FULL_PERIOD, [D(30), D(8)], id="full period"),
+    ],
+)
+async def test_who_leaves_in_mid_period_gets_back_what_the_profile_says(
+    shop: Shop, proration: EndProration, owed: list[D]
+) -> None:
+    await shop.change_workflow(end_proration=proration)
+    fee = await shop.card("fee", FlatPrice(D(30)))
+    await shop.plan(fee, await shop.card(price=UnitPrice(D(1))))
+    await shop.customer()
+    begun = await shop.subscribe()
+    await shop.use(8, NOVEMBER)
+    await shop.bill(NOVEMBER)
+    await shop.books.subscriptions.cancel(shop.namespace, begun.id, MID_NOVEMBER, NOVEMBER)
+
+    before = await shop.bill(MID_NOVEMBER - timedelta(days=1))
+    await shop.bill(MID_NOVEMBER + COLLECTED)
+    await shop.bill(DECEMBER + COLLECTED)
+    await shop.bill(JANUARY + COLLECTED)
+
+    assert before.invoices == {}
+    assert [one.totals.total for one in await shop.invoices()] == owed
+
+
+async def test_a_cancellation_that_is_taken_back_gives_nothing_back(shop: Shop) -> None:
+    fee = await shop.card("fee", FlatPrice(D(30)))
+    await shop.plan(fee)
+    await shop.plan(await shop.card(price=UnitPrice(D(1))), key="usage")
+    await shop.customer()
+    begun = await shop.subscribe()
+    await shop.bill(NOVEMBER)
+    books, namespace = shop.books.subscriptions, shop.namespace
+    await books.cancel(namespace, begun.id, DECEMBER - timedelta(days=1), MID_NOVEMBER)
+    await shop.use(5, NOVEMBER)  # an event that came late makes the month be looked at again
+    await shop.bill(MID_NOVEMBER)
+    await books.unschedule_cancelation(namespace, begun.id, MID_NOVEMBER)
+
+    await shop.bill(DECEMBER + COLLECTED)
+
+    assert [one.totals.total for one in await shop.invoices()] == [D(30), D(30)]
+
+
+async def test_an_invoice_that_owes_the_customer_says_so_and_is_never_overdue(shop: Shop) -> None:
+    await shop.plan(await shop.card("fee", FlatPrice(D(30))))
+    await shop.customer()
+    begun = await shop.subscribe()
+    await shop.bill(NOVEMBER)
+    await shop.books.subscriptions.cancel(
+        shop.namespace, begun.id, EditTiming.IMMEDIATE, MID_NOVEMBER
+    )
+
+    await shop.bill(MID_NOVEMBER)
+    await shop.bill(JANUARY)
+
+    fee, back = await shop.invoices()
+    [issue] = back.validation_issues
+    assert (fee.state, fee.validation_issues) == (InvoiceState.OVERDUE, ())
+    assert (back.state, back.totals.total) == (PENDING, D(-20))
+    assert (issue.code, issue.severity) == ("invoice_total_negative", IssueSeverity.WARNING)
+    assert back.number == "INV-000002"
+    assert back.wakes_at is None
+
+
+async def test_a_dry_run_shows_the_drafts_that_would_go_on(shop: Shop) -> None:
+    await shop.plan(await shop.card(price=UnitPrice(D(1))))
+    await shop.customer()
+    await shop.subscribe()
+    await shop.use(8, NOVEMBER)
+    await shop.bill(DECEMBER)
+    [waiting] = await shop.invoices()
+
+    shown = await shop.bill(JANUARY + COLLECTED, dry_run=True)
+
+    assert [(one.state, one.total) for one in shown.invoices.values()] == [
+        (PENDING, D(8)),
+        (PENDING, D(0)),
+    ]
+    assert await shop.invoices() == [waiting]
+    assert (await shop.bill(JANUARY + COLLECTED)).totals() == shown.totals()

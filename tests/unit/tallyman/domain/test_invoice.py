@@ -91,6 +91,7 @@ def test_the_walkthrough_line_explains_itself() -> None:
         name="Tokens",
         currency="USD",
         service_period=NOVEMBER,
+        full_service_period=NOVEMBER,
         rate_card=billable.rate_card,
         totals=Totals(amount=D("0.03"), total=D("0.03")),
         detailed_lines=(
