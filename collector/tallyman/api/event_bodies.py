@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import msgspec
 
 from tallyman.api.wire import write_time
-from tallyman.domain.attribution import Nobody
+from tallyman.domain.attribution import Nobody, NotBilled
 from tallyman.domain.event_query import EventPage, StoredEvent
 from tallyman.domain.event_value import EventProblem
 
@@ -56,10 +56,18 @@ class Unattributed(msgspec.Struct):
     message: str
 
 
+class NotBilledAnswer(msgspec.Struct):
+    """Why a customer's event is on no invoice: `code` is before_subscription or no_subscription."""
+
+    code: str
+    message: str
+
+
 class IngestedEvent(msgspec.Struct, omit_defaults=True):
     """An event, whose usage it is, and what keeps it from being counted.
 
-    `customer` is null, and `unattributed` says why, until a customer has its subject.
+    `customer` is null, and `unattributed` says why, until a customer has its subject. `not_billed`
+    says why it is on no invoice of the customer's.
     """
 
     event: EventAnswer
@@ -67,6 +75,7 @@ class IngestedEvent(msgspec.Struct, omit_defaults=True):
     ingested_at: Moment
     stored_at: Moment
     unattributed: Unattributed | None = None
+    not_billed: NotBilledAnswer | None = None
     validation_errors: list[EventValidationError] = []
 
 
@@ -97,13 +106,14 @@ def page_of(
     page: EventPage,
     size: int,
     owners: Sequence[str | Nobody],
+    unbilled: Sequence[NotBilled | None],
     errors: Sequence[Sequence[EventProblem]],
 ) -> EventPageAnswer:
-    """The page on the wire; `owners` and `errors` are those of each of its events."""
+    """The page on the wire; `owners`, `unbilled` and `errors` are those of each of its events."""
     return EventPageAnswer(
         data=[
-            _ingested(stored, owner, found)
-            for stored, owner, found in zip(page.events, owners, errors, strict=True)
+            _ingested(stored, owner, why, found)
+            for stored, owner, why, found in zip(page.events, owners, unbilled, errors, strict=True)
         ],
         meta=CursorMeta(
             CursorMetaPage(
@@ -114,7 +124,10 @@ def page_of(
 
 
 def _ingested(
-    stored: StoredEvent, owner: str | Nobody, errors: Sequence[EventProblem]
+    stored: StoredEvent,
+    owner: str | Nobody,
+    why: NotBilled | None,
+    errors: Sequence[EventProblem],
 ) -> IngestedEvent:
     event = stored.event
     nobody = owner if isinstance(owner, Nobody) else None
@@ -134,6 +147,7 @@ def _ingested(
         ),
         customer=CustomerReference(owner) if isinstance(owner, str) else None,
         unattributed=None if nobody is None else Unattributed(nobody.reason, nobody.message),
+        not_billed=None if why is None else NotBilledAnswer(why.code, why.message),
         ingested_at=write_time(stored.ingested_at),
         stored_at=write_time(stored.stored_at),
         validation_errors=[

@@ -20,10 +20,17 @@ from tallyman.api.state import (
     METERS,
     SAYS_WHAT_WAS_NEW,
     SETTINGS,
+    SUBSCRIPTIONS,
 )
-from tallyman.domain.attribution import owner_of
+from tallyman.domain.attribution import Nobody, NotBilled, not_billed, owner_of
 from tallyman.domain.event import CloudEvent, parse_event, parse_events
-from tallyman.domain.event_query import EventFilter, EventOrder, EventSort, SpanFilter
+from tallyman.domain.event_query import (
+    EventFilter,
+    EventOrder,
+    EventSort,
+    SpanFilter,
+    StoredEvent,
+)
 from tallyman.domain.event_value import problems
 from tallyman.errors import InvalidEvent, TooLarge
 from tallyman.store.customers import CustomerStore
@@ -108,8 +115,28 @@ async def list_(request: web.Request) -> web.Response:
         for stored in page.events
         for event in [stored.event]
     ]
-    answer = event_bodies.page_of(page, asked.size, whose, errors)
+    unbilled = await _not_billed(request, page.events, whose)
+    answer = event_bodies.page_of(page, asked.size, whose, unbilled, errors)
     return web.Response(body=msgspec.json.encode(answer), content_type=JSON)
+
+
+async def _not_billed(
+    request: web.Request, events: Sequence[StoredEvent], whose: Sequence[str | Nobody]
+) -> list[NotBilled | None]:
+    """Why each event is on no invoice of its customer's; nothing where it has none."""
+    customer_ids = {owner for owner in whose if isinstance(owner, str)}
+    namespace = request[CALLER].namespace
+    found = await request.app[SUBSCRIPTIONS].of_customers(namespace, customer_ids)
+    served = {
+        id_: [(one.active_from, one.active_to) for one in subscriptions]
+        for id_, subscriptions in found.items()
+    }
+    return [
+        not_billed(stored.event.time or stored.ingested_at, served[owner])
+        if isinstance(owner, str)
+        else None
+        for stored, owner in zip(events, whose, strict=True)
+    ]
 
 
 async def _filter(

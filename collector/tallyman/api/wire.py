@@ -108,7 +108,19 @@ Numeric = Annotated[
     PlainSerializer(write_number),
     WithJsonSchema({"type": "string", "pattern": NUMERIC}),
 ]
-NumericText = Annotated[str, StringConstraints(max_length=40, pattern=NUMERIC)]
+
+
+def _refuse_number(value: Any) -> Any:
+    """JSON's numbers are floats to most who read them: what is owed is written as a string."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        reason = 'must be a string: write the number in quotes, such as "0.000003"'
+        raise PydanticCustomError("string_type", "{reason}", {"reason": reason})
+    return value
+
+
+NumericText = Annotated[
+    str, StringConstraints(max_length=40, pattern=NUMERIC), BeforeValidator(_refuse_number)
+]
 Ulid = Annotated[str, StringConstraints(pattern=ULID_PATTERN)]
 ResourceKey = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=RESOURCE_KEY)]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=NO_NUL)]

@@ -12,6 +12,7 @@ from tallyman.billing.run import Outcome
 from tallyman.domain.invoice import Invoice
 from tallyman.domain.invoice_line import InvoiceLine
 from tallyman.domain.money import split, written
+from tallyman.domain.price import MILLION, Operation, UnitConfig, per_metered_unit, per_million
 
 
 class BilledAnswer(msgspec.Struct):
@@ -38,13 +39,19 @@ class RunAnswer(msgspec.Struct):
 
 
 class PreviewRow(msgspec.Struct):
-    """One model and type of a line; `rate` is empty where there is not one for all units."""
+    """One model and type of a line; `rate` is empty where there is not one for all units.
+
+    The rate is for each `per`, and `rate_per_million` the same for a million tokens, where the
+    line is of tokens and they are not billed by the million, or in packages, anyway.
+    """
 
     name: str
     model: str
     type: str
     quantity: str
     rate: str
+    per: str
+    rate_per_million: str
     amount: str
 
 
@@ -93,18 +100,40 @@ def preview_answer(invoice: Invoice) -> PreviewAnswer:
 def line_rows(line: InvoiceLine) -> list[PreviewRow]:
     """A line by model and type; the amounts are shares of its total, and add up to it."""
     windows = () if line.usage is None else line.usage.windows
-    rate = "" if line.unit_price is None else written(line.unit_price)
+    rates = _rates(line)
     if not windows:
         quantity = "" if line.raw_quantity is None else written(line.raw_quantity)
-        return [PreviewRow(line.name, "", "", quantity, rate, written(line.totals.total))]
+        return [PreviewRow(line.name, "", "", quantity, *rates, written(line.totals.total))]
     shares = _shares(line, [abs(window.quantity) for window in windows])
     rows = []
     for window, share in zip(windows, shares, strict=True):
         shown = dict(window.dimensions)
         model, type_ = shown.get("model", ""), shown.get("type", "")
         quantity = written(window.quantity)
-        rows.append(PreviewRow(line.name, model, type_, quantity, rate, written(share)))
+        rows.append(PreviewRow(line.name, model, type_, quantity, *rates, written(share)))
     return rows
+
+
+def _rates(line: InvoiceLine) -> tuple[str, str, str]:
+    """The rate, what it is for, and the rate for a million tokens."""
+    if line.unit_price is None:
+        return "", "", ""
+    price, config = line.unit_price, line.rate_card.unit_config
+    if line.usage is None:
+        return written(price), "period", ""
+    unit = line.usage.unit
+    each = per_metered_unit(price, config)
+    says_million = config is not None and config.conversion_factor == MILLION
+    million = "" if unit != "token" or each is None or says_million else written(per_million(each))
+    return written(price), unit if config is None else _billed_unit(config, unit), million
+
+
+def _billed_unit(config: UnitConfig, unit: str) -> str:
+    if config.display_unit:
+        return config.display_unit
+    if config.operation is Operation.DIVIDE:
+        return f"{written(config.conversion_factor)} {unit}s"
+    return f"billed {unit}"
 
 
 def _shares(line: InvoiceLine, parts: Sequence[Decimal]) -> tuple[Decimal, ...]:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from datetime import UTC, datetime
+from decimal import Decimal
 
 import click
 import msgspec
@@ -16,6 +17,7 @@ from tallyman.billing.run import Order, run
 from tallyman.commands.asking import asked, books_here, server_of
 from tallyman.commands.settings_option import with_settings
 from tallyman.config import Settings
+from tallyman.console import figures
 from tallyman.domain.access import DEFAULT_NAMESPACE
 from tallyman.errors import Unavailable
 
@@ -112,7 +114,7 @@ def _print(console: Console, answer: RunAnswer, *, dry_run: bool) -> None:
         return
     table = Table("invoice", "customer", "status", "lines", "corrections", "total", box=None)
     for one in answer.invoices[:MOST_SHOWN]:
-        total = f"{one.total} {one.currency}"
+        total = figures.with_code(Decimal(one.total), one.currency)
         problems = "".join(f" ({code})" for code in one.issues)
         table.add_row(
             one.number,
@@ -125,8 +127,10 @@ def _print(console: Console, answer: RunAnswer, *, dry_run: bool) -> None:
     console.print(table)
     if len(answer.invoices) > MOST_SHOWN:
         console.print(f"… and {len(answer.invoices) - MOST_SHOWN:,} more")
-    totals = ", ".join(f"{total} {currency}" for currency, total in answer.totals.items())
+    totals = ", ".join(
+        figures.with_code(Decimal(total), currency) for currency, total in answer.totals.items()
+    )
     did = "would be made or moved" if dry_run else "made or moved"
-    console.print(f"{len(answer.invoices):,} invoices {did}: {totals}")
+    console.print(f"{figures.counted(len(answer.invoices), 'invoice')} {did}: {totals}")
     if answer.left:
         console.print(f"{answer.left:,} were billed by another run at the same time.")

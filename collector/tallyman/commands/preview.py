@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import UTC, datetime
+from decimal import Decimal
 from urllib.parse import quote
 
 import click
@@ -10,10 +11,11 @@ from rich.console import Console
 from rich.table import Table
 
 from tallyman.api.billing_runs import PreviewTables, preview_tables
-from tallyman.billing.report import PreviewAnswer
+from tallyman.billing.report import PreviewAnswer, PreviewRow
 from tallyman.commands.asking import asked, books_here, server_of
 from tallyman.commands.settings_option import with_settings
 from tallyman.config import Settings
+from tallyman.console import figures
 from tallyman.domain.access import DEFAULT_NAMESPACE
 
 
@@ -30,7 +32,7 @@ def preview(settings: Settings, customer: str, namespace: str) -> None:
         console.print(f"Nothing is to be billed to {customer}.")
     for one in tables:
         console.print(_table(one))
-        console.print(f"Not yet billed: {one.total} {one.currency}")
+        console.print(f"Not yet billed: {figures.with_code(Decimal(one.total), one.currency)}")
 
 
 async def _ask(settings: Settings, namespace: str, customer: str) -> list[PreviewAnswer]:
@@ -46,8 +48,21 @@ async def _read_here(settings: Settings, namespace: str, customer: str) -> list[
 
 def _table(one: PreviewAnswer) -> Table:
     table = Table("line", "model", "type", box=None)
-    for name in ("quantity", "rate", f"amount {one.currency}"):
+    for name in ("quantity", f"rate {one.currency}", f"amount {one.currency}"):
         table.add_column(name, justify="right")
     for row in one.rows:
-        table.add_row(row.name, row.model, row.type, row.quantity, row.rate, row.amount)
+        quantity = figures.number(Decimal(row.quantity)) if row.quantity else ""
+        amount = figures.without_code(Decimal(row.amount), one.currency)
+        rate = _rate(row, one.currency)
+        table.add_row(row.name, row.model, row.type, quantity, rate, amount)
     return table
+
+
+def _rate(row: PreviewRow, currency: str) -> str:
+    """`0.000002 per token = 2.00 per million`: who mixes the two up sees it."""
+    if not row.rate:
+        return ""
+    said = f"{figures.without_code(Decimal(row.rate), currency)} per {row.per}"
+    if not row.rate_per_million:
+        return said
+    return f"{said} = {figures.without_code(Decimal(row.rate_per_million), currency)} per million"

@@ -30,6 +30,17 @@ def rate(amount: Decimal, currency: str) -> str:
     return _in_currency(amount, currency, MOST_DECIMALS)
 
 
+def with_code(amount: Decimal, currency: str) -> str:
+    """An amount as a terminal shows it: `1,234.50 USD`."""
+    return f"{without_code(amount, currency)} {currency}"
+
+
+def without_code(amount: Decimal, currency: str) -> str:
+    """A price or an amount under a heading that says the currency: `138.00`, `0.000002`."""
+    with localcontext(EXACT):
+        return format_decimal(amount, _pattern("", minor_units(currency), MOST_DECIMALS), LOCALE)
+
+
 def number(value: Decimal) -> str:
     """With a comma for thousands, and no more decimals than it has: `15,000`, `0.015`."""
     with localcontext(EXACT):

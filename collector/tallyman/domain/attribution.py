@@ -14,6 +14,7 @@ from tallyman.domain.customer import SubjectSpan
 ANONYMOUS: Final = "anonymous"  # the subject that the plugin gives a call without a consumer
 
 Owner = tuple[str, SubjectSpan]
+Served = tuple[datetime, datetime | None]  # from the one up to the other
 
 
 class NobodysReason(StrEnum):
@@ -56,6 +57,28 @@ def nobody(subject: str, owners: Sequence[Owner]) -> Nobody:
         return Nobody(NobodysReason.ANONYMOUS, "the call had no consumer")
     return Nobody(
         NobodysReason.NO_CUSTOMER, f"no customer has the subject {subject} in its subject_keys"
+    )
+
+
+@dataclass(frozen=True)
+class NotBilled:
+    """Usage of a customer that is on no invoice: `code` is before_subscription or no_subscription."""
+
+    code: str
+    message: str
+
+
+def not_billed(moment: datetime, served: Sequence[Served]) -> NotBilled | None:
+    """Why usage at the moment is on no invoice of a customer who is served at these times."""
+    if any(begin <= moment and (end is None or moment < end) for begin, end in served):
+        return None
+    later = min((begin for begin, _ in served if moment < begin), default=None)
+    if later is None:
+        return NotBilled("no_subscription", "the customer has no subscription at the event's time")
+    return NotBilled(
+        "before_subscription",
+        f"the customer's subscription begins after the event's time, at {later:%Y-%m-%d %H:%M:%S}."
+        f"{later.microsecond // 1000:03} UTC",
     )
 
 

@@ -38,6 +38,7 @@ class BuiltinMeter:
     """A meter without a namespace: each namespace gets its own row of it.
 
     `only` keeps the events whose dimension has this value; no meter of a user's has such a filter.
+    Where `has_value_always` is false, an event without a value is none to wonder about.
     """
 
     key: str
@@ -46,6 +47,7 @@ class BuiltinMeter:
     aggregation: Aggregation
     value_property: str | None
     only: tuple[str, str] | None = None
+    has_value_always: bool = True
 
 
 BUILTIN_METERS: Final = (
@@ -70,6 +72,7 @@ BUILTIN_METERS: Final = (
         "Tokens that the policy does not charge for",
         Aggregation.SUM,
         "$.waived_tokens",
+        has_value_always=False,
     ),
     BuiltinMeter(
         "tallyman_llm_estimated_tokens",

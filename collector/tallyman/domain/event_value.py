@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Final
 
+from tallyman.domain.builtin_meters import BUILTIN_METERS
 from tallyman.domain.event import CloudEvent
 from tallyman.domain.meter import Aggregation, Meter, parse_path
 
@@ -19,6 +20,9 @@ NUMBER: Final = re.compile(r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE](\+?[0-3]?[0-9
 LONGEST_NUMBER: Final = 60
 LARGEST: Final = Decimal(10) ** 40  # 10**18 such values still fit ClickHouse's Decimal(76, 18)
 PLACES: Final = Decimal(1).scaleb(-18)
+_MAY_LACK_A_VALUE: Final = frozenset(
+    meter.key for meter in BUILTIN_METERS if not meter.has_value_always
+)
 
 
 @dataclass(frozen=True)
@@ -77,6 +81,8 @@ def _problem(data: Any, meter: Meter) -> EventProblem | None:
         return None
     attributes = {"meter": meter.key, "value_property": meter.value_property}
     text = text_of(data, parse_path(meter.value_property))
+    if text == "" and meter.key in _MAY_LACK_A_VALUE:
+        return None
     if text == "":
         message = (
             f"the event has no value at {meter.value_property}: meter {meter.key} does not count it"

@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Row, and_, func, select, update
+from sqlalchemy import Row, and_, func, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 from ulid import ULID
@@ -75,7 +75,8 @@ class PlanStore:
         async with self._database.reading() as connection:
             row = await version_in_force(connection, namespace, key, now)
             if row is None:
-                raise NotFound(f"no version of the plan {key} is in force")
+                others = await _to_come(connection, namespace, key, now)
+                raise NotFound(f"no version of the plan {key} is in force{others}")
             return (await plans_of(connection, [row]))[0]
 
     async def version(self, namespace: str, key: str, version: int) -> Plan:
@@ -230,6 +231,27 @@ async def _find(connection: AsyncConnection, namespace: str, plan_id: str) -> Ro
     if row.deleted_at is not None:
         raise Gone(f"version {row.version} of the plan {row.key} was deleted")
     return row
+
+
+async def _to_come(connection: AsyncConnection, namespace: str, key: str, now: datetime) -> str:
+    """What could be, for whoever finds that no version is in force."""
+    result = await connection.execute(
+        select(plans.c.version, plans.c.effective_from)
+        .where(
+            plans.c.namespace == namespace,
+            plans.c.key == key,
+            plans.c.deleted_at.is_(None),
+            or_(plans.c.effective_from.is_(None), plans.c.effective_from > now),
+        )
+        .order_by(plans.c.version.desc())
+        .limit(1)
+    )
+    row = result.one_or_none()
+    if row is None:
+        return ""
+    if row.effective_from is None:
+        return f": version {row.version} is a draft: publish it"
+    return f": version {row.version} will be from {row.effective_from:%Y-%m-%d %H:%M:%S} UTC on"
 
 
 async def _get(connection: AsyncConnection, namespace: str, plan_id: str) -> Plan:

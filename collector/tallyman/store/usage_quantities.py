@@ -9,6 +9,7 @@ the same answer for ever. See docs/billing.md for what makes that so.
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -61,7 +62,10 @@ class UsageQuantities:
             for part in usage_sql.portions(plan, SLOTS_AT_ONCE):
                 for index, usage in (await self._answer(part, questions, watermark)).items():
                     usages[index] = usage
-        return usages
+        return [
+            replace(usage, unit=question.metered.meter.unit)
+            for question, usage in zip(questions, usages, strict=True)
+        ]
 
     async def late(
         self,

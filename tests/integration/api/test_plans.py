@@ -353,3 +353,16 @@ async def test_bad_input_gets_the_field_and_the_rule(
     [parameter] = problem["invalid_parameters"]
     at = f"phases[0].rate_cards[0].{field}"
     assert (parameter["field"], parameter["rule"]) == (at, rule)
+
+
+async def test_a_number_without_quotes_is_refused_with_how_to_write_it(client: Client) -> None:
+    unquoted = card(await feature(client), price={"type": "unit", "amount": 0.000002})
+    answer = await client.post(PLANS, json=plan(unquoted))
+
+    (parameter,) = (await answer.json())["invalid_parameters"]
+    assert parameter == {
+        "field": "phases[0].rate_cards[0].price.amount",
+        "rule": "is_string",
+        "reason": 'must be a string: write the number in quotes, such as "0.000003"',
+        "source": "body",
+    }

@@ -10,6 +10,7 @@ from tests.integration.api.conftest import Client, ClientOf
 from tests.integration.api.selling import (
     API,
     SUBSCRIPTIONS,
+    created,
     customer,
     event,
     sell,
@@ -212,3 +213,51 @@ async def test_a_namespace_has_its_own_subscriptions_and_only_an_admin_makes_the
     assert (await reader.get(path)).status == 200
     assert (await reader.post(f"{path}/cancel", json={})).status == 403
     assert (await client.get(f"{API}/subscriptions/nothing")).status == 404
+
+
+async def test_who_subscribes_to_a_draft_is_told_to_publish_it(client: Client) -> None:
+    await customer(client, "acme")
+    draft = {"key": "starter", "name": "Starter", "currency": "USD", "billing_cadence": "P1M"}
+    cards = [{"key": "fee", "name": "Fee", "price": {"type": "flat", "amount": "1"}}]
+    phases = [{"key": "only", "name": "Only", "rate_cards": cards}]
+    await created(client, "plans", {**draft, "phases": phases})
+    wanted = {"customer": {"key": "acme"}, "plan": {"key": "starter"}}
+
+    problem = await created(client, SUBSCRIPTIONS, wanted, 404)
+    assert problem["detail"] == (
+        "no version of the plan starter is in force: version 1 is a draft: publish it"
+    )
+
+
+async def test_an_event_from_before_the_subscription_says_that_it_is_not_billed(
+    client: Client,
+) -> None:
+    await sell(client)
+    await customer(client, "acme")
+    start = moment("2026-11-01T00:00:00.250Z")
+    await send(client, event("acme", 1, start), event("acme", 2, start - timedelta(milliseconds=1)))
+    assert await why_not_billed(client) == {1: "no_subscription", 2: "no_subscription"}
+
+    made = await subscribe(client, "acme", active_from=start.isoformat())
+    assert await why_not_billed(client) == {1: None, 2: "before_subscription"}
+
+    await client.post(f"{SUBSCRIPTIONS}/{made['id']}/cancel", json={"timing": "immediate"})
+    await send(client, event("acme", 3), event("nobody", 4))
+    assert await why_not_billed(client) == {
+        1: None,
+        2: "before_subscription",
+        3: "no_subscription",
+        4: None,  # it is nobody's
+    }
+    [first] = (await (await client.get(f"{API}/events?sort=time asc&page[size]=1")).json())["data"]
+    assert first["not_billed"]["message"] == (
+        "the customer's subscription begins after the event's time, at 2026-11-01 00:00:00.250 UTC"
+    )
+
+
+async def why_not_billed(client: Client) -> dict[int, str | None]:
+    """The code, by the number of tokens."""
+    listed = (await (await client.get(f"{API}/events")).json())["data"]
+    return {
+        item["event"]["data"]["tokens"]: item.get("not_billed", {}).get("code") for item in listed
+    }

@@ -100,10 +100,10 @@ def test_bill_by_itself_and_beside_a_server_say_the_same(directory: Path) -> Non
         beside = tallyman(directory, "bill", "--at", DUE, "--customer", "acme")
         again = tallyman(directory, "bill", "--at", DUE)
 
-    assert "1 invoices would be made or moved: 0.03 USD" in dry.stdout
+    assert "1 invoice would be made or moved: 0.03 USD" in dry.stdout
     assert (beside.returncode, beside.stderr) == (0, "")
     assert "INV-000001" in beside.stdout
-    assert "1 invoices made or moved: 0.03 USD" in beside.stdout
+    assert "1 invoice made or moved: 0.03 USD" in beside.stdout
     assert again.stdout == "Nothing is due.\n"
     assert (unknown.returncode, unknown.stderr) == (
         1,
@@ -119,7 +119,7 @@ def test_preview_shows_what_is_not_yet_billed(directory: Path) -> None:
     assert by_itself.stderr == ""
     assert by_itself.stdout == beside.stdout
     row = " ".join(by_itself.stdout.splitlines()[1].split())
-    assert row == "Tokens gpt-4o request 15000 0.000002 0.03"
+    assert row == "Tokens gpt-4o request 15,000 0.000002 per token = 2.00 per million 0.03"
     assert "Not yet billed: 0.03 USD" in by_itself.stdout
 
 

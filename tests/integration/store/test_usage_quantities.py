@@ -102,6 +102,7 @@ async def test_a_quantity_says_what_is_behind_it(
         calls=3,
         estimated_tokens=D(40),
         waived_tokens=D(7),
+        unit="token",
     )
 
 
@@ -125,7 +126,7 @@ async def test_each_customer_has_its_own_subjects_each_in_its_time(
     usages = await counted(clickhouse, [moved_here, nobody, moved_away])
 
     assert [usage.quantity for usage in usages] == [D(110), D(0), D(1)]
-    assert usages[1] == Usage(D(0))
+    assert usages[1] == Usage(D(0), unit="token")
 
 
 async def test_many_rate_cards_are_counted_in_one_reading(

@@ -35,6 +35,13 @@ def test_a_rate_is_written_to_its_last_decimal(amount: str, written: str) -> Non
     assert figures.rate(D(amount), "USD") == written
 
 
+def test_a_terminal_says_the_currency_after_the_amount() -> None:
+    assert figures.with_code(D(138), "USD") == "138.00 USD"
+    assert figures.with_code(D("1234567.5"), "JPY") == "1,234,567.5 JPY"  # a price, not an amount
+    assert figures.with_code(D(138), "KWD") == "138.000 KWD"
+    assert figures.without_code(D("0.000002"), "USD") == "0.000002"
+
+
 def test_one_is_singular() -> None:
     assert [figures.counted(D(n), "token") for n in ("0", "1", "15000", "0.5")] == [
         "0 tokens",

@@ -1,6 +1,7 @@
 """What an event is to a meter, and why it may not count."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -176,3 +177,11 @@ def test_a_number_is_never_beyond_what_the_store_holds(text: str) -> None:
 )
 def test_a_number_survives_as_a_string(number: Decimal) -> None:
     assert number_of(json.loads(json.dumps(f"{number:f}"))) == number
+
+
+def test_an_event_without_waived_tokens_lacks_nothing() -> None:
+    ours = meter(key="tallyman_llm_waived_tokens", value_property="$.waived_tokens")
+
+    assert codes('{"tokens": 5}', ours) == []
+    assert codes('{"waived_tokens": "x"}', ours) == ["invalid_value"]
+    assert codes('{"tokens": 5}', replace(ours, key="my_waived_tokens")) == ["missing_value"]
