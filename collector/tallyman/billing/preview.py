@@ -3,6 +3,7 @@
 It keeps nothing, and takes usage as it is at the moment, stored a millisecond ago or under way.
 """
 
+import asyncio
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
@@ -28,42 +29,47 @@ async def preview(books: Books, namespace: str, customer_id: str, now: datetime)
     accounts = await books.accounts(namespace, [customer_id])
     if not accounts:
         raise NotFound(f"no customer has the id {customer_id}")
-    return await preview_of(books, accounts[0], now)
+    return await previews(books, accounts, now)
 
 
-async def preview_of(
-    books: Books, account: Account, now: datetime, invoiced: Account | None = None
+async def previews(
+    books: Books, accounts: Sequence[Account], now: datetime, invoiced: Sequence[Account] = ()
 ) -> list[Invoice]:
-    """The same of an account as it is given, with subscriptions that may be none that are kept.
+    """The same of many accounts as they are given, with subscriptions that may be none that are kept.
 
-    `invoiced` is then the account by which its invoices were made, which corrections are held to.
+    `invoiced` are then the accounts by which their invoices were made, which corrections are held to.
     """
-    owed = await _not_billed(books, account, now)
-    counted = await count(books, [(account, one) for one in owed], LATEST)
-    lacking = await corrections(books, [invoiced or account], LATEST, now)
-    by_currency: dict[str, list[Owed]] = defaultdict(list)
-    for one in owed:
-        by_currency[one.subscription.currency].append(one)
+    owed = await _not_billed(books, accounts, now)
+    counted = await count(books, owed, LATEST)
+    lacking = await corrections(books, invoiced or accounts, LATEST, now)
+    by_invoice: dict[tuple[str, str], list[Owed]] = defaultdict(list)
+    for account, one in owed:
+        by_invoice[account.customer.id, one.subscription.currency].append(one)
+    by_id = {account.customer.id: account for account in accounts}
     made = []
-    for currency, some in by_currency.items():
+    for (customer_id, currency), some in by_invoice.items():
+        account = by_id[customer_id]
         draft = drafted(Gathered(account, currency, now, tuple(some)), 1, now)
-        lined = with_lines(
-            draft, account, some, counted, lacking.lines.get((account.customer.id, currency), ())
-        )
+        corrected = lacking.lines.get((customer_id, currency), ())
+        lined = with_lines(draft, account, some, counted, corrected)
         made.append(replace(lined, state=InvoiceState.GATHERING, watermark=None))
+        await asyncio.sleep(0)  # a server goes on answering meanwhile
     return made
 
 
-async def _not_billed(books: Books, account: Account, now: datetime) -> Sequence[Owed]:
+async def _not_billed(
+    books: Books, accounts: Sequence[Account], now: datetime
+) -> list[tuple[Account, Owed]]:
     """What is due and on no invoice, and what is being served."""
-    known = await books.billed.progress([account.customer.id])
-    found: dict[str, Owed] = {}
-    for subscription in account.subscriptions:
-        before = known.get(subscription.id)
-        since = None if before is None else before.billed_until - OVERLAP
-        for owed in owed_by(account, subscription, now, since):
-            found[owed.billable.id] = owed
-        for billable in in_service(subscription, now):
-            found.setdefault(billable.id, Owed(subscription, billable))
+    known = await books.billed.progress(account.customer.id for account in accounts)
+    found: dict[str, tuple[Account, Owed]] = {}
+    for account in accounts:
+        for subscription in account.subscriptions:
+            before = known.get(subscription.id)
+            since = None if before is None else before.billed_until - OVERLAP
+            for owed in owed_by(account, subscription, now, since):
+                found[owed.billable.id] = account, owed
+            for billable in in_service(subscription, now):
+                found.setdefault(billable.id, (account, Owed(subscription, billable)))
     billed = await books.billed.billed(found)
-    return [owed for id_, owed in found.items() if id_ not in billed]
+    return [one for id_, one in found.items() if id_ not in billed]

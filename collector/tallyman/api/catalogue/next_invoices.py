@@ -3,14 +3,15 @@
 What is on an invoice is `billing/preview.py`'s.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from decimal import Decimal
 
 from tallyman.api.catalogue.change import InvoiceChange
 from tallyman.api.catalogue.shelf import Shelf
 from tallyman.billing.books import Books
-from tallyman.billing.preview import preview_of
+from tallyman.billing.preview import previews
+from tallyman.domain.invoice import Invoice
 from tallyman.domain.money import round_to_currency
 from tallyman.domain.plan import Plan
 from tallyman.domain.subscription import Subscription, start
@@ -20,11 +21,8 @@ Totals = dict[tuple[str, str], Decimal]  # by customer's key and currency
 
 async def totals(books: Books, shelf: Shelf, customers: Mapping[str, str]) -> Totals:
     """What the invoices of these (id: key) come to, of what is not billed yet."""
-    found: Totals = {}
-    for account in await books.accounts(shelf.namespace, customers):
-        for invoice in await preview_of(books, account, shelf.now):
-            found[customers[account.customer.id], invoice.currency] = invoice.totals.total
-    return found
+    accounts = await books.accounts(shelf.namespace, customers)
+    return _by_customer(await previews(books, accounts, shelf.now), customers)
 
 
 async def totals_as_if(books: Books, shelf: Shelf, customers: Mapping[str, str]) -> Totals:
@@ -33,17 +31,19 @@ async def totals_as_if(books: Books, shelf: Shelf, customers: Mapping[str, str])
     A change from the next period on leaves this period's invoice as it is; what it comes to is seen
     by this period's usage at the new prices.
     """
-    found: Totals = {}
-    for account in await books.accounts(shelf.namespace, customers):
-        plans = await shelf.plans.by_ids(
-            shelf.namespace, {one.plan_id for one in account.subscriptions}
-        )
+    accounts = await books.accounts(shelf.namespace, customers)
+    plan_ids = {one.plan_id for account in accounts for one in account.subscriptions}
+    plans = await shelf.plans.by_ids(shelf.namespace, plan_ids)
+    invoiced, as_if = [], []
+    for account in accounts:
         stayed, moved = _as_if(account.subscriptions, plans, shelf)
-        invoiced = replace(account, subscriptions=stayed)
-        account_as_if = replace(account, subscriptions=moved)
-        for invoice in await preview_of(books, account_as_if, shelf.now, invoiced):
-            found[customers[account.customer.id], invoice.currency] = invoice.totals.total
-    return found
+        invoiced.append(replace(account, subscriptions=stayed))
+        as_if.append(replace(account, subscriptions=moved))
+    return _by_customer(await previews(books, as_if, shelf.now, invoiced), customers)
+
+
+def _by_customer(invoices: Iterable[Invoice], customers: Mapping[str, str]) -> Totals:
+    return {(customers[one.customer.id], one.currency): one.totals.total for one in invoices}
 
 
 def invoice_changes(before: Totals, after: Totals) -> list[InvoiceChange]:
