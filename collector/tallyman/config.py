@@ -131,6 +131,12 @@ class Settings(BaseSettings):
         description="How far an invoice's watermark stays behind the clock of `clickhouse_url`: the "
         "most by which clocks of its servers may differ. chDB has one clock, and needs none.",
     )
+    invoice_link_secret: SecretStr | None = Field(
+        None,
+        min_length=16,
+        description="What links to invoices are signed with, 16 characters or more, the same for "
+        "every server; another one ends every link. Without it there are no links.",
+    )
     shutdown_seconds: float = Field(
         20.0, ge=0, le=600, description="Longest wait on stopping for requests under way."
     )

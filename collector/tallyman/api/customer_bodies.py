@@ -55,6 +55,11 @@ class AddressBody(Body):
         given = Address(**self.model_dump())
         return None if given == Address() else given
 
+    @classmethod
+    def of(cls, address: Address) -> Self:
+        """The address on the wire."""
+        return cls(**asdict(address))
+
 
 class UpsertCustomerRequest(Body):
     """A customer put anew: what is absent is no more. The key stays."""
@@ -121,7 +126,7 @@ class CustomerAnswer(Answer):
             else None,
             primary_email=customer.primary_email,
             currency=customer.currency,
-            billing_address=None if address is None else AddressBody(**asdict(address)),
+            billing_address=None if address is None else AddressBody.of(address),
         )
 
 

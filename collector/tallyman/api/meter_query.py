@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from tallyman import metrics
 from tallyman.api import meters, parameters
+from tallyman.api.media_type import preferred
 from tallyman.api.meter_bodies import (
     MeterQueryRequest,
     MeterQueryResult,
@@ -40,7 +41,7 @@ async def query(request: web.Request) -> web.Response:
     asked = meter_query(meter, body)
     with metrics.METER_QUERY_SECONDS.time():
         rows = await request.app[EVENTS].query(meter, asked, await _owners(request, asked))
-    if _wants_csv(request.headers.get("Accept", "")):
+    if preferred(request.headers.get("Accept", ""), (JSON, CSV)) == CSV:
         text = write_csv(asked.group_by, rows, await _named(request, asked, rows))
         response = web.Response(text=text, content_type=CSV)
         response.headers["Content-Disposition"] = f'attachment; filename="{meter.key}.csv"'
@@ -152,14 +153,3 @@ def _filter(name: str, given: Operators) -> DimensionFilter:
         case _:
             nested = tuple(_filter(name, item) for item in operand)
             return DimensionFilter(name, operator, nested=nested)
-
-
-def _wants_csv(accept: str) -> bool:
-    """Whether CSV is asked for before JSON."""
-    preferred = {CSV: 0.0, JSON: 0.0}
-    for part in accept.split(","):
-        media_type, *options = (item.strip().lower() for item in part.split(";"))
-        quality = next((item[2:] for item in options if item.startswith("q=")), "1")
-        if media_type in preferred and quality.replace(".", "", 1).isdigit():
-            preferred[media_type] = float(quality)
-    return preferred[CSV] > preferred[JSON]

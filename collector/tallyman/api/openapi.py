@@ -47,6 +47,18 @@ _PATH_PARAMETERS: Final[dict[str, dict[str, Any]]] = {
         "description": "The feature's key.",
         "schema": {"type": "string", "pattern": RESOURCE_KEY},
     },
+    "profileId": {
+        "description": "The billing profile's id.",
+        "schema": {"type": "string", "pattern": ULID_PATTERN},
+    },
+    "invoiceId": {
+        "description": "The invoice's id.",
+        "schema": {"type": "string", "pattern": ULID_PATTERN},
+    },
+    "link": {
+        "description": "What was answered when the link was made.",
+        "schema": {"type": "string", "minLength": 1, "pattern": r"^[A-Za-z0-9_.-]+$"},
+    },
     "file": {
         "description": "One of the page's files.",
         "schema": {"type": "string", "enum": [*FILES, START]},

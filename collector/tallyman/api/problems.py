@@ -78,6 +78,8 @@ def response(error: errors.TallymanError, trace: str) -> web.Response:
         body["invalid_parameters"] = [_parameter(parameter) for parameter in error.parameters]
     if isinstance(error, errors.Conflict) and error.code != errors.Conflict.code:
         body["extensions"] = {"validationErrors": [{"code": error.code, "message": str(error)}]}
+    if isinstance(error, errors.InvoiceActionNotAvailable):
+        body["extensions"] = {"validationErrors": [{"code": error.code, "message": str(error)}]}
     if isinstance(error, errors.InvalidPlan):
         # The rules of `invalid_parameters` are a closed list; a plan's codes are not on it.
         for parameter in body["invalid_parameters"]:

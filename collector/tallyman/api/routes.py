@@ -6,6 +6,7 @@ The router and the OpenAPI document are both made from it, so they cannot differ
 from typing import Final
 
 from tallyman.api import (
+    billing_routes,
     billing_runs,
     catalogue_routes,
     consumer_usage,
@@ -103,6 +104,7 @@ ROUTES: Final = (
     *catalogue_routes.ROUTES,
     *customer_routes.ROUTES,
     *subscription_routes.ROUTES,
+    *billing_routes.ROUTES,
     Route(
         "POST", "/kong/log", kong_log.take, Scope.INGEST,
         "take-kong-log", "Take in entries of Kong's http-log",

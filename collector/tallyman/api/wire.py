@@ -22,6 +22,8 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from tallyman.domain.duration import parse_duration
+
 LABEL_VALUE: Final = r"^[a-zA-Z0-9]([a-zA-Z0-9._-]*[a-zA-Z0-9])?$"
 LABEL_KEY: Final = r"^(?!kong|konnect|mesh|kic|_)[^\x00]{1,63}$"
 DIMENSION_NAME: Final = r"^(?!(subject|customer_id)$)[a-zA-Z_][a-zA-Z0-9_]{0,62}$"
@@ -30,7 +32,8 @@ ULID_PATTERN: Final = r"^[0-7][0-9A-HJKMNP-TV-Z]{25}$"
 NUMERIC: Final = r"^\-?[0-9]+(\.[0-9]+)?$"
 # As ISO 8601 has it, in whole units, and short enough for a calendar that ends in the year 9999.
 DURATION: Final = (
-    r"^P(\d{1,2}Y)?(\d{1,3}M)?(\d{1,3}W)?(\d{1,4}D)?(T(\d{1,5}H)?(\d{1,6}M)?(\d{1,8}S)?)?$"
+    r"^P(?!$)([0-9]{1,2}Y)?([0-9]{1,3}M)?([0-9]{1,3}W)?([0-9]{1,4}D)?"
+    r"(T(?!$)([0-9]{1,5}H)?([0-9]{1,6}M)?([0-9]{1,8}S)?)?$"
 )
 NO_NUL: Final = r"^[^\x00]*$"  # Postgres cannot keep one
 MOST_LABELS: Final = 50
@@ -149,12 +152,15 @@ def by_type(*types: str) -> Discriminator:
 
 
 def _check_duration(text: str) -> str:
-    if re.fullmatch(DURATION, text, re.ASCII) is None or text.endswith(("P", "T")):
+    if re.fullmatch(DURATION, text) is None:
         raise PydanticCustomError(
             "duration",
             "must be an ISO 8601 duration in whole units such as P1M, P2W or PT1H",
             {"rule": "matches_regex"},
         )
+    # It is answered in the largest units: 65 years and 788 months as 130 years.
+    if re.fullmatch(DURATION, str(parse_duration(text))) is None:
+        raise PydanticCustomError("duration", "must be shorter", {"rule": "invalid"})
     return text
 
 

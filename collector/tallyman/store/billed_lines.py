@@ -61,6 +61,19 @@ class BilledLines:
                 found |= {row.billable_id for row in rows}
         return found
 
+    async def numbers(self, line_ids: Iterable[str]) -> dict[str, str]:
+        """The number of the invoice that each of these lines is on."""
+        found: dict[str, str] = {}
+        async with self._database.reading() as connection:
+            for some in portions(line_ids):
+                rows = await connection.execute(
+                    select(invoice_lines.c.id, invoices.c.number)
+                    .join(invoices, invoices.c.id == invoice_lines.c.invoice_id)
+                    .where(invoice_lines.c.id.in_(some), invoice_lines.c.freed.is_(False))
+                )
+                found |= {row.id: row.number for row in rows}
+        return found
+
     async def final_until(self, customer_ids: Iterable[str]) -> dict[str, datetime]:
         """The end of the last service period of each customer that is on a final invoice."""
         found: dict[str, datetime] = {}
