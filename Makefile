@@ -15,7 +15,7 @@ install: .venv/installed  ## .venv with everything embedded
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$(EXTRAS)]'
 	@touch $@
 
-demo: install  ## recorded gateway traffic through the real plugin server into token meters
+demo: install  ## recorded gateway traffic through the real plugin server, up to an invoice and its PDF
 	@$(BIN)/tallyman demo
 
 test: install  ## all tests, the linters and mypy

@@ -4,7 +4,12 @@ import os
 import re
 import subprocess
 import sys
+from base64 import b64encode
 from pathlib import Path
+from urllib.request import Request, urlopen
+
+import pytest
+from tallyman.demo import processes
 
 TABLE = {
     ("acme-corp", "claude-3-5-sonnet-20241022", "request"): (2 * 37, 0),
@@ -30,6 +35,19 @@ TABLE = {
 }
 
 
+# 0.002 USD a token that was asked, 0.008 one that was answered, and 20.00 for the month:
+# acme    74 + 230 = 304 → 0.608,  30 + 110 = 140 → 1.12                → 20 + 0.61 + 1.12 = 21.73
+# globex  185 + 57 + 30 = 272 → 0.544,  75 + 39 + 8 = 122 → 0.976       → 20 + 0.54 + 0.98 = 21.52
+# initech 38 + 92 + 69 = 199 → 0.398,  26 + 44 + 33 = 103 → 0.824       → 20 + 0.40 + 0.82 = 21.22
+TOTALS = [("acme", "21.73"), ("globex", "21.52"), ("initech", "21.22")]
+INVOICE = [
+    ["Platform fee", "", "", "flat", "20.00"],
+    ["Input tokens", "13", "304", "0.002 per token = 2,000.00 per million", "0.61"],
+    ["Output tokens", "13", "140", "0.008 per token = 8,000.00 per million", "1.12"],
+    ["total", "", "", "", "21.73 USD"],
+]
+
+
 def run_demo(data_dir: Path) -> str:
     result = subprocess.run(
         [sys.executable, "-m", "tallyman", "demo", "--data-dir", str(data_dir)],
@@ -45,12 +63,21 @@ def run_demo(data_dir: Path) -> str:
     return result.stdout
 
 
+def cells_of(output: str) -> list[list[str]]:
+    """The rows of all tables that have lines between their columns."""
+    return [[cell.strip() for cell in re.split("[│┃]", x)[1:-1]] for x in output.splitlines()]
+
+
 def table_in(output: str) -> dict[tuple[str, str, str], tuple[int, int]]:
     rows: dict[tuple[str, str, str], tuple[int, int]] = {}
     consumer = ""
-    for line in output.splitlines():
-        cells = [cell.strip() for cell in re.split("[│┃]", line)[1:-1]]
-        if len(cells) != 5 or not cells[3].replace(",", "").isdecimal() or cells[0] == "all":
+    for cells in cells_of(output):
+        if (
+            len(cells) != 5
+            or "." in cells[4]
+            or not cells[3].replace(",", "").isdecimal()
+            or cells[0] == "all"
+        ):
             continue
         consumer = cells[0] or consumer
         tokens, estimated = (int(cell.replace(",", "") or 0) for cell in cells[3:])
@@ -58,10 +85,21 @@ def table_in(output: str) -> dict[tuple[str, str, str], tuple[int, int]]:
     return rows
 
 
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("demo") / "demo"
+
+
+@pytest.fixture(scope="module")
+def runs(directory: Path) -> tuple[str, str]:
+    """What it prints the first and the second time."""
+    return run_demo(directory), run_demo(directory)
+
+
 def test_the_demo_shows_the_tokens_that_the_providers_reported_and_a_second_run_adds_nothing(
-    tmp_path: Path,
+    runs: tuple[str, str],
 ) -> None:
-    first, second = run_demo(tmp_path / "demo"), run_demo(tmp_path / "demo")
+    first, second = runs
 
     assert table_in(first) == TABLE
     assert table_in(second) == TABLE
@@ -69,12 +107,43 @@ def test_the_demo_shows_the_tokens_that_the_providers_reported_and_a_second_run_
     assert "tallyman serve" in first
 
 
-def test_the_demo_leaves_no_key_on_disk(tmp_path: Path) -> None:
-    output = run_demo(tmp_path / "demo")
-    key = output.split("export KEY=")[1].split()[0]
+def test_the_demo_bills_what_was_used_and_a_second_run_bills_nothing_more(
+    runs: tuple[str, str],
+) -> None:
+    for output in runs:
+        rows = cells_of(output)
+        assert [row for row in rows if row in INVOICE] == INVOICE
+        pdf = Path(output.split("Its PDF: ")[1].splitlines()[0])
+        assert pdf.read_bytes().startswith(b"%PDF-")
+    first, second = runs
+    assert "9 made, 0 changed, 0 unchanged." in first
+    assert "0 made, 0 changed, 9 unchanged." in second
+    billed = re.findall(r"INV-\d+ +(\w+) .* ([\d.]+) USD", first)
+    assert billed == TOTALS
+    assert "3 invoices made or moved: 64.47 USD" in first
+    assert "Nothing is due." in second
 
-    assert key.startswith("tm_")
-    assert not [
-        path for path in tmp_path.rglob("*") if path.is_file() and key.encode() in path.read_bytes()
-    ]
-    assert b"tm_" not in (tmp_path / "demo" / "serve.log").read_bytes()
+
+def test_the_invoice_is_a_page_of_a_collector_that_stays(
+    runs: tuple[str, str], directory: Path, tmp_path: Path
+) -> None:
+    first, _ = runs
+    key, path = first.split("export KEY=")[1].split()[0], first.split("127.0.0.1:8888")[-1].strip()
+    with processes.collector(directory, tmp_path / "serve.log") as address:
+        page = Request(f"{address}{path}", headers={"Authorization": basic(key)})
+        with urlopen(page) as answer:
+            assert "21.73" in answer.read().decode()
+
+
+def basic(key: str) -> str:
+    return f"Basic {b64encode(f'me:{key}'.encode()).decode()}"
+
+
+def test_the_demo_leaves_no_key_on_disk(runs: tuple[str, str], directory: Path) -> None:
+    for output in runs:
+        key = output.split("export KEY=")[1].split()[0]
+
+        assert key.startswith("tm_")
+        files = [path for path in directory.rglob("*") if path.is_file()]
+        assert not [path for path in files if key.encode() in path.read_bytes()]
+    assert b"tm_" not in (directory / "serve.log").read_bytes()

@@ -4,6 +4,7 @@ It computes no money: see `run.py` and `preview.py`.
 """
 
 from collections.abc import Sequence
+from datetime import datetime
 from decimal import Decimal
 
 import msgspec
@@ -38,6 +39,13 @@ class RunAnswer(msgspec.Struct):
     by_status: dict[str, int]
 
 
+class PreviewPeriod(msgspec.Struct, frozen=True, rename={"from_": "from"}):
+    """[from, to)."""
+
+    from_: datetime
+    to: datetime
+
+
 class PreviewRow(msgspec.Struct):
     """One model and type of a line; `rate` is empty where there is not one for all units.
 
@@ -46,6 +54,7 @@ class PreviewRow(msgspec.Struct):
     """
 
     name: str
+    service_period: PreviewPeriod
     model: str
     type: str
     quantity: str
@@ -101,16 +110,17 @@ def line_rows(line: InvoiceLine) -> list[PreviewRow]:
     """A line by model and type; the amounts are shares of its total, and add up to it."""
     windows = () if line.usage is None else line.usage.windows
     rates = _rates(line)
+    period = PreviewPeriod(line.service_period.from_, line.service_period.to)
     if not windows:
         quantity = "" if line.raw_quantity is None else written(line.raw_quantity)
-        return [PreviewRow(line.name, "", "", quantity, *rates, written(line.totals.total))]
+        return [PreviewRow(line.name, period, "", "", quantity, *rates, written(line.totals.total))]
     shares = _shares(line, [abs(window.quantity) for window in windows])
     rows = []
     for window, share in zip(windows, shares, strict=True):
         shown = dict(window.dimensions)
         model, type_ = shown.get("model", ""), shown.get("type", "")
         quantity = written(window.quantity)
-        rows.append(PreviewRow(line.name, model, type_, quantity, *rates, written(share)))
+        rows.append(PreviewRow(line.name, period, model, type_, quantity, *rates, written(share)))
     return rows
 
 

@@ -1,4 +1,4 @@
-"""`tallyman demo`: recorded gateway traffic through the real plugin server into token meters."""
+"""`tallyman demo`: recorded gateway traffic through the real plugin server, up to an invoice."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -7,7 +7,7 @@ import click
 from rich.console import Console
 from rich.progress import track
 
-from tallyman.demo import processes, show, traffic
+from tallyman.demo import billing, processes, show, traffic
 from tallyman.demo.kong_driver import KongDriver
 from tallyman.errors import TallymanError
 
@@ -23,7 +23,7 @@ INGEST_PATH = "/api/v3/openmeter/events"
     help="Where the demo's collector stores; a second run there finds every call known.",
 )
 def demo(data_dir: Path) -> None:
-    """Play recorded gateway traffic through the real plugin server, and show the meters."""
+    """Play recorded gateway traffic through the real plugin server, and bill it."""
     console = Console(highlight=False)
     try:
         _play(console, data_dir)
@@ -52,5 +52,7 @@ def _play(console: Console, data_dir: Path) -> None:
                 kong.log(instance, entry)
         console.print(f"{len(entries)} log entries: spooled, sent, stored.\n")
         show.show(console, show.query_meters(address, key))
+        billing.sell_and_bill(console, data_dir, month)
+        invoice = billing.show_invoice(console, data_dir, address, key, month)
     console.print("\nThe same with curl, from a collector that stays:\n")
-    console.print(show.curl_lines(data_dir, key), soft_wrap=True, markup=False)
+    console.print(show.curl_lines(data_dir, key, invoice["id"]), soft_wrap=True, markup=False)

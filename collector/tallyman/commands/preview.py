@@ -17,6 +17,7 @@ from tallyman.commands.settings_option import with_settings
 from tallyman.config import Settings
 from tallyman.console import figures
 from tallyman.domain.access import DEFAULT_NAMESPACE
+from tallyman.domain.period import Period
 
 
 @click.command()
@@ -47,15 +48,21 @@ async def _read_here(settings: Settings, namespace: str, customer: str) -> list[
 
 
 def _table(one: PreviewAnswer) -> Table:
-    table = Table("line", "model", "type", box=None)
+    is_of_one_period = len({row.service_period for row in one.rows}) == 1
+    table = Table("line", *([] if is_of_one_period else ["period"]), "model", "type", box=None)
     for name in ("quantity", f"rate {one.currency}", f"amount {one.currency}"):
         table.add_column(name, justify="right")
     for row in one.rows:
         quantity = figures.number(Decimal(row.quantity)) if row.quantity else ""
         amount = figures.without_code(Decimal(row.amount), one.currency)
         rate = _rate(row, one.currency)
-        table.add_row(row.name, row.model, row.type, quantity, rate, amount)
+        period = [] if is_of_one_period else [_period(row)]
+        table.add_row(row.name, *period, row.model, row.type, quantity, rate, amount)
     return table
+
+
+def _period(row: PreviewRow) -> str:
+    return figures.period(Period(row.service_period.from_, row.service_period.to))
 
 
 def _rate(row: PreviewRow, currency: str) -> str:

@@ -1,1 +1,1 @@
-"""`tallyman demo`: recorded gateway traffic through the real plugin server into token meters."""
+"""`tallyman demo`: recorded gateway traffic through the real plugin server, up to an invoice."""

@@ -22,7 +22,11 @@ STOP_SECONDS: Final = 60.0
 @contextmanager
 def collector(data_dir: Path, log: Path) -> Iterator[str]:
     """`tallyman serve` on a free port; gives its address."""
-    environment = {"TALLYMAN_DATA_DIR": str(data_dir), "TALLYMAN_PORT": "0"}
+    environment = {
+        "TALLYMAN_DATA_DIR": str(data_dir),
+        "TALLYMAN_PORT": "0",
+        "TALLYMAN_BILLING_INTERVAL_SECONDS": "0",  # the demo bills by command
+    }
     with _running([sys.executable, "-m", "tallyman", "serve"], environment, log) as process:
         yield _address_in(log, process)
 
@@ -42,6 +46,22 @@ def create_key(data_dir: Path, name: str, *scopes: str) -> str:
     if result.returncode:
         raise Unavailable(f"no API key could be made: {result.stderr.strip()}")
     return result.stdout.strip()
+
+
+def tallyman(data_dir: Path, *arguments: str) -> None:
+    """A command, which prints for itself.
+
+    Raises:
+        Unavailable: it failed, and has said why.
+    """
+    result = subprocess.run(  # noqa: S603 – our own command
+        [sys.executable, "-m", "tallyman", *arguments],
+        env={**_without_settings(), "TALLYMAN_DATA_DIR": str(data_dir)},
+        stdin=subprocess.DEVNULL,
+        check=False,
+    )
+    if result.returncode:
+        raise Unavailable(f"tallyman {' '.join(arguments)} ended with {result.returncode}")
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""What the demo prints: the token meters as a table, and the curl lines that give the same."""
+"""What the demo prints: meters and an invoice as tables, and the curl lines that give the same."""
 
 import asyncio
 import json
@@ -9,6 +9,10 @@ from typing import Any, Final
 import aiohttp
 from rich.console import Console
 from rich.table import Table
+
+from tallyman.api.wire import read_time
+from tallyman.console import figures
+from tallyman.domain.period import Period
 
 TOKENS: Final = "kong_konnect_llm_tokens"
 ESTIMATED: Final = "tallyman_llm_estimated_tokens"
@@ -49,7 +53,40 @@ def call_line(meters: dict[str, Values]) -> str:
     return f"{sum(outcomes.values())} calls: {', '.join(parts)}."
 
 
-def curl_lines(data_dir: Path, key: str) -> str:
+def invoice_table(invoice: dict[str, Any]) -> Table:
+    """The lines of an invoice as the API has it: what was used, at what rate, and what it costs."""
+    currency, period = invoice["currency"], invoice["service_period"]
+    span = Period(read_time(period["from"]), read_time(period["to"]))
+    name = f"{invoice['customer']['name']}, {figures.period(span)}"
+    table = Table("line", title=f"Invoice {invoice['number']}: {name}")
+    for heading in ("calls", "tokens", "rate", "amount"):
+        table.add_column(heading, justify="right")
+    for line in invoice["lines"]:
+        usage = line["explanation"].get("usage")
+        table.add_row(
+            line["name"],
+            str(usage["calls"]) if usage else "",
+            f"{Decimal(line['usage_quantity_detail']['raw_quantity']):,}" if usage else "",
+            _rate(line["rate_card"]["price"], currency),
+            figures.without_code(Decimal(line["totals"]["total"]), currency),
+        )
+    table.add_section()
+    total = figures.with_code(Decimal(invoice["totals"]["total"]), currency)
+    table.add_row("total", "", "", "", total)
+    return table
+
+
+def _rate(price: dict[str, Any], currency: str) -> str:
+    if price["type"] != "unit":
+        return str(price["type"])
+    each, million = (
+        figures.without_code(Decimal(price[name]), currency)
+        for name in ("amount", "amount_per_million")
+    )
+    return f"{each} per token = {million} per million"
+
+
+def curl_lines(data_dir: Path, key: str, invoice_id: str) -> str:
     """How to ask the same of a collector that stays."""
     body = json.dumps({"group_by_dimensions": list(BY)})
     return (
@@ -59,7 +96,9 @@ def curl_lines(data_dir: Path, key: str) -> str:
         f"  -H \"Authorization: Bearer $KEY\" -H 'Content-Type: application/json' \\\n"
         f"  -d '{body}'\n"
         "curl -G http://127.0.0.1:8888/api/v3/openmeter/events \\\n"
-        "  -H \"Authorization: Bearer $KEY\" -d 'filter[subject]=globex' -d 'page[size]=3'"
+        "  -H \"Authorization: Bearer $KEY\" -d 'filter[subject]=globex' -d 'page[size]=3'\n\n"
+        "The invoice as a page, for any user name and the key as the password:\n"
+        f"http://127.0.0.1:8888/invoices/{invoice_id}"
     )
 
 

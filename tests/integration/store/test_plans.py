@@ -127,7 +127,8 @@ async def test_publishing_a_version_archives_the_one_in_force(
     plans: PlanStore, feature: Feature
 ) -> None:
     first = await plans.create(plan_of(feature))
-    with pytest.raises(NotFound, match="no version of the plan plan is in force"):
+    reason = "no version of the plan plan is in force: version 1 is a draft: publish it"
+    with pytest.raises(NotFound, match=reason):
         await plans.active("default", "plan", NOW)
     first = await plans.publish("default", first.id, NOW)
     second = await plans.create(plan_of(feature, UnitPrice(Decimal("0.000004"))))
