@@ -22,7 +22,7 @@ from tallyman.domain.price import FlatPrice, Price, UnitPrice
 from tallyman.domain.rate_card import FeatureReference, PaymentTerm, RateCard
 from tallyman.domain.subscription import Subscription, start
 from tallyman.domain.usage import Usage, UsageWindow
-from tallyman.store.invoices import draft_number
+from tallyman.store.invoice_numbers import draft_number
 
 NOVEMBER = Period(datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 12, 1, tzinfo=UTC))
 PER_TOKEN = UnitPrice(D("0.000002"))

@@ -16,7 +16,7 @@ from tallyman.domain.invoice import Invoice, act
 from tallyman.domain.invoice_line import InvoiceLine
 from tallyman.domain.invoice_state import InvoiceState, Trigger, following, move
 from tallyman.errors import InvoiceActionNotAvailable
-from tallyman.store.invoices import Progress
+from tallyman.store.billing_progress import Progress
 
 _MICROSECOND = timedelta(microseconds=1)
 _UNPAID = (InvoiceState.PAYMENT_PENDING, InvoiceState.PAYMENT_AUTHORIZED)

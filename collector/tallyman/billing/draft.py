@@ -19,7 +19,7 @@ from tallyman.domain.price import FreePrice
 from tallyman.domain.rate_card import RateCard
 from tallyman.domain.usage import Usage
 from tallyman.errors import RatingError
-from tallyman.store.invoices import draft_number
+from tallyman.store.invoice_numbers import draft_number
 from tallyman.store.usage_sql import Question
 
 Unrated = tuple[InvoiceLine, ValidationIssue | None]

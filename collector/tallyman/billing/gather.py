@@ -13,7 +13,7 @@ from tallyman.billing.books import Account, Books
 from tallyman.domain.billable import Billable, due
 from tallyman.domain.duration import Cadence
 from tallyman.domain.subscription import Subscription
-from tallyman.store.invoices import Progress
+from tallyman.store.billing_progress import Progress
 
 # What became due shortly before a run, while it read, or by another server's clock, is looked for
 # again by the next; it is not billed twice, since what is billed is known.

@@ -24,7 +24,7 @@ from tallyman.domain.invoice import Invoice
 from tallyman.domain.invoice_state import InvoiceState
 from tallyman.domain.money import EXACT
 from tallyman.domain.period import EPOCH
-from tallyman.store.invoices import Progress
+from tallyman.store.billing_progress import Progress
 
 CUSTOMERS_AT_ONCE: Final = 2_000  # counted together
 INVOICES_AT_ONCE: Final = 500  # kept together

@@ -14,10 +14,10 @@ from sqlalchemy import ColumnElement, Row, and_, func, or_, select
 from tallyman.domain.invoice_line import InvoiceLine
 from tallyman.domain.invoice_state import InvoiceState
 from tallyman.domain.period import Period
+from tallyman.store.billing_progress import Progress
 from tallyman.store.customer_subjects import portions
 from tallyman.store.database import Database
 from tallyman.store.invoice_documents import read_lines
-from tallyman.store.invoices import Progress
 from tallyman.store.tables import billing_progress, invoice_lines, invoices
 
 _FINAL = [state.value for state in InvoiceState if state.is_final]

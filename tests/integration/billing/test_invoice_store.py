@@ -28,7 +28,8 @@ from tallyman.errors import NotFound
 from tallyman.store.audit import AuditLog
 from tallyman.store.comparison import Comparison
 from tallyman.store.database import Database
-from tallyman.store.invoices import InvoiceStore, TimeComparison
+from tallyman.store.invoice_selection import TimeComparison
+from tallyman.store.invoices import InvoiceStore
 
 from tests.rigs.sold import NOVEMBER, PER_TOKEN, card, customer, draft, subscription
 

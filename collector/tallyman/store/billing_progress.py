@@ -1,0 +1,86 @@
+"""How far each subscription is billed, and its late events looked at.
+
+It is kept in the transaction that keeps the invoices. How far that is, billing decides.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from sqlalchemy import case, or_, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from tallyman.domain.invoice import Invoice
+from tallyman.domain.period import EPOCH
+from tallyman.store.database import upsert
+from tallyman.store.tables import billing_progress
+
+_MICROSECOND: Final = timedelta(microseconds=1)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Up to where a subscription is billed, and late events up to which watermark are looked at."""
+
+    subscription_id: str
+    customer_id: str
+    billed_until: datetime
+    corrected_until: datetime | None = None
+
+
+def earned(
+    progress: Sequence[Progress], given: Sequence[Invoice], kept: Sequence[Invoice]
+) -> list[Progress]:
+    """The progress of customers whose invoices are all kept: others' was someone else's to make."""
+    ids = {one.id for one in kept}
+    refused = {one.customer.id for one in given if one.id not in ids}
+    return [one for one in progress if one.customer_id not in refused]
+
+
+async def advance_progress(connection: AsyncConnection, progress: Sequence[Progress]) -> None:
+    """Put it forward, never back: another run may be ahead."""
+    if not progress:
+        return
+    table = billing_progress
+    insert = upsert(connection, table)
+    ahead = insert.excluded.billed_until > table.c.billed_until
+    later = insert.excluded.corrected_until > table.c.corrected_until
+    await connection.execute(
+        insert.on_conflict_do_update(
+            index_elements=["subscription_id"],
+            set_={
+                "billed_until": _greater(ahead, insert.excluded, table.c, "billed_until"),
+                "corrected_until": _greater(
+                    or_(later, table.c.corrected_until.is_(None)),
+                    insert.excluded,
+                    table.c,
+                    "corrected_until",
+                ),
+            },
+        ),
+        [vars(one) for one in progress],
+    )
+
+
+def _greater(is_greater: Any, given: Any, there: Any, name: str) -> Any:
+    return case((is_greater, given[name]), else_=there[name])
+
+
+async def put_back_progress(connection: AsyncConnection, freed: Sequence[Invoice]) -> None:
+    """Let what these invoices billed be found again."""
+    for invoice in freed:
+        before = invoice.service_period.from_ - _MICROSECOND
+        await connection.execute(
+            update(billing_progress)
+            .where(
+                billing_progress.c.subscription_id.in_({x.subscription_id for x in invoice.lines}),
+                billing_progress.c.billed_until > before,
+            )
+            .values(billed_until=before)
+        )
+        await connection.execute(
+            update(billing_progress)
+            .where(billing_progress.c.customer_id == invoice.customer.id)
+            .values(corrected_until=EPOCH)
+        )
