@@ -39,12 +39,15 @@ def walk(invoice: Invoice, now: datetime) -> Invoice:
         facts = invoice.facts_at(now)
         if invoice.state is InvoiceState.DRAFT_VALIDATING and facts.has_critical_issues:
             return act(invoice, Trigger.FAIL, now)
-        overdue_at = invoice.overdue_at
-        if invoice.state in _UNPAID and overdue_at is not None and overdue_at <= now:
+        if invoice.state in _UNPAID and _is_overdue(invoice, now):
             return act(invoice, Trigger.OVERDUE, now)
         if following(invoice.state, Trigger.ADVANCE, facts) is None:
             return invoice
         invoice = act(invoice, Trigger.ADVANCE, now)
+
+
+def _is_overdue(invoice: Invoice, now: datetime) -> bool:
+    return invoice.overdue_at is not None and invoice.overdue_at <= now
 
 
 def _is_snapshotted(invoice: Invoice) -> bool:

@@ -10,8 +10,9 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from tallyman.billing.books import Account, Books
-from tallyman.domain.billable import Billable, due
+from tallyman.domain.billable import Billable, due, next_due
 from tallyman.domain.duration import Cadence
+from tallyman.domain.event import LATEST
 from tallyman.domain.subscription import Subscription
 from tallyman.store.billing_progress import Progress
 
@@ -57,11 +58,30 @@ async def gather(
                     found.append((account, owed, at))
                 else:  # it waits for the profile's date
                     until = min(until, owed.billable.invoice_at - _MICROSECOND)
-            if before is None or until - before.billed_until > OVERLAP / 4:
-                progress.append(Progress(subscription.id, account.customer.id, until))
+            if before is None or not _is_known(before, subscription, now, until):
+                following = now if until < now else next_due(subscription, now) or LATEST
+                progress.append(
+                    Progress(
+                        subscription.id,
+                        account.customer.id,
+                        until,
+                        next_due_at=following,
+                        as_of=subscription.updated_at,
+                    )
+                )
     billed = await books.billed.billed(owed.billable.id for _, owed, _ in found)
     new = [one for one in found if one[1].billable.id not in billed]
     return list(_together(new)), progress
+
+
+def _is_known(before: Progress, subscription: Subscription, now: datetime, until: datetime) -> bool:
+    """Whether what would be kept of the subscription says hardly more than what is there."""
+    return (
+        until - before.billed_until <= OVERLAP / 4
+        and before.as_of == subscription.updated_at
+        and before.next_due_at is not None
+        and (before.next_due_at > now or until < now)
+    )
 
 
 def owed_by(

@@ -7,7 +7,8 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import Final
 
 from tallyman.billing.books import Books
 from tallyman.billing.run import Order, run
@@ -19,6 +20,7 @@ from tallyman.metrics import (
     INVOICES,
 )
 
+_EVERYONE: Final = timedelta(days=1)  # late events of those who have left are looked for so often
 _log = logging.getLogger(__name__)
 
 
@@ -27,19 +29,28 @@ async def bill_for_ever(
 ) -> None:
     """Bill what is due now, and then once in each interval, until it is cancelled.
 
-    A run that fails is repeated with the next interval: it goes on where it was.
+    Every customer is looked at first and once a day; the runs between look only at those of whom
+    something may be due. A run that fails is repeated with the next interval: it goes on where it was.
     """
+    looked_at_all: datetime | None = None
     while True:
-        await bill_all(books, clock())
+        now = clock()
+        only_due = looked_at_all is not None and now - looked_at_all < _EVERYONE
+        if await bill_all(books, now, only_due=only_due) and not only_due:
+            looked_at_all = now
         await asyncio.sleep(interval_seconds)
 
 
-async def bill_all(books: Books, now: datetime) -> None:
-    """One run for each namespace that has subscriptions; failures are logged and counted."""
+async def bill_all(books: Books, now: datetime, *, only_due: bool = False) -> bool:
+    """One run for each namespace that has subscriptions; failures are logged and counted.
+
+    Returns whether all went well.
+    """
+    is_done = False
     started = time.monotonic()
     try:
         for namespace in await books.subscriptions.namespaces():
-            outcome = await run(books, namespace, Order(now))
+            outcome = await run(books, namespace, Order(now, only_due=only_due))
             if outcome.invoices:
                 _log.info("billed in %s: %s", namespace, dict(outcome.by_status()))
         await count_invoices(books)
@@ -52,7 +63,9 @@ async def bill_all(books: Books, now: datetime) -> None:
     else:
         BILLING_RUNS.labels("done").inc()
         BILLING_LAST_RUN.set_to_current_time()
+        is_done = True
     BILLING_RUN_SECONDS.observe(time.monotonic() - started)
+    return is_done
 
 
 async def count_invoices(books: Books) -> None:

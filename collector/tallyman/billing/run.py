@@ -23,7 +23,6 @@ from tallyman.domain.access import LOCAL
 from tallyman.domain.invoice import Invoice
 from tallyman.domain.invoice_state import InvoiceState
 from tallyman.domain.money import EXACT
-from tallyman.domain.period import EPOCH
 from tallyman.store.billing_progress import Progress
 
 CUSTOMERS_AT_ONCE: Final = 2_000  # counted together
@@ -81,11 +80,16 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Order:
-    """What a run is to do, and how it says how far it is: (done, all) customers."""
+    """What a run is to do, and how it says how far it is: (done, all) customers.
+
+    With `only_due` it does not look at customers of whom nothing new can be due: then nobody looks
+    for late events of those who have left.
+    """
 
     now: datetime
     customer_ids: Collection[str] | None = None
     dry_run: bool = False
+    only_due: bool = False
     by: str = LOCAL
     report: Callable[[int, int], None] = lambda _done, _all: None
 
@@ -106,10 +110,9 @@ async def run(books: Books, namespace: str, order: Order) -> Outcome:
 
 async def _customers(books: Books, namespace: str, order: Order) -> list[str]:
     """Whoever has or had a subscription, in the order that their events are stored in."""
-    subscriptions = await books.subscriptions.served_in(namespace, EPOCH)
-    ids = dict.fromkeys(one.customer_id for one in subscriptions)
+    ids = await books.billed.customers(namespace, order.now if order.only_due else None)
     if order.customer_ids is not None:
-        ids = {id_: None for id_ in ids if id_ in order.customer_ids}
+        ids = [id_ for id_ in ids if id_ in order.customer_ids]
     customers = await books.customers.with_ids(namespace, ids)
     return [one.id for one in sorted(customers, key=lambda one: (one.subject_keys[:1], one.id))]
 
@@ -187,12 +190,13 @@ async def _corrected_alone(
     watermark = await books.quantities.watermark()
     lacking = await corrections(books, over, watermark, now)
     by_id = {one.customer.id: one for one in over}
-    keys = {(id_, currency, until[id_]) for id_, currency in lacking.lines}
+    at_of = {id_: min(until[id_], _left_at(one)) for id_, one in by_id.items()}
+    keys = {(id_, currency, at_of[id_]) for id_, currency in lacking.lines}
     versions = await books.invoices.versions(keys)
     counted = Counted(watermark, {}, lacking.metered)
     made = []
     for (id_, currency), lines in lacking.lines.items():
-        account, at = by_id[id_], until[id_]
+        account, at = by_id[id_], at_of[id_]
         version = versions.get((id_, currency, at), 0) + 1
         blank = empty(account, currency, at, lines[0].service_period, version, now)
         lined = with_lines(blank, account, [], counted, lines)
@@ -208,6 +212,11 @@ async def _corrected_alone(
 def _is_over(account: Account, now: datetime) -> bool:
     """Whether no subscription of the customer will make anything due any more."""
     return all(one.active_to is not None and one.active_to <= now for one in account.subscriptions)
+
+
+def _left_at(account: Account) -> datetime:
+    """The end of the last subscription of a customer whose subscriptions are all over."""
+    return max(one.active_to for one in account.subscriptions if one.active_to is not None)
 
 
 async def _advance_waking(books: Books, namespace: str, order: Order, outcome: Outcome) -> set[str]:

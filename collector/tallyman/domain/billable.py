@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from fractions import Fraction
+from itertools import islice
 from typing import Final
 
 from tallyman.domain.content_id import content_id
@@ -74,6 +75,24 @@ def due(
 
     query = _Query(subscription, since, until, wanted, end_proration)
     return sorted(_found(query), key=lambda billable: billable.invoice_at)
+
+
+def next_due(subscription: Subscription, after: datetime) -> datetime | None:
+    """When the first thing after a moment is due; None if nothing ever will be."""
+
+    def wanted(slot: _Slot) -> bool:
+        return slot.invoice_at > after
+
+    times = []
+    for phase, begin, end in subscription.served_phases():
+        query = _Query(
+            subscription, after, max(after, begin), wanted, EndProration.BILL_FULL_PERIOD
+        )
+        terms = {(x.rate_card.billing_cadence, x.rate_card.payment_term): x for x in phase.items}
+        for item in terms.values():
+            slots = _slots(query, item.rate_card, begin, end)
+            times += [slot.invoice_at for slot in islice(filter(wanted, slots), 1)]
+    return min(times, default=None)
 
 
 def in_service(subscription: Subscription, now: datetime) -> list[Billable]:

@@ -6,6 +6,7 @@ It does not know the lifecycle (see `invoice_state.py`) and does not count (bill
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
+from functools import cached_property
 
 from tallyman.domain.billing_profile import Supplier, Workflow
 from tallyman.domain.content_id import content_id
@@ -83,7 +84,7 @@ class Invoice:
     version: int = 1
     revision: int = 0
 
-    @property
+    @cached_property
     def totals(self) -> Totals:
         """The sums of the lines'."""
         return sum_totals(self.lines)

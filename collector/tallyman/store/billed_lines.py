@@ -18,7 +18,7 @@ from tallyman.store.billing_progress import Progress
 from tallyman.store.customer_subjects import portions
 from tallyman.store.database import Database
 from tallyman.store.invoice_documents import read_lines
-from tallyman.store.tables import billing_progress, invoice_lines, invoices
+from tallyman.store.tables import billing_progress, invoice_lines, invoices, subscriptions
 
 _FINAL = [state.value for state in InvoiceState if state.is_final]
 
@@ -47,6 +47,19 @@ class BilledLines:
                 rows = await connection.execute(select(table).where(table.c.customer_id.in_(some)))
                 found |= {row.subscription_id: Progress(**row._mapping) for row in rows}
         return found
+
+    async def customers(self, namespace: str, due_at: datetime | None = None) -> list[str]:
+        """Whoever has or had a subscription; with a time only those of whom something may be due."""
+        wanted = [subscriptions.c.namespace == namespace, subscriptions.c.deleted_at.is_(None)]
+        whose = select(subscriptions.c.customer_id).distinct()
+        if due_at is not None:
+            known = billing_progress
+            whose = whose.outerjoin(known, known.c.subscription_id == subscriptions.c.id)
+            unknown = known.c.next_due_at.is_(None)  # and where nothing is known at all
+            changed = known.c.as_of != subscriptions.c.updated_at
+            wanted.append(or_(unknown, known.c.next_due_at <= due_at, changed))
+        async with self._database.reading() as connection:
+            return list((await connection.execute(whose.where(*wanted))).scalars())
 
     async def billed(self, billable_ids: Iterable[str]) -> set[str]:
         """Those of the billables that have a line."""

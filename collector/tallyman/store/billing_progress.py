@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import case, or_, update
+from sqlalchemy import case, func, or_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tallyman.domain.invoice import Invoice
@@ -21,12 +21,17 @@ _MICROSECOND: Final = timedelta(microseconds=1)
 
 @dataclass(frozen=True)
 class Progress:
-    """Up to where a subscription is billed, and late events up to which watermark are looked at."""
+    """Up to where a subscription is billed, and late events up to which watermark are looked at.
+
+    More is due at `next_due_at`, by the subscription as it was changed last at `as_of`.
+    """
 
     subscription_id: str
     customer_id: str
     billed_until: datetime
     corrected_until: datetime | None = None
+    next_due_at: datetime | None = None
+    as_of: datetime | None = None
 
 
 def earned(
@@ -57,6 +62,8 @@ async def advance_progress(connection: AsyncConnection, progress: Sequence[Progr
                     table.c,
                     "corrected_until",
                 ),
+                "next_due_at": func.coalesce(insert.excluded.next_due_at, table.c.next_due_at),
+                "as_of": func.coalesce(insert.excluded.as_of, table.c.as_of),
             },
         ),
         [vars(one) for one in progress],
@@ -77,7 +84,7 @@ async def put_back_progress(connection: AsyncConnection, freed: Sequence[Invoice
                 billing_progress.c.subscription_id.in_({x.subscription_id for x in invoice.lines}),
                 billing_progress.c.billed_until > before,
             )
-            .values(billed_until=before)
+            .values(billed_until=before, next_due_at=None)
         )
         await connection.execute(
             update(billing_progress)

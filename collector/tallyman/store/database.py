@@ -9,6 +9,7 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from alembic import command
 from alembic.config import Config
 from asyncpg import InterfaceError, PostgresError
@@ -38,7 +39,9 @@ class Database:
     @classmethod
     def sqlite(cls, file: Path) -> "Database":
         """Open the file, in WAL mode, and create it if it is not there."""
-        engine = create_async_engine(f"sqlite+aiosqlite:///{file}", hide_parameters=True)
+        engine = create_async_engine(
+            f"sqlite+aiosqlite:///{file}", hide_parameters=True, json_serializer=_json
+        )
         event.listen(engine.sync_engine, "connect", _prepare_sqlite)
         event.listen(engine.sync_engine, "begin", _begin_sqlite)
         return cls(engine)
@@ -61,6 +64,7 @@ class Database:
                 parsed.set(drivername="postgresql+asyncpg"),
                 pool_pre_ping=True,
                 hide_parameters=True,
+                json_serializer=_json,
                 connect_args={"timeout": CONNECT_SECONDS, "command_timeout": COMMAND_SECONDS},
             )
         )
@@ -148,6 +152,11 @@ def upsert(connection: AsyncConnection, table: Table) -> Any:
     else:
         statement = postgresql.insert(table)
     return statement
+
+
+def _json(value: Any) -> str:
+    """Values of the domain too: numbers as text, to the last digit."""
+    return msgspec.json.encode(value).decode()
 
 
 def _upgrade(connection: Connection) -> None:

@@ -6,7 +6,8 @@ It runs no statement: see `invoices.py`.
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
-from msgspec import convert, to_builtins
+import msgspec
+from msgspec import convert
 from sqlalchemy import Row
 
 from tallyman.domain.billing_profile import Supplier, Workflow
@@ -47,9 +48,13 @@ _SAME: Final = (
 )
 
 
-def values_of(invoice: Invoice) -> dict[str, Any]:
-    """The row of an invoice, without its lines."""
-    counting = invoice.counting
+def values_of(invoices: Iterable[Invoice]) -> list[dict[str, Any]]:
+    """The rows of invoices, without their lines."""
+    written: dict[int, msgspec.Raw] = {}  # what many were counted by is written once
+    return [_values(one, written) for one in invoices]
+
+
+def _values(invoice: Invoice, written: dict[int, msgspec.Raw]) -> dict[str, Any]:
     return {
         **{name: getattr(invoice, name) for name in _SAME},
         "customer_id": invoice.customer.id,
@@ -58,13 +63,23 @@ def values_of(invoice: Invoice) -> dict[str, Any]:
         "invoice_at": invoice.invoice_at or invoice.service_period.to,
         "service_from": invoice.service_period.from_,
         "service_to": invoice.service_period.to,
-        "totals": to_builtins(invoice.totals),
-        "customer": to_builtins(invoice.customer),
-        "supplier": to_builtins(invoice.supplier),
-        "workflow": to_builtins(invoice.workflow),
-        "validation_issues": to_builtins(invoice.validation_issues),
-        "counting": None if counting is None else to_builtins(counting),
+        "totals": invoice.totals,
+        "customer": invoice.customer,
+        "supplier": invoice.supplier,
+        "workflow": invoice.workflow,
+        "validation_issues": invoice.validation_issues,
+        "counting": _counting(invoice.counting, written),
     }
+
+
+def _counting(counting: Counting | None, written: dict[int, msgspec.Raw]) -> dict[str, Any] | None:
+    if counting is None:
+        return None
+    for one in counting.metered.values():
+        if id(one) not in written:
+            written[id(one)] = msgspec.Raw(msgspec.json.encode(one))
+    metered = {feature: written[id(one)] for feature, one in counting.metered.items()}
+    return {"spans": counting.spans, "metered": metered}
 
 
 def line_values_of(invoices: Iterable[Invoice]) -> list[dict[str, Any]]:

@@ -60,7 +60,7 @@ class InvoiceStore:
             new = [one for one in made if one.id not in there and not lines_of(one) & taken.keys()]
             numbered = await number_invoices(connection, namespace, last, new)
             if numbered:
-                await connection.execute(invoices.insert(), [values_of(one) for one in numbered])
+                await connection.execute(invoices.insert(), values_of(numbered))
                 await insert_lines(connection, numbered)
             await advance_progress(connection, earned(progress, made, numbered))
             await record_documents(
@@ -215,7 +215,7 @@ async def _revisions(connection: AsyncConnection, ids: Sequence[str]) -> dict[st
 async def _update(connection: AsyncConnection, kept: Sequence[Invoice]) -> None:
     if not kept:
         return
-    rows = [values_of(one) | {"which": one.id} for one in kept]
+    rows = [values | {"which": values["id"]} for values in values_of(kept)]
     names = [name for name in rows[0] if name not in ("which", "id")]
     await connection.execute(
         update(invoices)

@@ -273,6 +273,8 @@ billing_progress = Table(
     Column("customer_id", String(26), nullable=False),
     Column("billed_until", UtcDateTime, nullable=False),
     Column("corrected_until", UtcDateTime),
+    Column("next_due_at", UtcDateTime),
+    Column("as_of", UtcDateTime),
 )
 Index("billing_progress_of_customer", billing_progress.c.customer_id)
 

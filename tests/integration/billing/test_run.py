@@ -1,7 +1,7 @@
 """The billing run, on both relational stores: what is due becomes invoices, once, and they are true."""
 
 import asyncio
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal as D
 
 import pytest
@@ -438,8 +438,10 @@ async def test_an_invoice_that_owes_the_customer_says_so_and_is_never_overdue(sh
     )
 
     await shop.bill(MID_NOVEMBER)
+    at_once = [one.totals.total for one in await shop.invoices()]
     await shop.bill(JANUARY)
 
+    assert at_once == [D(30), D(-20)]
     fee, back = await shop.invoices()
     [issue] = back.validation_issues
     assert (fee.state, fee.validation_issues) == (InvoiceState.OVERDUE, ())
@@ -465,3 +467,27 @@ async def test_a_dry_run_shows_the_drafts_that_would_go_on(shop: Shop) -> None:
     ]
     assert await shop.invoices() == [waiting]
     assert (await shop.bill(JANUARY + COLLECTED)).totals() == shown.totals()
+
+
+async def test_a_run_of_what_is_due_looks_at_nobody_else(shop: Shop) -> None:
+    asked: list[int] = []
+    await shop.plan(await shop.card("fee", FlatPrice(D(30))))
+    await shop.customer()
+    begun = await shop.subscribe()
+
+    async def bill(at: datetime) -> list[D]:
+        made = await shop.bill(at, only_due=True, report=lambda _, every: asked.append(every))
+        return [one.total for one in made.invoices.values() if one.state is PENDING]
+
+    assert await bill(NOVEMBER) == [D(30)]
+    assert (await bill(DECEMBER - timedelta(hours=1)), len(asked)) == ([], 1)
+    assert await bill(DECEMBER) == [D(30)]
+    end = DECEMBER + timedelta(days=1)
+    await shop.books.subscriptions.cancel(shop.namespace, begun.id, end, end)
+    assert await bill(end) == [D("-29.03")]  # 30.00 x 30/31
+    assert (await bill(JANUARY), len(asked)) == ([], 3)
+    await shop.subscribe(at=JANUARY)
+    assert await bill(JANUARY) == [D(30)]
+    [first, *_] = await shop.invoices()
+    await trigger(shop.books, shop.namespace, first.id, Trigger.VOID, JANUARY, rebill=True)
+    assert await bill(JANUARY) == [D(30)]

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tallyman.domain.billable import Billable, EndProration, due, in_service
+from tallyman.domain.billable import Billable, EndProration, due, in_service, next_due
 from tallyman.domain.content_id import content_id
 from tallyman.domain.duration import Duration, parse_duration
 from tallyman.domain.period import Period
@@ -285,6 +285,25 @@ def test_service_periods_cover_the_time_without_gap_or_overlap(
     assert periods[0].from_ == subscription.active_from
     assert periods[-1].to == ended.active_to
     assert all(one.to == other.from_ for one, other in pairwise(periods))
+
+
+@given(STEPS, STEPS, MOMENTS, MOMENTS, MOMENTS, st.none() | st.integers(1, 900))
+def test_what_is_due_next_is_due_first_of_all_that_is_to_come(
+    plan_step: str, step: str, begin: datetime, anchor: datetime, after: datetime, days: int | None
+) -> None:
+    cards = [replace(card, billing_cadence=parse_duration(step)) for card in (SEAT, TOKENS)]
+    plan = plan_of(
+        phase_of(*cards, key="a", duration="P40D"), phase_of(SETUP, key="b"), cadence=plan_step
+    )
+    subscription = replace(
+        subscribe(plan, begin.replace(tzinfo=None).isoformat()),
+        billing_anchor=anchor,
+        active_to=None if days is None else begin + timedelta(days=days),
+    )
+
+    to_come = due(subscription, at("2040-01-01"), after)
+
+    assert next_due(subscription, after) == min((b.invoice_at for b in to_come), default=None)
 
 
 NOW = at("2026-01-16T09:30:00.123456")

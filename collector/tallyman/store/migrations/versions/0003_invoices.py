@@ -39,6 +39,8 @@ def upgrade() -> None:
         sa.Column("customer_id", sa.String(26), nullable=False),
         _time("billed_until", nullable=False),
         _time("corrected_until"),
+        _time("next_due_at"),
+        _time("as_of"),
     )
     op.create_index("billing_progress_of_customer", "billing_progress", ["customer_id"])
     op.create_table(
