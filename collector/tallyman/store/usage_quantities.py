@@ -24,9 +24,10 @@ from tallyman.store.usage_sql import ADDITIVE, Plan, Question
 SLOTS_AT_ONCE: Final = 50_000  # they stand in the query
 _SETTINGS: Final = {"max_query_size": 1 << 28, **FINAL_SETTINGS}
 _MILLISECOND: Final = timedelta(milliseconds=1)
-# How much the clocks of the event store may have been apart: late events are looked for from so much
-# before the watermark on, and counted again, which changes nothing where they were counted.
-_LOOK_BACK: Final = timedelta(minutes=5)
+# How far behind a watermark what is stored may still have appeared, where clocks differ or replicas lag:
+# late events are looked for from so much before it on. Few are, since by then the period is over; and
+# to count them again changes nothing where they were counted.
+_LOOK_BACK: Final = timedelta(hours=1)
 
 
 class UsageQuantities:

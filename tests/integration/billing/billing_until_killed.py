@@ -1,12 +1,13 @@
-"""Bills a data directory, and kills itself before or after the nth durable step.
+"""Bills a data directory again and again, each time killed at the next durable step, until it is done.
 
-`python -m tests.integration.billing.billing_until_killed DIRECTORY stock|before|after N`
+`python -m tests.integration.billing.billing_until_killed DIRECTORY before|after` prints how each ended.
 """
 
 import asyncio
 import os
 import signal
 import sys
+from collections.abc import Coroutine
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from tallyman.config import Settings
 from tests.rigs.shop import COLLECTED, DECEMBER, NOVEMBER, Shop
 
 CUSTOMERS = 12
+MOST_STEPS = 20
 # Small portions, so that there are steps to be killed between.
 billing_run.INVOICES_AT_ONCE = 5  # type: ignore[misc]
 
@@ -35,13 +37,14 @@ def killing(step: Any, when: str, number: int, counted: list[int]) -> Any:
     return stepped
 
 
-async def main(directory: Path, when: str, number: int) -> None:
+async def work(directory: Path, when: str, number: int) -> None:
+    """Stock the shop if there is no number, else bill it and be killed at that step."""
     settings = Settings(data_dir=directory)
     clickhouse, database = app.open_clickhouse(settings), app.open_database(settings)
-    await database.migrate()
     shop = Shop(database, clickhouse, "default")
-    await shop.events.migrate()
-    if when == "stock":
+    if not number:
+        await database.migrate()
+        await shop.events.migrate()
         await stock(shop)
     else:
         counted, invoices = [0], shop.books.invoices
@@ -61,5 +64,24 @@ async def stock(shop: Shop) -> None:
         await shop.use(500_000 * (at + 1), NOVEMBER + timedelta(days=1), f"c{at}")
 
 
+def in_a_process(running: Coroutine[Any, Any, None]) -> int:
+    """Run it in a process of its own; nothing is open yet in this one, so it may fork."""
+    child = os.fork()
+    if not child:
+        asyncio.run(running)
+        os._exit(0)
+    running.close()
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def main(directory: Path, when: str) -> None:
+    for number in range(MOST_STEPS):
+        end = in_a_process(work(directory, when, number))
+        sys.stdout.write(f"{end}\n")
+        sys.stdout.flush()  # before the next fork
+        if number and not end:
+            return
+
+
 if __name__ == "__main__":
-    asyncio.run(main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])))
+    main(Path(sys.argv[1]), sys.argv[2])

@@ -491,3 +491,29 @@ async def test_a_run_of_what_is_due_looks_at_nobody_else(shop: Shop) -> None:
     [first, *_] = await shop.invoices()
     await trigger(shop.books, shop.namespace, first.id, Trigger.VOID, JANUARY, rebill=True)
     assert await bill(JANUARY) == [D(30)]
+
+
+async def test_what_appears_up_to_an_hour_behind_a_watermark_is_found(shop: Shop) -> None:
+    await shop.plan(await shop.card(price=UnitPrice(D(1))))
+    await shop.customer("globex")
+    await shop.subscribe("globex")
+    await shop.use(8, NOVEMBER, "nobody")
+
+    async def appear(minutes: int) -> None:
+        """The event once more, of globex, as if it had been stored so long ago."""
+        await shop.clickhouse.command(
+            "INSERT INTO events SELECT * REPLACE ('globex' AS subject, {id:String} AS id, "
+            "stored_at - toIntervalMinute({minutes:Int64}) AS stored_at) FROM events "
+            "WHERE namespace = {namespace:String} AND events.subject = 'nobody'",
+            {"namespace": shop.namespace, "id": f"late-{minutes}", "minutes": minutes},
+        )
+
+    await appear(120)
+    await shop.bill(DECEMBER + COLLECTED)
+    await appear(65)
+    await shop.bill(JANUARY + COLLECTED)
+    await appear(55)
+    await shop.bill(JANUARY + timedelta(days=31) + COLLECTED)
+
+    totals = [one.totals.total for one in await shop.invoices()]
+    assert totals == [D(8), D(0), D(16)]
