@@ -84,12 +84,30 @@ async def test_six_requests_become_a_preview_and_an_invoice_of_what_they_cost(
         preview = tallyman(tmp_path, "preview", "acme")
         after_the_period = (datetime.now(UTC) + timedelta(days=32)).isoformat()
         billed = tallyman(tmp_path, "bill", "--at", after_the_period)
+        (invoice,) = acme.get(f"billing/invoices?filter[customer_id]={customer}")["data"]
+        pdf = acme.file(f"billing/invoices/{invoice['id']}/pdf")
 
     assert preview.returncode == 0, preview.stderr
-    assert re.search(r"ai-token +gpt-4o-2024-08-06 +request +138 .* 138(\.00)?\b", preview.stdout)
-    assert re.search(r"Not yet billed: 138(\.00)? USD", preview.stdout)
+    assert re.search(r"ai-token +gpt-4o-2024-08-06 +request +138 .* 138\.00\b", preview.stdout)
+    assert "Not yet billed: 138.00 USD" in preview.stdout
     assert billed.returncode == 0, billed.stderr
-    assert re.search(r"\b1 invoices? made or moved: 138(\.00)? USD", billed.stdout)
+    assert "1 invoice made or moved: 138.00 USD" in billed.stdout
+    assert_six_requests_are_on(invoice)
+    assert (pdf[0], pdf[1][:5]) == ("application/pdf", b"%PDF-")
+
+
+def assert_six_requests_are_on(invoice: Any) -> None:
+    (line,) = invoice["lines"]
+    usage = line["explanation"]["usage"]
+    (window,) = usage["windows"]
+
+    assert (invoice["customer"]["name"], invoice["currency"]) == ("Acme Corp", "USD")
+    assert (invoice["totals"]["total"], line["totals"]["total"]) == ("138", "138")
+    assert line["usage_quantity_detail"] == {"raw_quantity": "138", "invoiced_quantity": "138"}
+    assert line["rate_card"]["price"]["amount"] == "1"
+    assert (usage["events"], usage["calls"]) == (CALLS, CALLS)
+    assert window["dimensions"] == {"model": "gpt-4o-2024-08-06", "type": "request"}
+    assert window["quantity"] == "138"
 
 
 def tokens(collector: Rest) -> dict[str, int]:

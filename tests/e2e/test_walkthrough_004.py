@@ -17,7 +17,6 @@ Her first two and the walkthrough's event by hand (100 tokens) are from before h
 26 + 97 + 14,877 = 15,000 tokens are billed, at 0.000002 USD: 0.03 USD.
 """
 
-import re
 import tomllib
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -65,6 +64,7 @@ async def test_every_line_gives_what_the_walkthrough_says(tmp_path: Path) -> Non
 
         assert_usage_of_nobody_is_shown(rest, "user-002")
         assert_alice_owes_three_cents(tmp_path)
+        assert_the_invoice_can_be_read(rest, alice)
         assert lines.run("entitlement access", alice_customer_id=alice) == Answer(200, {"data": []})
 
     assert lines.not_run == set()
@@ -145,9 +145,23 @@ def assert_alice_owes_three_cents(directory: Path) -> None:
     after_the_period = (datetime.now(UTC) + timedelta(days=32)).isoformat()
     billed = tallyman(directory, "bill", "--at", after_the_period)
     assert billed.returncode == 0, billed.stderr
-    assert re.search(r"\b1 invoices? made or moved: 0.03 USD", billed.stdout)
+    assert "1 invoice made or moved: 0.03 USD" in billed.stdout
     again = tallyman(directory, "bill", "--at", after_the_period)
     assert again.stdout == "Nothing is due.\n"
+
+
+def assert_the_invoice_can_be_read(rest: Rest, alice: str) -> None:
+    (invoice,) = rest.get(f"billing/invoices?filter[customer_id]={alice}")["data"]
+    (line,) = invoice["lines"]
+    usage = line["explanation"]["usage"]
+
+    assert (invoice["customer"]["key"], invoice["totals"]["total"]) == ("user-001", "0.03")
+    assert line["usage_quantity_detail"]["raw_quantity"] == str(BILLED)
+    assert line["rate_card"]["price"]["amount"] == "0.000002"
+    assert sum(int(window["quantity"]) for window in usage["windows"]) == BILLED
+    assert {window["dimensions"]["model"] for window in usage["windows"]} == {"gpt-4o-mini"}
+    type_, pdf = rest.file(f"billing/invoices/{invoice['id']}/pdf")
+    assert (type_, pdf[:5]) == ("application/pdf", b"%PDF-")
 
 
 async def test_events_that_the_collector_could_not_take_are_sent_again_with_their_id(

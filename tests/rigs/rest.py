@@ -30,6 +30,16 @@ class Rest:
 
     def ask(self, method: str, path: str, body: Any = None) -> Answer:
         """One request; a path without a leading slash is below OpenMeter's prefix."""
+        status, _, content = self._send(method, path, body)
+        return Answer(status, json.loads(content) if content else None)
+
+    def file(self, path: str) -> tuple[str, bytes]:
+        """The content type and the bytes of what is there."""
+        status, type_, content = self._send("GET", path)
+        assert status == 200, content
+        return type_, content
+
+    def _send(self, method: str, path: str, body: Any = None) -> tuple[int, str, bytes]:
         url = urlsplit(self.address)
         connection = http.client.HTTPConnection(str(url.hostname), url.port, timeout=60)
         try:
@@ -40,10 +50,9 @@ class Rest:
                 {"Authorization": f"Bearer {self.key}", "Content-Type": "application/json"},
             )
             answer = connection.getresponse()
-            text = answer.read().decode()
+            return answer.status, answer.headers.get_content_type(), answer.read()
         finally:
             connection.close()
-        return Answer(answer.status, json.loads(text) if text else None)
 
     def get(self, path: str) -> Any:
         """The body of what is there."""
