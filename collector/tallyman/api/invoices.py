@@ -34,7 +34,7 @@ from tallyman.domain.invoice_state import Trigger
 from tallyman.domain.period import Period
 from tallyman.errors import InvalidInput, InvalidParameter
 from tallyman.store.comparison import Comparison
-from tallyman.store.invoices import TimeComparison
+from tallyman.store.invoice_selection import TimeComparison
 
 DEFAULT_CURRENCY: Final = "USD"  # of a preview of nothing, for a customer who has none
 _COLUMNS: Final = {"service_period_start": "service_from"}

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Any
 
 from sqlalchemy import ColumnElement, select
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -18,16 +18,6 @@ from tallyman.store.customer_subjects import portions
 from tallyman.store.invoice_documents import read_lines
 from tallyman.store.invoice_rows import invoice_of
 from tallyman.store.tables import invoice_lines, invoices
-
-SORTABLE: Final = (
-    "created_at",
-    "updated_at",
-    "issued_at",
-    "due_at",
-    "service_from",
-    "status",
-    "number",
-)
 
 
 @dataclass(frozen=True)
