@@ -9,6 +9,7 @@ from tallyman.api import features, plans
 from tallyman.api.catalogue import run
 from tallyman.api.catalogue.change import Outcome
 from tallyman.api.feature_bodies import (
+    CreatedFeatureAnswer,
     CreateFeatureRequest,
     FeatureAnswer,
     FeaturePage,
@@ -25,7 +26,7 @@ ROUTES: Final = (
     Route(
         "POST", "/features", features.create, Scope.ADMIN,
         "create-feature", "Make a feature",
-        Answered(201, "The feature.", FEATURE),
+        Answered(201, "The feature.", {JSON: CreatedFeatureAnswer}),
         "The meter must be there, and have the dimensions of the filters.",
         body={JSON: CreateFeatureRequest}, problems=(409, 413),
     ),

@@ -142,6 +142,24 @@ class FeatureAnswer(Answer):
         )
 
 
+class FeatureWarning(Answer):
+    """What may be a mistake, and is none to the API."""
+
+    field: str
+    message: str
+
+
+class CreatedFeatureAnswer(FeatureAnswer):
+    """A feature that was just made. `warnings` name filters that no event of late passes."""
+
+    warnings: list[FeatureWarning] | None = None
+
+    @classmethod
+    def created(cls, feature: Feature, warnings: list[FeatureWarning]) -> Self:
+        """The feature on the wire."""
+        return cls.of(feature).model_copy(update={"warnings": warnings or None})
+
+
 class FeaturePage(Answer):
     """A page of features."""
 

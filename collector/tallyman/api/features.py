@@ -3,6 +3,7 @@
 What a feature's price is, is the plan's: `plans.py`.
 """
 
+import logging
 from dataclasses import replace
 from typing import Final
 
@@ -11,21 +12,25 @@ from aiohttp import web
 from tallyman.api import parameters
 from tallyman.api.customers import path_text
 from tallyman.api.feature_bodies import (
+    CreatedFeatureAnswer,
     CreateFeatureRequest,
     FeatureAnswer,
     FeaturePage,
     UpdateFeatureRequest,
 )
+from tallyman.api.feature_warnings import never_passed
 from tallyman.api.meter_bodies import PageMeta, PaginatedMeta
 from tallyman.api.parameters import ListParameters
 from tallyman.api.request_body import read_body
 from tallyman.api.route import JSON
-from tallyman.api.state import CALLER, CLOCK, FEATURES
+from tallyman.api.state import CALLER, CLOCK, EVENTS, FEATURES, METERS
 from tallyman.api.wire import Answer
 from tallyman.domain.feature import Feature
+from tallyman.errors import Unavailable
 from tallyman.store.comparison import Comparison
 from tallyman.store.features import FILTERED, SORTABLE
 
+log = logging.getLogger("tallyman")
 LIST: Final = ListParameters(texts=FILTERED, sortable=SORTABLE, descending=False, pages="numbered")
 
 
@@ -47,7 +52,12 @@ async def create(request: web.Request) -> web.Response:
         labels=body.labels or {},
     )
     made = await request.app[FEATURES].create(feature, by=caller.actor)
-    return _answer(FeatureAnswer.of(made), status=201)
+    try:
+        warnings = await never_passed(request.app[EVENTS], request.app[METERS], made, now)
+    except Unavailable as err:  # it is made
+        log.warning("the filters of feature %s were not tried: %s", made.key, err)
+        warnings = []
+    return _answer(CreatedFeatureAnswer.created(made, warnings), status=201)
 
 
 async def list_(request: web.Request) -> web.Response:

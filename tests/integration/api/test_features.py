@@ -1,11 +1,13 @@
 """`/features`: made, read, listed, changed, archived, and what bad input gets."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from tallyman.domain.access import Scope
 
 from tests.integration.api.conftest import Client, ClientOf
+from tests.integration.api.selling import send
 
 FEATURES = "/api/v3/openmeter/features"
 METERS = "/api/v3/openmeter/meters"
@@ -222,3 +224,36 @@ async def test_a_taken_key_is_a_conflict(client: Client) -> None:
     answer = await client.post(FEATURES, json={"key": "support", "name": "Support"})
 
     assert answer.status == 409
+
+
+async def test_a_filter_that_no_event_passes_is_warned_of(client: Client) -> None:
+    wrong = feature(await tokens(client))
+    wrong["meter"]["filters"]["type"] = {"eq": "input"}
+    made = await (await client.post(FEATURES, json=wrong)).json()
+    assert "warnings" not in made  # there are no events yet, so none is missing
+
+    await send(client, event("acme", 5, type="request", provider="openai"))
+    await send(client, event("acme", 7, type="response", provider="openai"))
+    made = await (await client.post(FEATURES, json={**wrong, "key": "again"})).json()
+    right = await (await client.post(FEATURES, json=feature(await tokens(client), key="b"))).json()
+
+    assert made["warnings"] == [
+        {
+            "field": "meter.filters.type",
+            "message": "no event of the last 31 days passes it: type is request, response",
+        }
+    ]
+    assert "warnings" not in right
+    assert "warnings" not in await (await client.get(f"{FEATURES}/again")).json()
+
+
+def event(subject: str, tokens: int, **data: str) -> dict[str, Any]:
+    return {
+        "id": f"{subject}-{tokens}",
+        "source": "test",
+        "specversion": "1.0",
+        "type": "llm.tokens",
+        "subject": subject,
+        "time": datetime.now(UTC).isoformat(),
+        "data": {"tokens": tokens, **data},
+    }
