@@ -67,8 +67,8 @@ async def snapshot(
     counted = await count(books, asked, watermark)
     accounts = list({one.account.customer.id: one.account for one in many}.values())
     lacking: dict[tuple[str, str], list[InvoiceLine]] = {}
+    replaced = [one.invoice for one in many]
     if not preliminary:
-        replaced = [one.invoice for one in many]
         found = await corrections(books, accounts, watermark, now, replaced)
         lacking = dict(found.lines)
         counted = replace(counted, metered={**found.metered, **counted.metered})
@@ -78,19 +78,33 @@ async def snapshot(
         lined = with_lines(one.invoice, one.account, one.owed, counted, lacking.pop(key, ()))
         at = None if preliminary else now
         made.append(replace(lined, quantity_snapshotted_at=at))
-    looked_at = [] if preliminary else _looked_at(accounts, lacking, watermark)
-    return made, looked_at
+    if preliminary:
+        return made, []
+    return made, await _looked_at(books, accounts, lacking, watermark, replaced)
 
 
-def _looked_at(
+async def _looked_at(
+    books: Books,
     accounts: Sequence[Account],
     lacking: dict[tuple[str, str], list[InvoiceLine]],
     watermark: datetime,
+    replaced: Sequence[Invoice],
 ) -> list[Progress]:
-    """Whose late events are all on an invoice now; not where one in another currency must follow."""
+    """Whose late events are all on an invoice now; not where one in another currency must follow.
+
+    What came after the watermark of a draft that waits for someone is late once the draft is final.
+    """
     left = {customer_id for customer_id, _ in lacking}
+    waiting = await books.billed.counted_until(
+        [one.customer.id for one in accounts], but={one.id for one in replaced}
+    )
     return [
-        Progress(subscription.id, account.customer.id, subscription.active_from, watermark)
+        Progress(
+            subscription.id,
+            account.customer.id,
+            subscription.active_from,
+            min(watermark, waiting.get(account.customer.id, watermark)),
+        )
         for account in accounts
         if account.customer.id not in left
         for subscription in account.subscriptions

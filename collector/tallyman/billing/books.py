@@ -6,6 +6,7 @@ It decides nothing.
 from collections import defaultdict
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from datetime import datetime
 
 from tallyman.domain.billing_profile import BillingProfile
 from tallyman.domain.counting import Metered
@@ -25,12 +26,16 @@ from tallyman.store.usage_quantities import UsageQuantities
 
 @dataclass(frozen=True)
 class Account:
-    """A customer with everything that decides what it owes."""
+    """A customer with everything that decides what it owes.
+
+    `claimed_at` is when it was last given a subject, whose earlier usage became its own.
+    """
 
     customer: Customer
     spans: tuple[SubjectSpan, ...]
     profile: BillingProfile
     subscriptions: tuple[Subscription, ...]
+    claimed_at: datetime | None = None
 
 
 class Books:
@@ -56,6 +61,7 @@ class Books:
         """
         customers = await self.customers.with_ids(namespace, customer_ids)
         spans = await self.customers.spans(customer_ids)
+        claims = await self.customers.last_claims(customer_ids)
         subscriptions = await self.subscriptions.of_customers(namespace, customer_ids)
         profiles = await self.profiles.every(namespace)
         return sorted(
@@ -65,6 +71,7 @@ class Books:
                     spans.get(one.id, ()),
                     profile_of(profiles, one.billing_profile_id),
                     tuple(subscriptions.get(one.id, ())),
+                    claims.get(one.id),
                 )
                 for one in customers
             ),

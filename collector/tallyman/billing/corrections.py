@@ -11,14 +11,20 @@ from datetime import datetime, timedelta
 from tallyman.billing.books import Account, Books
 from tallyman.billing.draft import Counted, count
 from tallyman.billing.gather import Owed, owed_by
+from tallyman.domain.billable import needs_usage
 from tallyman.domain.counting import Metered
 from tallyman.domain.invoice import Invoice
 from tallyman.domain.invoice_line import InvoiceLine, correction_for
 from tallyman.domain.period import EPOCH, Period
 from tallyman.errors import RatingError
+from tallyman.store.billed_lines import BilledLine
 from tallyman.store.slot_sql import Parts
 
 _MICROSECOND = timedelta(microseconds=1)
+_YEAR = timedelta(days=366)
+_BEGINNING = EPOCH + timedelta(days=1)
+# Longer than a run takes from reading whose usage is whose to its watermark, and than clocks differ.
+_CLAIM_REACH = timedelta(days=1)
 
 
 @dataclass(frozen=True)
@@ -51,6 +57,7 @@ async def corrections(
     ]
     again = {line.billable_id for one in replaced for line in one.lines if line.corrects}
     touched = await books.billed.touched(late, ended, again)
+    touched |= await _cut_once(books, accounts)
     gone = {invoice.id for invoice in replaced}
     left = {
         billable_id: [one for one in lines if one.invoice_id not in gone]
@@ -75,6 +82,22 @@ async def corrections(
     return Lacking(found, counted.metered)
 
 
+async def _cut_once(books: Books, accounts: Sequence[Account]) -> dict[str, list[BilledLine]]:
+    """Fees of subscriptions that were canceled or go on after all: the end may have cut them then."""
+    changed = [
+        (one.id, one.updated_at - max(_YEAR, 2 * one.billing_cadence.mean))
+        for account in accounts
+        for one in account.subscriptions
+        if one.updated_at != one.created_at
+    ]
+    touched = await books.billed.touched({}, changed)
+    return {
+        billable_id: lines
+        for billable_id, lines in touched.items()
+        if not needs_usage(lines[0].line.rate_card)
+    }
+
+
 async def _late(
     books: Books, accounts: Sequence[Account], watermark: datetime
 ) -> dict[str, Period]:
@@ -84,8 +107,12 @@ async def _late(
     looked_at: dict[str, datetime] = {}
     for one in progress.values():
         before = looked_at.get(one.customer_id)
-        seen = one.corrected_until or EPOCH + timedelta(days=1)
+        seen = one.corrected_until or _BEGINNING
         looked_at[one.customer_id] = seen if before is None else min(seen, before)
+    for account in accounts:  # a new subject brings what it used before, stored whenever
+        id_, claimed_at = account.customer.id, account.claimed_at
+        if id_ in looked_at and claimed_at and looked_at[id_] < claimed_at + _CLAIM_REACH:
+            looked_at[id_] = _BEGINNING
     late: dict[str, Period] = {}
     by_namespace: dict[str, list[Account]] = defaultdict(list)
     for account in accounts:

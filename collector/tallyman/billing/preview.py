@@ -11,7 +11,7 @@ from datetime import datetime
 
 from tallyman.billing.books import Account, Books
 from tallyman.billing.corrections import corrections
-from tallyman.billing.draft import count, drafted, with_lines
+from tallyman.billing.draft import count, drafted, empty, with_lines
 from tallyman.billing.gather import OVERLAP, Gathered, Owed, owed_by
 from tallyman.domain.billable import in_service
 from tallyman.domain.event import LATEST
@@ -54,6 +54,11 @@ async def previews(
         lined = with_lines(draft, account, some, counted, corrected)
         made.append(replace(lined, state=InvoiceState.GATHERING, watermark=None))
         await asyncio.sleep(0)  # a server goes on answering meanwhile
+    for (customer_id, currency), lines in lacking.lines.items():
+        if (customer_id, currency) not in by_invoice:  # nothing else is owed in it any more
+            account = by_id[customer_id]
+            alone = empty(account, currency, now, lines[0].service_period, 1, now)
+            made.append(replace(with_lines(alone, account, [], counted, lines), watermark=None))
     return made
 
 

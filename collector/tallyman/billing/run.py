@@ -180,9 +180,20 @@ async def _made(
 async def _corrected_alone(
     books: Books, accounts: Sequence[Account], gathered: Sequence[Gathered], now: datetime
 ) -> tuple[list[Invoice], list[Progress]]:
-    """Invoices of corrections alone, for customers who are served no more and owe nothing new."""
-    billed = {one.account.customer.id for one in gathered}
-    over = [one for one in accounts if one.customer.id not in billed and _is_over(one, now)]
+    """Invoices of corrections alone, in currencies in which a customer will owe nothing new.
+
+    Most are of customers who are served no more; others went on in another currency.
+    """
+    billed = {(one.account.customer.id, one.currency) for one in gathered}
+    ended = {
+        one.customer.id: {
+            currency
+            for currency in _ended_currencies(one, now)
+            if (one.customer.id, currency) not in billed
+        }
+        for one in accounts
+    }
+    over = [one for one in accounts if ended[one.customer.id]]
     until = await books.billed.final_until(one.customer.id for one in over)
     over = [one for one in over if one.customer.id in until]
     if not over:
@@ -190,33 +201,44 @@ async def _corrected_alone(
     watermark = await books.quantities.watermark()
     lacking = await corrections(books, over, watermark, now)
     by_id = {one.customer.id: one for one in over}
-    at_of = {id_: min(until[id_], _left_at(one)) for id_, one in by_id.items()}
-    keys = {(id_, currency, at_of[id_]) for id_, currency in lacking.lines}
-    versions = await books.invoices.versions(keys)
+    found = {key: lines for key, lines in lacking.lines.items() if key[1] in ended[key[0]]}
+    at_of = {key: min(until[key[0]], _left_at(by_id[key[0]], key[1])) for key in found}
+    versions = await books.invoices.versions({(*key, at) for key, at in at_of.items()})
     counted = Counted(watermark, {}, lacking.metered)
     made = []
-    for (id_, currency), lines in lacking.lines.items():
-        account, at = by_id[id_], at_of[id_]
+    for (id_, currency), lines in found.items():
+        account, at = by_id[id_], at_of[id_, currency]
         version = versions.get((id_, currency, at), 0) + 1
         blank = empty(account, currency, at, lines[0].service_period, version, now)
         lined = with_lines(blank, account, [], counted, lines)
         made.append(walk(replace(lined, quantity_snapshotted_at=now), now))
+    waiting = await books.billed.counted_until(by_id)
     looked_at = [
-        Progress(x.id, one.customer.id, x.active_from, watermark)
-        for one in over
+        Progress(x.id, id_, x.active_from, min(watermark, waiting.get(id_, watermark)))
+        for id_, one in by_id.items()
+        if ended[id_] == {x.currency for x in one.subscriptions}
         for x in one.subscriptions
     ]
     return made, looked_at
 
 
-def _is_over(account: Account, now: datetime) -> bool:
-    """Whether no subscription of the customer will make anything due any more."""
-    return all(one.active_to is not None and one.active_to <= now for one in account.subscriptions)
+def _ended_currencies(account: Account, now: datetime) -> set[str]:
+    """Those in which no subscription of the customer will make anything due any more."""
+    going = {
+        one.currency
+        for one in account.subscriptions
+        if one.active_to is None or now < one.active_to
+    }
+    return {one.currency for one in account.subscriptions} - going
 
 
-def _left_at(account: Account) -> datetime:
-    """The end of the last subscription of a customer whose subscriptions are all over."""
-    return max(one.active_to for one in account.subscriptions if one.active_to is not None)
+def _left_at(account: Account, currency: str) -> datetime:
+    """The end of the last subscription in a currency in which all of the customer's are over."""
+    return max(
+        one.active_to
+        for one in account.subscriptions
+        if one.currency == currency and one.active_to is not None
+    )
 
 
 async def _advance_waking(books: Books, namespace: str, order: Order, outcome: Outcome) -> set[str]:

@@ -105,6 +105,29 @@ class BilledLines:
                 found |= {row[0]: row[1] for row in rows}
         return found
 
+    async def counted_until(
+        self, customer_ids: Iterable[str], but: Collection[str] = ()
+    ) -> dict[str, datetime]:
+        """The earliest watermark of each customer's drafts that are counted and can still change.
+
+        `but` are ids of invoices that do not matter.
+        """
+        found: dict[str, datetime] = {}
+        async with self._database.reading() as connection:
+            for some in portions(customer_ids):
+                rows = await connection.execute(
+                    select(invoices.c.customer_id, invoices.c.id, invoices.c.watermark).where(
+                        invoices.c.customer_id.in_(some),
+                        invoices.c.state.not_in(_FINAL),
+                        invoices.c.quantity_snapshotted_at.is_not(None),
+                        invoices.c.watermark.is_not(None),
+                    )
+                )
+                for customer_id, invoice_id, watermark in rows:
+                    if invoice_id not in but:
+                        found[customer_id] = min(watermark, found.get(customer_id, watermark))
+        return found
+
     async def touched(
         self,
         late: dict[str, Period],
@@ -113,7 +136,7 @@ class BilledLines:
     ) -> dict[str, list[BilledLine]]:
         """By billable, in the order of their versions, the lines that may have to be corrected:
         those of customers, by id, that are for some of a time, and those of subscriptions that
-        are for a time after their end; and those of the billables given."""
+        are for a time after a moment; and those of the billables given."""
         conditions = [
             and_(
                 invoice_lines.c.customer_id == customer_id,

@@ -134,6 +134,22 @@ async def spans_of(
     return {customer_id: _joined(spans) for customer_id, spans in found.items()}
 
 
+async def last_claims_of(
+    connection: AsyncConnection, customer_ids: Iterable[str]
+) -> dict[str, datetime]:
+    """When each customer was last given a subject, and with it what that had used before."""
+    found: dict[str, datetime] = {}
+    table = customer_subjects.c
+    for some in portions(customer_ids):
+        rows = await connection.execute(
+            select(table.customer_id, func.max(table.claimed_at))
+            .where(table.customer_id.in_(some))
+            .group_by(table.customer_id)
+        )
+        found |= {row[0]: row[1] for row in rows}
+    return found
+
+
 async def owners_of(
     connection: AsyncConnection, namespace: str, subjects: Iterable[str]
 ) -> list[tuple[str, SubjectSpan]]:

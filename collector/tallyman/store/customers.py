@@ -208,6 +208,11 @@ class CustomerStore:
         async with self._database.reading() as connection:
             return await customer_subjects.spans_of(connection, ids, as_of)
 
+    async def last_claims(self, ids: Iterable[str]) -> dict[str, datetime]:
+        """When each customer was last given a subject; absent: never."""
+        async with self._database.reading() as connection:
+            return await customer_subjects.last_claims_of(connection, ids)
+
     async def every_owner(
         self, namespace: str, ids: Collection[str] | None = None
     ) -> tuple[Owner, ...]:
