@@ -42,8 +42,8 @@ TABLE = {
 TOTALS = [("acme", "21.73"), ("globex", "21.52"), ("initech", "21.22")]
 INVOICE = [
     ["Platform fee", "", "", "flat", "20.00"],
-    ["Input tokens", "13", "304", "0.002 per token = 2,000.00 per million", "0.61"],
-    ["Output tokens", "13", "140", "0.008 per token = 8,000.00 per million", "1.12"],
+    ["Input tokens", "13", "304", "0.002 = 2,000.00 per million", "0.61"],
+    ["Output tokens", "13", "140", "0.008 = 8,000.00 per million", "1.12"],
     ["total", "", "", "", "21.73 USD"],
 ]
 

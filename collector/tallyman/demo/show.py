@@ -59,7 +59,7 @@ def invoice_table(invoice: dict[str, Any]) -> Table:
     span = Period(read_time(period["from"]), read_time(period["to"]))
     name = f"{invoice['customer']['name']}, {figures.period(span)}"
     table = Table("line", title=f"Invoice {invoice['number']}: {name}")
-    for heading in ("calls", "tokens", "rate", "amount"):
+    for heading in ("calls", "tokens", "rate per token", "amount"):
         table.add_column(heading, justify="right")
     for line in invoice["lines"]:
         usage = line["explanation"].get("usage")
@@ -83,7 +83,7 @@ def _rate(price: dict[str, Any], currency: str) -> str:
         figures.without_code(Decimal(price[name]), currency)
         for name in ("amount", "amount_per_million")
     )
-    return f"{each} per token = {million} per million"
+    return f"{each} = {million} per million"
 
 
 def curl_lines(data_dir: Path, key: str, invoice_id: str) -> str:
