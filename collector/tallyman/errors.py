@@ -7,6 +7,8 @@ TallymanError
 │   ├── InvalidCatalogue  a catalogue's file that cannot be put in force; names lines and keys
 │   ├── InvalidPlan    a plan breaks rules, or its version is no draft; names each rule and field
 │   └── InvoiceActionNotAvailable  an invoice in this state takes no such action
+│       ├── InvoiceCannotAdvance  nothing follows by itself from its state, or not yet
+│       └── InvoiceCannotBeEdited  it is no draft any more, or is being worked on
 ├── RatingError        a price and a quantity that cannot be rated; the invoice stays a draft
 ├── Unauthenticated    no API key, or one that is not known
 ├── Forbidden          the API key's scope does not reach this
@@ -109,6 +111,12 @@ class InvoiceCannotAdvance(InvoiceActionNotAvailable):
     """Nothing follows by itself from the invoice's state, or not yet."""
 
     code = "invoice_cannot_advance"
+
+
+class InvoiceCannotBeEdited(InvoiceActionNotAvailable):
+    """It is no draft any more, or is being worked on."""
+
+    code = "invoice_cannot_be_edited"
 
 
 class RatingError(TallymanError):

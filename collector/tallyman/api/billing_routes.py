@@ -17,6 +17,7 @@ from tallyman.api.invoice_bodies import (
     SimulateInvoiceRequest,
     VoidInvoiceRequest,
 )
+from tallyman.api.invoice_edit_bodies import UpdateInvoiceRequest
 from tallyman.api.invoice_pages import HTML, PDF
 from tallyman.api.route import JSON, Answered, Route
 from tallyman.domain.access import Scope
@@ -41,6 +42,13 @@ ROUTES: Final = (
         Answered(200, "The invoice.", SHOWN),
         "A PDF with `Accept: application/pdf`, a page with `Accept: text/html`.",
         problems=(404, 410),
+    ),
+    Route(
+        "PUT", "/billing/invoices/{invoiceId}", invoices.update, Scope.ADMIN,
+        "update-invoice", "Edit a draft",
+        Answered(200, "The invoice.", INVOICE),
+        "What it says, and how it goes on; its lines come from subscriptions and stay as they are.",
+        body={JSON: UpdateInvoiceRequest}, problems=(404, 410, 413),
     ),
     Route(
         "DELETE", "/billing/invoices/{invoiceId}", invoices.delete, Scope.ADMIN,

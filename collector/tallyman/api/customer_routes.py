@@ -5,7 +5,11 @@ What the handlers do is `customers.py`'s.
 
 from typing import Final
 
-from tallyman.api import customers
+from tallyman.api import customer_billing, customers
+from tallyman.api.customer_billing_bodies import (
+    CustomerBillingAnswer,
+    UpsertCustomerBillingRequest,
+)
 from tallyman.api.customer_bodies import (
     CreateCustomerRequest,
     CustomerAnswer,
@@ -16,6 +20,7 @@ from tallyman.api.route import JSON, Answered, Route
 from tallyman.domain.access import Scope
 
 CUSTOMER: Final = {JSON: CustomerAnswer}
+BILLING: Final = {JSON: CustomerBillingAnswer}
 
 ROUTES: Final = (
     Route(
@@ -51,5 +56,18 @@ ROUTES: Final = (
         "One with a subscription that has not ended cannot be deleted. What its subjects used "
         "until now stays its own.",
         problems=(404, 409, 410),
+    ),
+    Route(
+        "GET", "/customers/{customerId}/billing", customer_billing.get, Scope.READ,
+        "get-customer-billing", "Read how a customer is billed",
+        Answered(200, "Its billing profile.", BILLING), problems=(404, 410),
+    ),
+    Route(
+        "PUT", "/customers/{customerId}/billing", customer_billing.update, Scope.ADMIN,
+        "update-customer-billing", "Give a customer a billing profile",
+        Answered(200, "Its billing profile.", BILLING),
+        "From its next invoice on; without one it has the default profile again. There are no apps "
+        "that would have data of it.",
+        body={JSON: UpsertCustomerBillingRequest}, problems=(404, 410, 413),
     ),
 )  # fmt: skip

@@ -17,6 +17,7 @@ from tallyman.api.invoice_bodies import (
     SimulateInvoiceRequest,
     VoidInvoiceRequest,
 )
+from tallyman.api.invoice_edit_bodies import UpdateInvoiceRequest
 from tallyman.api.invoice_pages import HTML, PDF, as_page, as_pdf, kept
 from tallyman.api.media_type import preferred
 from tallyman.api.meter_bodies import PageMeta, PaginatedMeta
@@ -27,6 +28,7 @@ from tallyman.api.state import BOOKS, CALLER, CLOCK
 from tallyman.api.wire import Answer
 from tallyman.billing.advance import trigger
 from tallyman.billing.draft import empty
+from tallyman.billing.edit import edit_draft
 from tallyman.billing.preview import preview
 from tallyman.domain.customer import Customer
 from tallyman.domain.invoice import Invoice
@@ -92,6 +94,18 @@ async def get_pdf(request: web.Request) -> web.Response:
     """One invoice as a PDF."""
     parameters.refuse_any(request)
     return await as_pdf(request, await find(request))
+
+
+async def update(request: web.Request) -> web.Response:
+    """Change what a draft says; its lines and their amounts stay."""
+    parameters.refuse_any(request)
+    body = await read_body(request, UpdateInvoiceRequest)
+    found = await find(request)
+    now = request.app[CLOCK]()
+    kept = await edit_draft(
+        request.app[BOOKS], found, body.edit(found), now, by=request[CALLER].actor
+    )
+    return _answer(InvoiceAnswer.of(kept, now))
 
 
 async def advance(request: web.Request) -> web.Response:

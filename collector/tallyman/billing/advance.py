@@ -175,7 +175,7 @@ async def trigger(
     before = await books.invoices.get(namespace, invoice_id)
     move(before.state, action, before.facts_at(now))
     started = before
-    if action in (Trigger.SNAPSHOT_QUANTITIES, Trigger.UPDATE, Trigger.RETRY):
+    if action in (Trigger.SNAPSHOT_QUANTITIES, Trigger.RETRY):
         started = _uncounted(before)
     [opened] = await reopened(books, [started])
     acted = replace(opened, invoice=act(started, action, now))

@@ -137,7 +137,6 @@ def with_lines(
     period = invoice.service_period
     made = replace(
         invoice,
-        customer=account.customer,
         lines=lines,
         service_period=_spanning(x.service_period for x in lines) if lines else period,
         watermark=counted.watermark,

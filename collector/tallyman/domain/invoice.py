@@ -95,12 +95,17 @@ class Invoice:
         return Facts(
             now=now,
             auto_advance=self.workflow.auto_advance,
-            collection_at=self.collection_at or wait.after(self.service_period.to),
+            collection_at=self._collected_at or wait.after(self.service_period.to),
             draft_until=self.draft_until or review.after(now),
             has_critical_issues=any(
                 issue.severity is IssueSeverity.CRITICAL for issue in self.validation_issues
             ),
         )
+
+    @property
+    def _collected_at(self) -> datetime | None:
+        """Until when late events are waited for: not any longer, once it is counted."""
+        return self.quantity_snapshotted_at or self.collection_at
 
     @property
     def overdue_at(self) -> datetime | None:

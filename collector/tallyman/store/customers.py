@@ -156,6 +156,34 @@ class CustomerStore:
         except IntegrityError as err:
             raise Conflict("another customer has one of the subjects") from err
 
+    async def bill_by(
+        self,
+        namespace: str,
+        id_or_key: str,
+        billing_profile_id: str | None,
+        now: datetime,
+        *,
+        by: str = LOCAL,
+    ) -> Customer:
+        """Bill the customer by this profile from its next invoice on, or by the default one.
+
+        Raises:
+            NotFound: there is no such customer.
+            Gone: it was deleted.
+        """
+        async with self._database.writing() as connection:
+            before = await get_customer(connection, namespace, id_or_key, lock=True)
+            if before.billing_profile_id == billing_profile_id:
+                return before
+            after = replace(before, billing_profile_id=billing_profile_id, updated_at=now)
+            await connection.execute(
+                update(customers)
+                .where(customers.c.id == before.id)
+                .values(billing_profile_id=billing_profile_id, updated_at=now)
+            )
+            await _record(connection, by, "changed", before, after, now)
+            return after
+
     async def delete(
         self, namespace: str, id_or_key: str, now: datetime, *, by: str = LOCAL
     ) -> None:

@@ -7,8 +7,9 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
+from msgspec import to_builtins
 from sqlalchemy import and_, bindparam, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -32,6 +33,8 @@ from tallyman.store.line_rows import (
     taken_lines,
 )
 from tallyman.store.tables import invoices
+
+_SAID: Final = ("description", "labels", "supplier", "customer", "workflow")
 
 
 class InvoiceStore:
@@ -233,8 +236,8 @@ def _audited(by: str, action: str, before: Invoice | None, after: Invoice) -> Au
         action=action,
         entity="invoice",
         entity_id=after.id,
-        before=None if before is None else _summary(before),
-        after=_summary(after),
+        before=None if before is None else _summary(before) | _said(before, after),
+        after=_summary(after) | ({} if before is None else _said(after, before)),
     )
 
 
@@ -248,3 +251,9 @@ def _summary(invoice: Invoice) -> dict[str, Any]:
         "lines": len(invoice.lines),
         "watermark": invoice.watermark,
     }
+
+
+def _said(invoice: Invoice, other: Invoice) -> dict[str, Any]:
+    """What the invoice says otherwise than the other."""
+    mine, others = ({name: getattr(one, name) for name in _SAID} for one in (invoice, other))
+    return {name: to_builtins(mine[name]) for name in _SAID if mine[name] != others[name]}

@@ -1,18 +1,30 @@
 """Owns the API under test: the whole application over chDB and SQLite in a fresh directory."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 from aiohttp.web import Application, Request
 from tallyman import app
-from tallyman.api.state import KEYS
+from tallyman.api.state import CLOCK, DATABASE, EVENTS, KEYS
 from tallyman.config import Settings
 from tallyman.domain.access import Scope
 
+from tests.rigs.shop import DECEMBER, NOVEMBER, Shop
+
 Client = TestClient[Request, Application]
 ClientOf = Callable[..., Awaitable[Client]]
+
+
+class Clock:
+    """What the application takes for the time."""
+
+    now = DECEMBER
+
+    def __call__(self) -> datetime:
+        return self.now
 
 
 @pytest.fixture
@@ -56,3 +68,22 @@ async def client_of(server: TestServer) -> AsyncIterator[ClientOf]:
 async def client(client_of: ClientOf) -> Client:
     """A client that may do everything in the namespace `default`."""
     return await client_of(Scope.ADMIN)
+
+
+@pytest.fixture
+def clock(server: TestServer) -> Clock:
+    """The application's time; it stands still at 1 December."""
+    clock = Clock()
+    server.app._state[CLOCK] = clock  # the application is frozen by now
+    return clock
+
+
+@pytest.fixture
+async def shop(server: TestServer, clock: Clock) -> Shop:
+    """Acme used 15,000 tokens in November, at 0.000002 each."""
+    shop = Shop(server.app[DATABASE], server.app[EVENTS]._clickhouse, "default")
+    await shop.plan(await shop.card())
+    await shop.customer("acme")
+    await shop.subscribe()
+    await shop.use(15_000, NOVEMBER + timedelta(days=1))
+    return shop

@@ -9,68 +9,15 @@ import pytest
 from aiohttp.test_utils import TestServer
 from pydantic import SecretStr
 from pypdf import PdfReader
-from tallyman.api.state import CLOCK, DATABASE, EVENTS, SETTINGS
+from tallyman.api.state import SETTINGS
 from tallyman.domain.access import Scope
 from tallyman.domain.price import FlatPrice
 
-from tests.integration.api.conftest import Client, ClientOf
+from tests.integration.api.conftest import Client, ClientOf, Clock
+from tests.integration.api.invoicing import INVOICES, V1, act, only, problem, read
 from tests.rigs.shop import COLLECTED, DECEMBER, NOVEMBER, Shop
 
-INVOICES = "/api/v3/openmeter/billing/invoices"
-V1 = "/api/v1/billing"
 DAY = timedelta(days=1)
-
-
-class Clock:
-    """What the application takes for the time."""
-
-    now = DECEMBER
-
-    def __call__(self) -> datetime:
-        return self.now
-
-
-@pytest.fixture
-def clock(server: TestServer) -> Clock:
-    clock = Clock()
-    server.app._state[CLOCK] = clock  # the application is frozen by now
-    return clock
-
-
-@pytest.fixture
-async def shop(server: TestServer, clock: Clock) -> Shop:
-    """Acme used 15,000 tokens in November, at 0.000002 each."""
-    shop = Shop(server.app[DATABASE], server.app[EVENTS]._clickhouse, "default")
-    await shop.plan(await shop.card())
-    await shop.customer("acme")
-    await shop.subscribe()
-    await shop.use(15_000, NOVEMBER + DAY)
-    return shop
-
-
-async def read(client: Client, path: str) -> dict[str, Any]:
-    answer = await client.get(path)
-    found: dict[str, Any] = await answer.json()
-    assert answer.status == 200, found
-    return found
-
-
-async def act(client: Client, path: str, body: object = None) -> dict[str, Any]:
-    answer = await client.post(path, json=body)
-    found: dict[str, Any] = await answer.json()
-    assert answer.status == 200, found
-    return found
-
-
-async def problem(client: Client, path: str, body: object = None) -> tuple[int, str, list[str]]:
-    answer = await client.post(path, json=body)
-    found = await answer.json()
-    return answer.status, found["code"], [p["field"] for p in found.get("invalid_parameters", [])]
-
-
-async def only(client: Client) -> dict[str, Any]:
-    (found,) = (await read(client, INVOICES))["data"]
-    return dict(found)
 
 
 async def issued(client: Client, shop: Shop, clock: Clock) -> dict[str, Any]:
@@ -358,3 +305,26 @@ async def test_a_flat_fee_has_no_quantity(client: Client, shop: Shop, clock: Clo
 
     assert "usage_quantity_detail" not in line
     assert line["totals"]["total"] == "20"
+
+
+async def test_both_previews_have_the_same_amounts(
+    client: Client, shop: Shop, clock: Clock
+) -> None:
+    await issued(client, shop, clock)
+    await shop.use(2_500, NOVEMBER + DAY, model="gpt-4o-mini")  # a correction
+    await shop.use(10_001, DECEMBER, model="gpt-4o")
+    await shop.use(7_000, DECEMBER, model="gpt-4o-mini", type="response")
+    clock.now = DECEMBER + 10 * DAY
+
+    simulated = await act(client, f"{V1}/customers/acme/invoices/simulate")
+    (table,) = (await read(client, f"{V1}/customers/acme/preview"))["tables"]
+
+    sums: dict[str, D] = {}
+    for row in table["rows"]:
+        sums[row["name"]] = sums.get(row["name"], D(0)) + D(row["amount"])
+    assert sums == {line["name"]: D(line["totals"]["total"]) for line in simulated["lines"]}
+    assert len(sums) == 2
+    assert (table["currency"], table["total"]) == (
+        simulated["currency"],
+        simulated["totals"]["total"],
+    )
