@@ -49,9 +49,9 @@ async def _measure(customers: int, events: int) -> list[Figure]:
         try:
             await _stock(shop, customers, CARDS)
             await _use(shop, f"concat('c', toString(number % {customers}))", events)
-            started = time.perf_counter()
+            started, worked = time.perf_counter(), time.process_time()
             outcome = await shop.bill(DECEMBER + COLLECTED)
-            run = time.perf_counter() - started
+            run, work = time.perf_counter() - started, time.process_time() - worked
             heavy = await _heavy(shop)
         finally:
             await database.close()
@@ -60,6 +60,7 @@ async def _measure(customers: int, events: int) -> list[Figure]:
     size = f"{customers:,} customers x {CARDS} rate cards, {events:,} events"
     return [
         Figure(f"billing run, {size}", run, "s", goal="< 60 for 10,000 and 10M"),
+        Figure("processor time of the billing run", work, "s"),
         Figure("preview of a customer with 1M events", heavy * 1000, "ms", goal="< 300"),
     ]
 
