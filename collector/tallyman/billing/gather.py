@@ -67,6 +67,7 @@ async def gather(
                         until,
                         next_due_at=following,
                         as_of=subscription.updated_at,
+                        seen=None if before is None else before.billed_until,
                     )
                 )
     billed = await books.billed.billed(owed.billable.id for _, owed, _ in found)

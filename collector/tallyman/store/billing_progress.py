@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import case, func, or_, update
+from sqlalchemy import case, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tallyman.domain.invoice import Invoice
 from tallyman.domain.period import EPOCH
+from tallyman.store.customer_subjects import portions
 from tallyman.store.database import upsert
 from tallyman.store.tables import billing_progress
 
@@ -23,7 +24,8 @@ _MICROSECOND: Final = timedelta(microseconds=1)
 class Progress:
     """Up to where a subscription is billed, and late events up to which watermark are looked at.
 
-    More is due at `next_due_at`, by the subscription as it was changed last at `as_of`.
+    More is due at `next_due_at`, by the subscription as it was changed last at `as_of`. `seen` is the
+    `billed_until` that was there before, and is not kept: where lines were freed meanwhile, it is over.
     """
 
     subscription_id: str
@@ -32,6 +34,7 @@ class Progress:
     corrected_until: datetime | None = None
     next_due_at: datetime | None = None
     as_of: datetime | None = None
+    seen: datetime | None = None
 
 
 def earned(
@@ -45,9 +48,13 @@ def earned(
 
 async def advance_progress(connection: AsyncConnection, progress: Sequence[Progress]) -> None:
     """Put it forward, never back: another run may be ahead."""
-    if not progress:
-        return
     table = billing_progress
+    rows = [
+        {name: value for name, value in vars(one).items() if name != "seen"}
+        for one in await _timely(connection, progress)
+    ]
+    if not rows:
+        return
     insert = upsert(connection, table)
     ahead = insert.excluded.billed_until > table.c.billed_until
     later = insert.excluded.corrected_until > table.c.corrected_until
@@ -66,8 +73,23 @@ async def advance_progress(connection: AsyncConnection, progress: Sequence[Progr
                 "as_of": func.coalesce(insert.excluded.as_of, table.c.as_of),
             },
         ),
-        [vars(one) for one in progress],
+        rows,
     )
+
+
+async def _timely(connection: AsyncConnection, progress: Sequence[Progress]) -> list[Progress]:
+    """Without that of subscriptions that were put back since it was worked out."""
+    table = billing_progress
+    there: dict[str, datetime] = {}
+    for some in portions(one.subscription_id for one in progress):
+        known = select(table.c.subscription_id, table.c.billed_until)
+        rows = await connection.execute(known.where(table.c.subscription_id.in_(some)))
+        there |= {row.subscription_id: row.billed_until for row in rows}
+    return [
+        one
+        for one in progress
+        if one.seen is None or there.get(one.subscription_id, one.seen) >= one.seen
+    ]
 
 
 def _greater(is_greater: Any, given: Any, there: Any, name: str) -> Any:

@@ -6,6 +6,7 @@ from decimal import Decimal as D
 
 import pytest
 from tallyman.billing.advance import trigger
+from tallyman.billing.gather import gather
 from tallyman.billing.preview import preview
 from tallyman.domain.billable import EndProration
 from tallyman.domain.duration import Cadence, Duration
@@ -517,3 +518,21 @@ async def test_what_appears_up_to_an_hour_behind_a_watermark_is_found(shop: Shop
 
     totals = [one.totals.total for one in await shop.invoices()]
     assert totals == [D(8), D(0), D(16)]
+
+
+async def test_what_is_freed_while_a_run_is_under_way_is_billed_by_the_next(shop: Shop) -> None:
+    await shop.plan(await shop.card("fee", FlatPrice(D(30))))
+    customer = await shop.customer()
+    await shop.subscribe()
+    await shop.bill(NOVEMBER)
+    [fee] = await shop.invoices()
+    later = NOVEMBER + timedelta(days=20)
+    accounts = await shop.books.accounts(shop.namespace, [customer.id])
+    nothing, progress = await gather(shop.books, accounts, later)
+    await trigger(shop.books, shop.namespace, fee.id, Trigger.VOID, later, rebill=True)
+    await shop.books.invoices.add(shop.namespace, [], progress)
+
+    await shop.bill(later, only_due=True)
+
+    assert (nothing, len(progress)) == ([], 1)
+    assert [one.state for one in await shop.invoices()] == [InvoiceState.VOIDED, PENDING]
