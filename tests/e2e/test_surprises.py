@@ -179,7 +179,12 @@ def test_a_rate_card_whose_key_is_not_its_features_is_refused_with_the_rule(
 @pytest.mark.parametrize(
     ("key", "amount", "reason"),
     [
-        pytest.param("a_number", 0.000002, "must be a valid string", id="JSON may round numbers"),
+        pytest.param(
+            "a_number",
+            0.000002,
+            'must be a string: write the number in quotes, such as "0.000003"',
+            id="JSON may round numbers",
+        ),
         pytest.param("a_comma", "0,000002", f"must match pattern '{NUMERIC}'", id="a comma"),
         pytest.param("a_sign", "$0.000002", f"must match pattern '{NUMERIC}'", id="a sign"),
     ],
