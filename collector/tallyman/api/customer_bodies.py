@@ -10,6 +10,7 @@ from tallyman.api.meter_bodies import PaginatedMeta
 from tallyman.api.wire import NO_NUL, Answer, Body, Description, Labels, Name, Time, Ulid
 from tallyman.domain.customer import Address, Customer
 from tallyman.domain.event import LONGEST_TEXT
+from tallyman.domain.money import is_currency
 
 MOST_SUBJECTS = 1000
 
@@ -61,6 +62,16 @@ class AddressBody(Body):
         return cls(**asdict(address))
 
 
+def _check_currency(code: str) -> str:
+    if not is_currency(code):
+        raise PydanticCustomError(
+            "currency",
+            "is not an ISO 4217 currency that money is owed in",
+            {"rule": "invalid"},
+        )
+    return code
+
+
 class UpsertCustomerRequest(Body):
     """A customer put anew: what is absent is no more. The key stays."""
 
@@ -69,7 +80,7 @@ class UpsertCustomerRequest(Body):
     labels: Labels | None = None
     usage_attribution: UsageAttribution | None = None
     primary_email: Email | None = None
-    currency: CurrencyCode | None = None
+    currency: Annotated[CurrencyCode, AfterValidator(_check_currency)] | None = None
     billing_address: AddressBody | None = None
 
     def fields(self) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from tallyman.api.customer_bodies import CurrencyCode
 from tallyman.api.wire import (
     NO_NUL,
     Body,
+    ComputedText,
     Description,
     DurationText,
     Labels,
@@ -67,11 +68,11 @@ class UnitPriceBody(Body):
     type: Literal["unit"]
     amount: NumericText
     amount_per_unit: Annotated[
-        NumericText | None,
+        ComputedText | None,
         Field(description="Where units are converted: the price of a unit of the meter."),
     ] = None
     amount_per_million: Annotated[
-        NumericText | None, Field(description="The price of 1,000,000 units of the meter.")
+        ComputedText | None, Field(description="The price of 1,000,000 units of the meter.")
     ] = None
 
 

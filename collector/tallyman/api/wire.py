@@ -124,6 +124,10 @@ def _refuse_number(value: Any) -> Any:
 NumericText = Annotated[
     str, StringConstraints(max_length=40, pattern=NUMERIC), BeforeValidator(_refuse_number)
 ]
+# What is computed of such numbers has more digits, and comes back to us when it is sent again.
+ComputedText = Annotated[
+    str, StringConstraints(max_length=160, pattern=NUMERIC), BeforeValidator(_refuse_number)
+]
 Ulid = Annotated[str, StringConstraints(pattern=ULID_PATTERN)]
 ResourceKey = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=RESOURCE_KEY)]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=NO_NUL)]

@@ -17,6 +17,8 @@ from tallyman.errors import InvalidInput, InvalidParameter
 # division is cut, far beyond the decimals that anything else has, and rounding puts that right: a
 # third of 0.015 must be half a cent and not 0.00499…9.
 EXACT: Final = Context(prec=100, rounding=ROUND_HALF_EVEN)
+# Putting a number to some decimals must never fail for its size.
+_WIDE: Final = Context(prec=400, rounding=ROUND_HALF_EVEN)
 _FEWER_THAN_A_DIVISION_LEAVES: Final = Decimal("1e-50")
 _MOST_DECIMALS_SHOWN: Final = Decimal("1e-18")
 
@@ -49,8 +51,8 @@ def is_currency(code: str) -> bool:
 def round_to_currency(amount: Decimal, currency: str) -> Decimal:
     """Round half up, away from zero, to the currency's minor unit: 0.005 USD is 0.01."""
     smallest = Decimal(1).scaleb(-minor_units(currency))
-    mended = amount.quantize(_FEWER_THAN_A_DIVISION_LEAVES, context=EXACT)
-    return mended.quantize(smallest, rounding=ROUND_HALF_UP, context=EXACT)
+    mended = amount.quantize(_FEWER_THAN_A_DIVISION_LEAVES, context=_WIDE)
+    return mended.quantize(smallest, rounding=ROUND_HALF_UP, context=_WIDE)
 
 
 def to_minor_units(amount: Decimal, currency: str) -> int:
@@ -101,7 +103,7 @@ def total(amounts: Iterable[Decimal]) -> Decimal:
 
 def written(number: Decimal) -> str:
     """As the API and the pages write it: no exponent, no trailing zeros, at most 18 decimals."""
-    short = min(number, number.quantize(_MOST_DECIMALS_SHOWN, context=EXACT), key=_decimals)
+    short = min(number, number.quantize(_MOST_DECIMALS_SHOWN, context=_WIDE), key=_decimals)
     text = f"{short:f}"
     text = text.rstrip("0").rstrip(".") if "." in text else text
     return "0" if text == "-0" else text

@@ -149,6 +149,19 @@ async def test_a_unit_price_is_shown_per_million_too(
     assert {name: value for name, value in found.items() if name not in price} == shown
 
 
+async def test_the_largest_price_that_is_taken_can_be_shown_and_listed(client: Client) -> None:
+    price = {"type": "unit", "amount": "9" * 40}
+    config = {"operation": "multiply", "conversion_factor": "9" * 40}
+    given = card(await feature(client), price=price, unit_config=config)
+
+    made = await make(client, PLANS, plan(given))
+    listed = await (await client.get(PLANS)).json()
+
+    shown = made["phases"][0]["rate_cards"][0]["price"]
+    assert shown["amount_per_million"] == f"{int('9' * 40) ** 2}000000"
+    assert listed["data"] == [made]
+
+
 async def test_a_price_per_million_that_does_not_agree_is_refused(client: Client) -> None:
     wrong = card(await feature(client), price={**PRICE, "amount_per_million": "0.000002"})
 

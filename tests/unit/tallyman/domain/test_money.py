@@ -12,6 +12,7 @@ from tallyman.domain.money import (
     round_to_currency,
     split,
     to_minor_units,
+    written,
 )
 from tallyman.errors import InvalidInput
 
@@ -95,3 +96,12 @@ def test_the_shares_are_the_total(total: D, parts: list[D], currency: str) -> No
 def test_a_total_is_not_split_among_nobody() -> None:
     with pytest.raises(ValueError, match="parts"):
         split(D(1), [], "USD")
+
+
+def test_no_amount_is_too_large_to_be_rounded_and_written() -> None:
+    large = D("9" * 99)
+
+    rounded = round_to_currency(large, "USD")
+
+    assert rounded == large
+    assert written(large) == "9" * 99
