@@ -83,7 +83,7 @@ async def test_six_requests_become_a_preview_and_an_invoice_of_what_they_cost(
 
         preview = tallyman(tmp_path, "preview", "acme")
         after_the_period = (datetime.now(UTC) + timedelta(days=32)).isoformat()
-        billed = tallyman(tmp_path, "bill", "--at", after_the_period)
+        billed = tallyman(tmp_path, "bill", "--ahead", "--at", after_the_period)
         (invoice,) = acme.get(f"billing/invoices?filter[customer_id]={customer}")["data"]
         pdf = acme.file(f"billing/invoices/{invoice['id']}/pdf")
 

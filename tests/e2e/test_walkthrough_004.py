@@ -143,10 +143,10 @@ def assert_alice_owes_three_cents(directory: Path) -> None:
     assert "Not yet billed: 0.03 USD" in preview.stdout
 
     after_the_period = (datetime.now(UTC) + timedelta(days=32)).isoformat()
-    billed = tallyman(directory, "bill", "--at", after_the_period)
+    billed = tallyman(directory, "bill", "--ahead", "--at", after_the_period)
     assert billed.returncode == 0, billed.stderr
     assert "1 invoice made or moved: 0.03 USD" in billed.stdout
-    again = tallyman(directory, "bill", "--at", after_the_period)
+    again = tallyman(directory, "bill", "--ahead", "--at", after_the_period)
     assert again.stdout == "Nothing is due.\n"
 
 

@@ -21,18 +21,23 @@ from tallyman.billing.job import count_invoices
 from tallyman.billing.preview import preview
 from tallyman.billing.report import PreviewAnswer, RunAnswer, preview_answer, run_answer
 from tallyman.billing.run import Order, run
+from tallyman.errors import InvalidInput, InvalidParameter
 
 LINES: Final = "application/x-ndjson"
 
 
 class BillingRunRequest(BaseModel):
-    """When it is, whom it is about (all customers, if nobody), and whether it only shows."""
+    """When it is, whom it is about (all customers, if nobody), and whether it only shows.
+
+    A time to come makes invoices of what is not over yet: it needs `dry_run` or `ahead`.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
     at: Time | None = None
     customers: list[str] = Field(default=[], max_length=10_000)
     dry_run: StrictBool = False
+    ahead: StrictBool = False
 
 
 class PreviewTables(msgspec.Struct):
@@ -53,6 +58,8 @@ async def bill(request: web.Request) -> web.StreamResponse:
     """A line for each step, so that it can be seen how far it is."""
     asked = await read_body(request, BillingRunRequest)
     books, caller = request.app[BOOKS], request[CALLER]
+    now = request.app[CLOCK]()
+    check_time(asked.at, now, ahead=asked.ahead or asked.dry_run)
     ids = await customer_ids(books, caller.namespace, asked.customers)
     response = web.StreamResponse(headers={"Content-Type": LINES})
     lines: asyncio.Queue[RunLine | None] = asyncio.Queue()
@@ -60,9 +67,7 @@ async def bill(request: web.Request) -> web.StreamResponse:
     def report(done: int, all_: int) -> None:
         lines.put_nowait(RunLine(done, all_))
 
-    order = Order(
-        asked.at or request.app[CLOCK](), ids, dry_run=asked.dry_run, by=caller.actor, report=report
-    )
+    order = Order(asked.at or now, ids, dry_run=asked.dry_run, by=caller.actor, report=report)
     work = asyncio.create_task(_run(books, caller.namespace, order, lines))
     try:
         first = await lines.get()
@@ -106,6 +111,17 @@ async def preview_tables(
     """The preview of a customer, by id or key; also for the command itself."""
     found = await books.customers.get(namespace, customer)
     return [preview_answer(one) for one in await preview(books, namespace, found.id, now)]
+
+
+def check_time(at: datetime | None, now: datetime, *, ahead: bool) -> None:
+    """Refuse to bill by mistake what is not over yet: what follows may still change it.
+
+    Raises:
+        InvalidInput: the time is to come, and nothing says that this is meant.
+    """
+    if at is not None and at > now and not ahead:
+        reason = "is to come: show what it would do with dry_run, or bill ahead of time with ahead"
+        raise InvalidInput(f"at {reason}", [InvalidParameter("at", "max", reason)])
 
 
 async def customer_ids(books: Books, namespace: str, given: Sequence[str]) -> list[str] | None:

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from tallyman.api.billing_runs import RunLine, customer_ids
+from tallyman.api.billing_runs import RunLine, check_time, customer_ids
 from tallyman.billing.report import RunAnswer, run_answer
 from tallyman.billing.run import Order, run
 from tallyman.commands.asking import asked, books_here, server_of
@@ -46,6 +46,7 @@ MOMENT = _Moment()
 @click.command()
 @click.option("--dry-run", is_flag=True, help="Show what it would do, and do nothing.")
 @click.option("--at", type=MOMENT, help="Bill as if it were this time (UTC); default: now.")
+@click.option("--ahead", is_flag=True, help="Bill what is not over yet, up to a time to come.")
 @click.option("--customer", "customers", multiple=True, help="Only this one, by key or id.")
 @click.option("--namespace", default=DEFAULT_NAMESPACE, show_default=True, help="Whose customers.")
 @with_settings
@@ -53,10 +54,12 @@ def bill(
     settings: Settings,
     dry_run: bool,
     at: datetime | None,
+    ahead: bool,
     customers: tuple[str, ...],
     namespace: str,
 ) -> None:
     """Bill everything that is due; a second time, nothing."""
+    check_time(at, datetime.now(UTC), ahead=ahead or dry_run)
     console = Console(width=None if Console().is_terminal else 200, markup=False)
     terminal = Console(stderr=True)
     with Progress(console=terminal, transient=True, disable=not terminal.is_terminal) as bar:
@@ -80,7 +83,7 @@ async def _ask(
     dry_run: bool,
     report: Report,
 ) -> RunAnswer:
-    body = {"customers": list(customers), "dry_run": dry_run}
+    body = {"customers": list(customers), "dry_run": dry_run, "ahead": True}
     if at is not None:
         body["at"] = at.isoformat()
     outcome = None

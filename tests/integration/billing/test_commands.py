@@ -95,12 +95,15 @@ def serving(directory: Path) -> Iterator[None]:
 
 def test_bill_by_itself_and_beside_a_server_say_the_same(directory: Path) -> None:
     dry = tallyman(directory, "bill", "--dry-run", "--at", DUE)
+    early = tallyman(directory, "bill", "--at", DUE)
     with serving(directory):
         unknown = tallyman(directory, "preview", "nobody")
-        beside = tallyman(directory, "bill", "--at", DUE, "--customer", "acme")
-        again = tallyman(directory, "bill", "--at", DUE)
+        beside = tallyman(directory, "bill", "--ahead", "--at", DUE, "--customer", "acme")
+        again = tallyman(directory, "bill", "--ahead", "--at", DUE)
 
     assert "1 invoice would be made or moved: 0.03 USD" in dry.stdout
+    assert early.returncode == 1
+    assert early.stderr.startswith("tallyman: at is to come: show what it would do with dry_run")
     assert (beside.returncode, beside.stderr) == (0, "")
     assert "INV-000001" in beside.stdout
     assert "1 invoice made or moved: 0.03 USD" in beside.stdout
