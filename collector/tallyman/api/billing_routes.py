@@ -14,6 +14,7 @@ from tallyman.api.invoice_bodies import (
     InvoiceLinkAnswer,
     InvoiceLinkRequest,
     InvoicePage,
+    PaymentStatusRequest,
     SimulateInvoiceRequest,
     VoidInvoiceRequest,
 )
@@ -92,6 +93,13 @@ ROUTES: Final = (
         "Its lines are forgiven, or billed again with `action` `pending`.",
         body={JSON: VoidInvoiceRequest}, body_required=False,
         problems=(404, 410, 413), openmeter=False,
+    ),
+    Route(
+        "POST", f"{V1}/invoices/{{invoiceId}}/payment/status", invoices.report_payment,
+        Scope.ADMIN, "report-invoice-payment", "Say what became of an invoice's payment",
+        Answered(200, "The invoice.", INVOICE),
+        "For payments that are collected elsewhere.",
+        body={JSON: PaymentStatusRequest}, problems=(404, 410, 413), openmeter=False,
     ),
     Route(
         "POST", f"{V1}/invoices/{{invoiceId}}/link", invoice_pages.make_link, Scope.ADMIN,

@@ -39,6 +39,14 @@ class VoidInvoiceRequest(Body):
     action: Literal["discard", "pending"] | None = None
 
 
+class PaymentStatusRequest(Body):
+    """What became of a payment that is collected elsewhere."""
+
+    trigger: Literal[
+        "paid", "payment_failed", "payment_uncollectible", "payment_overdue", "action_required"
+    ]
+
+
 class InvoiceLinkRequest(Body):
     """How long the link is good for."""
 

@@ -14,6 +14,7 @@ from tallyman.api.customers import path_text
 from tallyman.api.invoice_bodies import (
     InvoiceAnswer,
     InvoicePage,
+    PaymentStatusRequest,
     SimulateInvoiceRequest,
     VoidInvoiceRequest,
 )
@@ -34,10 +35,18 @@ from tallyman.domain.customer import Customer
 from tallyman.domain.invoice import Invoice
 from tallyman.domain.invoice_state import Trigger
 from tallyman.domain.period import Period
-from tallyman.errors import InvalidInput, InvalidParameter
+from tallyman.errors import InvalidInput, InvalidParameter, InvoiceActionNotAvailable
 from tallyman.store.comparison import Comparison
 from tallyman.store.invoice_selection import TimeComparison
 
+PAYMENTS: Final = {
+    "paid": Trigger.PAY,
+    "payment_failed": Trigger.FAIL,
+    "payment_uncollectible": Trigger.UNCOLLECTIBLE,
+    "payment_overdue": Trigger.OVERDUE,
+    "action_required": Trigger.REQUIRE_ACTION,
+}
+PAYABLE: Final = ("payment_processing", "overdue", "uncollectible")
 DEFAULT_CURRENCY: Final = "USD"  # of a preview of nothing, for a customer who has none
 _COLUMNS: Final = {"service_period_start": "service_from"}
 LIST: Final = ListParameters(
@@ -135,6 +144,14 @@ async def void(request: web.Request) -> web.Response:
     if request.can_read_body:
         body = await read_body(request, VoidInvoiceRequest)
     return await _act(request, Trigger.VOID, rebill=body.action == "pending")
+
+
+async def report_payment(request: web.Request) -> web.Response:
+    """Take down what became of the invoice's payment; nothing is collected here."""
+    body = await read_body(request, PaymentStatusRequest)
+    if (await find(request)).state.status not in PAYABLE:
+        raise InvoiceActionNotAvailable("only an issued invoice waits for a payment")
+    return await _act(request, PAYMENTS[body.trigger])
 
 
 async def delete(request: web.Request) -> web.Response:

@@ -157,6 +157,32 @@ async def test_an_issued_invoice_cannot_be_deleted_but_made_void(
     assert numbers == ["INV-000001", "INV-000002"]
 
 
+async def test_what_became_of_a_payment_is_taken_down(
+    client: Client, shop: Shop, clock: Clock
+) -> None:
+    found = await issued(client, shop, clock)
+    path = f"{V1}/invoices/{found['id']}/payment/status"
+
+    statuses = [
+        (await act(client, path, {"trigger": trigger}))["status"]
+        for trigger in ("payment_failed", "payment_overdue", "payment_uncollectible", "paid")
+    ]
+
+    assert statuses == ["payment_processing", "overdue", "uncollectible", "paid"]
+    assert (await client.post(path, json={"trigger": "payment_failed"})).status == 400
+    assert (await client.post(path, json={"trigger": "lost"})).status == 400
+
+
+async def test_a_draft_has_no_payment_to_speak_of(client: Client, shop: Shop, clock: Clock) -> None:
+    await shop.bill(DECEMBER)
+    draft = await only(client)
+
+    for trigger in ("paid", "payment_failed"):
+        path = f"{V1}/invoices/{draft['id']}/payment/status"
+        assert (await client.post(path, json={"trigger": trigger})).status == 400
+    assert (await only(client))["status"] == "draft"
+
+
 async def test_a_preview_shows_what_is_not_billed_and_keeps_nothing(
     client: Client, shop: Shop, clock: Clock
 ) -> None:
