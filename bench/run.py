@@ -1,9 +1,10 @@
-"""Runs every benchmark, several rounds in turn: `python -m bench.run [--quick]`.
+"""Runs every benchmark, several rounds in turn: `python -m bench.run [--quick] [--rounds N]`.
 
 Writes bench/results.json and the table of docs/performance.md; with `--quick` it runs one short
 round and only prints the table.
 """
 
+import argparse
 import json
 import os
 import platform
@@ -24,9 +25,13 @@ VERSIONS = ("aiohttp", "chdb", "sqlalchemy")
 
 
 def main() -> None:
-    is_quick = "--quick" in sys.argv[1:]
+    parser = argparse.ArgumentParser(prog="python -m bench.run")
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    asked = parser.parse_args()
+    is_quick = bool(asked.quick)
     rounds: list[dict[str, list[Figure]]] = []
-    for number in range(1, (1 if is_quick else ROUNDS) + 1):
+    for number in range(1, (1 if is_quick else asked.rounds) + 1):
         rounds.append({})
         for bench in BENCHES:
             print(f"round {number}: {bench} …", file=sys.stderr, flush=True)
