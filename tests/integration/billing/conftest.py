@@ -12,9 +12,12 @@ from tallyman.store.events import EventStore
 from tests.rigs.shop import Shop
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def clickhouse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClickHouse]:
-    """A chDB with the tables in it; tests keep apart by their namespaces."""
+    """A chDB with the tables in it; tests keep apart by their namespaces.
+
+    It closes after each file: a process has one chDB directory open at a time.
+    """
     opened = ClickHouse.embedded(str(tmp_path_factory.mktemp("chdb")))
     asyncio.run(EventStore(opened).migrate())
     yield opened
