@@ -170,4 +170,4 @@ def _correction(
     try:
         return correction_for(owed.subscription, owed.billable, invoiced, usage)
     except RatingError:
-        return None  # it was rated before: what is wrong now is wrong on the next invoice too
+        return None  # such as a sum that late events made negative: the final line stays
