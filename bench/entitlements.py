@@ -33,8 +33,9 @@ from tallyman.store.database import Database
 from tallyman.store.events import EventStore
 from tallyman.store.features import FeatureStore
 from tallyman.store.meters import MeterStore
+from tallyman.store.new_subscription import NewSubscription, PlanReference
 from tallyman.store.plans import PlanStore
-from tallyman.store.subscriptions import NewSubscription, PlanReference, SubscriptionStore
+from tallyman.store.subscriptions import SubscriptionStore
 
 from bench.figure import Figure, report
 

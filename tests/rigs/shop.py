@@ -12,7 +12,8 @@ from typing import Any
 
 import msgspec
 from tallyman.billing.books import Books
-from tallyman.billing.run import Order, Outcome, run
+from tallyman.billing.outcome import Outcome
+from tallyman.billing.run import Order, run
 from tallyman.domain.customer import Customer
 from tallyman.domain.duration import Duration
 from tallyman.domain.event import CloudEvent
@@ -29,8 +30,8 @@ from tallyman.store.clickhouse import ClickHouse
 from tallyman.store.comparison import Comparison
 from tallyman.store.database import Database
 from tallyman.store.events import EventStore, Received
+from tallyman.store.new_subscription import NewSubscription, PlanReference
 from tallyman.store.plans import PlanStore
-from tallyman.store.subscriptions import NewSubscription, PlanReference
 
 NOVEMBER = datetime(2026, 11, 1, tzinfo=UTC)
 DECEMBER = datetime(2026, 12, 1, tzinfo=UTC)

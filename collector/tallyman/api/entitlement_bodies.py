@@ -6,7 +6,7 @@ from pydantic import AfterValidator, Field, StringConstraints
 from pydantic_core import PydanticCustomError
 
 from tallyman.api.customer_bodies import CustomerAnswer, ExternalKey
-from tallyman.api.subscription_bodies import Moment
+from tallyman.api.new_subscription_bodies import Moment
 from tallyman.api.wire import NO_NUL, Answer, Body, ResourceKey, Time
 
 MOST_KEYS = 100

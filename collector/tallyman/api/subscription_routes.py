@@ -13,12 +13,14 @@ from tallyman.api.entitlement_bodies import (
     EntitlementValueAnswer,
     ResetEntitlementRequest,
 )
-from tallyman.api.route import JSON, Answered, Route
-from tallyman.api.subscription_bodies import (
+from tallyman.api.new_subscription_bodies import (
     CancelSubscriptionRequest,
     ChangeSubscriptionRequest,
-    CreatedSubscriptionAnswer,
     CreateSubscriptionRequest,
+)
+from tallyman.api.route import JSON, Answered, Route
+from tallyman.api.subscription_bodies import (
+    CreatedSubscriptionAnswer,
     SubscriptionAnswer,
     SubscriptionChangeAnswer,
     SubscriptionPage,

@@ -8,15 +8,17 @@ from aiohttp import web
 from tallyman.api import parameters
 from tallyman.api.customers import path_text
 from tallyman.api.meter_bodies import PageMeta, PaginatedMeta
+from tallyman.api.new_subscription_bodies import (
+    CancelSubscriptionRequest,
+    ChangeSubscriptionRequest,
+    CreateSubscriptionRequest,
+)
 from tallyman.api.parameters import ListParameters
 from tallyman.api.request_body import read_body
 from tallyman.api.route import JSON
 from tallyman.api.state import CALLER, CLOCK, ENTITLEMENTS, SUBSCRIPTIONS, USAGE_BEFORE
 from tallyman.api.subscription_bodies import (
-    CancelSubscriptionRequest,
-    ChangeSubscriptionRequest,
     CreatedSubscriptionAnswer,
-    CreateSubscriptionRequest,
     SubscriptionAnswer,
     SubscriptionChangeAnswer,
     SubscriptionPage,

@@ -9,7 +9,7 @@ from decimal import Decimal
 
 import msgspec
 
-from tallyman.billing.run import Outcome
+from tallyman.billing.outcome import Outcome
 from tallyman.domain.invoice import Invoice
 from tallyman.domain.invoice_line import InvoiceLine
 from tallyman.domain.money import split, written

@@ -24,7 +24,7 @@ from tallyman.errors import Conflict, Gone, NotFound
 from tallyman.store.audit import record
 from tallyman.store.comparison import Comparison, condition_of
 from tallyman.store.database import Database
-from tallyman.store.meters import find_meter
+from tallyman.store.meter_rows import find_meter
 from tallyman.store.tables import features, plans
 
 SORTABLE: Final = ("created_at", "updated_at", "key", "name")

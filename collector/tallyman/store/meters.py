@@ -8,18 +8,19 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from sqlalchemy import Row, and_, func, or_, select, true, update
+from sqlalchemy import Row, and_, func, select, true, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 from ulid import ULID
 
 from tallyman.domain.access import LOCAL
-from tallyman.domain.builtin_meters import BUILTIN_METERS, DIMENSIONS, EVENT_TYPE, BuiltinMeter
-from tallyman.domain.meter import Aggregation, Meter
-from tallyman.errors import Conflict, Gone, NotFound
+from tallyman.domain.builtin_meters import BUILTIN_METERS
+from tallyman.domain.meter import Meter
+from tallyman.errors import Conflict
 from tallyman.store.audit import record
 from tallyman.store.comparison import Comparison, condition_of
 from tallyman.store.database import Database, upsert
+from tallyman.store.meter_rows import built_in_values, find_row, meter_of, values_of
 from tallyman.store.tables import features, meters
 
 SORTABLE: Final = ("created_at", "updated_at", "key", "name")
@@ -50,15 +51,15 @@ class MeterStore:
         """
         await self.add_built_in(meter.namespace)
         meter_id = str(ULID())
-        values = {**_values(meter), "id": meter_id, "built_in": False}
+        values = {**values_of(meter), "id": meter_id, "built_in": False}
         try:
             async with self._database.writing() as connection:
                 await connection.execute(meters.insert().values(values))
-                row = await _find(connection, meter.namespace, meter_id)
+                row = await find_row(connection, meter.namespace, meter_id)
                 await record(connection, by, "created", "meter", None, row)
         except IntegrityError as err:
             raise Conflict(f"another meter has the key {meter.key}") from err
-        return _meter(row)
+        return meter_of(row)
 
     async def get(self, namespace: str, id_or_key: str) -> Meter:
         """The meter with this id, or with this key.
@@ -69,7 +70,7 @@ class MeterStore:
         """
         await self.add_built_in(namespace)
         async with self._database.reading() as connection:
-            return _meter(await _find(connection, namespace, id_or_key))
+            return meter_of(await find_row(connection, namespace, id_or_key))
 
     async def page(
         self,
@@ -96,7 +97,7 @@ class MeterStore:
                 await connection.execute(select(func.count()).select_from(meters).where(condition))
             ).scalar_one()
             rows = await connection.execute(page)
-            return [_meter(row) for row in rows], total
+            return [meter_of(row) for row in rows], total
 
     async def by_ids(self, namespace: str, ids: Collection[str]) -> dict[str, Meter]:
         """Those of the meters that are there, by id; deleted ones too, which invoices may need."""
@@ -104,7 +105,7 @@ class MeterStore:
             meters.c.namespace == namespace, meters.c.id.in_(sorted(ids))
         )
         async with self._database.reading() as connection:
-            return {row.id: _meter(row) for row in await connection.execute(statement)}
+            return {row.id: meter_of(row) for row in await connection.execute(statement)}
 
     async def of_event_types(self, namespace: str, event_types: Collection[str]) -> list[Meter]:
         """Every meter of these types of event, in any order."""
@@ -117,7 +118,7 @@ class MeterStore:
                     meters.c.event_type.in_(event_types),
                 )
             )
-            return [_meter(row) for row in rows]
+            return [meter_of(row) for row in rows]
 
     async def change(
         self, namespace: str, id_or_key: str, change: MeterChange, *, by: str = LOCAL
@@ -136,7 +137,7 @@ class MeterStore:
             if value is not None
         }
         async with self._database.writing() as connection:
-            row = await _find(connection, namespace, id_or_key)
+            row = await find_row(connection, namespace, id_or_key)
             _refuse_built_in(row, "changed")
             if change.dimensions is not None:
                 await _refuse_used(connection, row, change.dimensions)
@@ -145,9 +146,9 @@ class MeterStore:
                 .where(meters.c.id == row.id)
                 .values(**values, updated_at=datetime.now(UTC))
             )
-            changed = await _find(connection, namespace, row.id)
+            changed = await find_row(connection, namespace, row.id)
             await record(connection, by, "changed", "meter", row, changed)
-            return _meter(changed)
+            return meter_of(changed)
 
     async def delete(self, namespace: str, id_or_key: str, *, by: str = LOCAL) -> None:
         """Delete a meter; its events stay, and its key is free.
@@ -159,7 +160,7 @@ class MeterStore:
         """
         await self.add_built_in(namespace)
         async with self._database.writing() as connection:
-            row = await _find(connection, namespace, id_or_key)
+            row = await find_row(connection, namespace, id_or_key)
             _refuse_built_in(row, "deleted")
             await _refuse_used(connection, row)
             now = datetime.now(UTC)
@@ -175,7 +176,7 @@ class MeterStore:
         now = datetime.now(UTC)
         async with self._database.writing() as connection:
             for built_in in BUILTIN_METERS:
-                values = _built_in_values(built_in)
+                values = built_in_values(built_in)
                 insert = upsert(connection, meters).values(
                     id=str(ULID()), namespace=namespace, created_at=now, updated_at=now, **values
                 )
@@ -189,37 +190,6 @@ class MeterStore:
                     )
                 )
         self._complete.add(namespace)
-
-
-async def _find(connection: AsyncConnection, namespace: str, id_or_key: str) -> Row[Any]:
-    result = await connection.execute(
-        select(meters)
-        .where(
-            meters.c.namespace == namespace,
-            or_(meters.c.id == id_or_key, meters.c.key == id_or_key),
-        )
-        .order_by(meters.c.deleted_at.is_not(None), meters.c.deleted_at.desc())
-        .limit(1)
-    )
-    row = result.one_or_none()
-    if row is None:
-        raise NotFound(f"no meter has the id or key {id_or_key}")
-    if row.deleted_at is not None:
-        raise Gone(f"the meter {id_or_key} was deleted")
-    return row
-
-
-async def find_meter(connection: AsyncConnection, namespace: str, meter_id: str) -> Meter | None:
-    """The meter with this id, in the connection's transaction; None if there is none, or no more."""
-    result = await connection.execute(
-        select(meters).where(
-            meters.c.namespace == namespace,
-            meters.c.id == meter_id,
-            meters.c.deleted_at.is_(None),
-        )
-    )
-    row = result.one_or_none()
-    return None if row is None else _meter(row)
 
 
 async def _refuse_used(
@@ -244,58 +214,3 @@ async def _refuse_used(
 def _refuse_built_in(row: Row[Any], done: str) -> None:
     if row.built_in:
         raise Conflict(f"the meter {row.key} is built in and cannot be {done}")
-
-
-def _values(meter: Meter) -> dict[str, Any]:
-    return {
-        "namespace": meter.namespace,
-        "key": meter.key,
-        "name": meter.name,
-        "description": meter.description,
-        "labels": dict(meter.labels),
-        "aggregation": str(meter.aggregation),
-        "event_type": meter.event_type,
-        "value_property": meter.value_property,
-        "dimensions": dict(meter.dimensions),
-        "events_from": meter.events_from,
-        "created_at": meter.created_at,
-        "updated_at": meter.updated_at,
-    }
-
-
-def _built_in_values(meter: BuiltinMeter) -> dict[str, Any]:
-    dimension, value = meter.only or (None, None)
-    return {
-        "key": meter.key,
-        "name": meter.name,
-        "description": meter.description,
-        "labels": {},
-        "aggregation": str(meter.aggregation),
-        "event_type": EVENT_TYPE,
-        "value_property": meter.value_property,
-        "dimensions": dict(DIMENSIONS),
-        "only_dimension": dimension,
-        "only_value": value,
-        "built_in": True,
-    }
-
-
-def _meter(row: Row[Any]) -> Meter:
-    only = None if row.only_dimension is None else (row.only_dimension, row.only_value)
-    return Meter(
-        id=row.id,
-        namespace=row.namespace,
-        key=row.key,
-        name=row.name,
-        aggregation=Aggregation(row.aggregation),
-        event_type=row.event_type,
-        value_property=row.value_property,
-        dimensions=dict(row.dimensions),
-        created_at=row.created_at,
-        updated_at=row.updated_at,
-        description=row.description,
-        labels=dict(row.labels),
-        events_from=row.events_from,
-        deleted_at=row.deleted_at,
-        only=only,
-    )

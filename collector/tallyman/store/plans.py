@@ -6,16 +6,15 @@ What a plan must keep to is `domain/plan_rules.py`'s; who subscribes to it `subs
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
-from sqlalchemy import Row, and_, func, or_, select, update
+from sqlalchemy import and_, func, select, update
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.ext.asyncio import AsyncConnection
 from ulid import ULID
 
 from tallyman.domain.access import LOCAL
-from tallyman.domain.plan import Plan, PlanStatus, archive, check_draft, publish, refuse_status
-from tallyman.errors import Conflict, Gone, InvalidParameter, InvalidPlan, NotFound
+from tallyman.domain.plan import Plan, PlanStatus, archive, publish, refuse_status
+from tallyman.errors import Conflict, Gone, NotFound
 from tallyman.store.audit import record
 from tallyman.store.comparison import Comparison
 from tallyman.store.database import Database
@@ -24,7 +23,17 @@ from tallyman.store.plan_rows import (
     plans_of,
     values_of,
     version_in_force,
-    with_known_features,
+)
+from tallyman.store.plan_versions import (
+    checked,
+    find_version,
+    get_version,
+    keep_the_one_before,
+    locked,
+    next_version,
+    refuse_scheduled,
+    to_come,
+    write_version,
 )
 from tallyman.store.tables import plans
 
@@ -46,11 +55,11 @@ class PlanStore:
         """
         try:
             async with self._database.writing() as connection:
-                version = await _next_version(connection, plan)
+                version = await next_version(connection, plan)
                 made = replace(plan, id=str(ULID()), version=version, effective_from=None)
-                made = await _checked(connection, made)
+                made = await checked(connection, made)
                 await connection.execute(plans.insert().values(values_of(made)))
-                row = await _find(connection, made.namespace, made.id)
+                row = await find_version(connection, made.namespace, made.id)
                 await record(connection, by, "created", "plan", None, row)
                 return made
         except IntegrityError as err:
@@ -64,7 +73,7 @@ class PlanStore:
             Gone: it was deleted.
         """
         async with self._database.reading() as connection:
-            return await _get(connection, namespace, plan_id)
+            return await get_version(connection, namespace, plan_id)
 
     async def active(self, namespace: str, key: str, now: datetime) -> Plan:
         """The version of this key that is in force.
@@ -75,7 +84,7 @@ class PlanStore:
         async with self._database.reading() as connection:
             row = await version_in_force(connection, namespace, key, now)
             if row is None:
-                others = await _to_come(connection, namespace, key, now)
+                others = await to_come(connection, namespace, key, now)
                 raise NotFound(f"no version of the plan {key} is in force{others}")
             return (await plans_of(connection, [row]))[0]
 
@@ -141,7 +150,7 @@ class PlanStore:
             InvalidPlan: it is no draft, or breaks a rule that drafts keep too.
         """
         async with self._database.writing() as connection:
-            before = await _locked(connection, plan.namespace, plan.id)
+            before = await locked(connection, plan.namespace, plan.id)
             refuse_status(before, now, (PlanStatus.DRAFT,), "changed: publish a new version")
             changed = replace(
                 plan,
@@ -152,8 +161,8 @@ class PlanStore:
                 effective_from=None,
                 effective_to=None,
             )
-            changed = await _checked(connection, changed)
-            await _write(connection, changed, "changed", by)
+            changed = await checked(connection, changed)
+            await write_version(connection, changed, "changed", by)
             return changed
 
     async def publish(
@@ -173,15 +182,15 @@ class PlanStore:
             InvalidPlan: it is no draft, breaks rules, or another version is to come in force.
         """
         async with self._database.writing() as connection:
-            draft = await _locked(connection, namespace, plan_id)
+            draft = await locked(connection, namespace, plan_id)
             published = publish(draft, now, effective_from)
-            await _refuse_scheduled(connection, published, now)
+            await refuse_scheduled(connection, published, now)
             beginning = published.effective_from or now
             in_force = await version_in_force(connection, namespace, draft.key, now)
             if in_force is not None:
                 [old] = await plans_of(connection, [in_force])
-                await _write(connection, archive(old, now, beginning), "archived", by)
-            await _write(connection, published, "published", by)
+                await write_version(connection, archive(old, now, beginning), "archived", by)
+            await write_version(connection, published, "published", by)
             return published
 
     async def archive(
@@ -195,10 +204,10 @@ class PlanStore:
             InvalidPlan: it is not in force, and not to be.
         """
         async with self._database.writing() as connection:
-            plan = await _locked(connection, namespace, plan_id)
+            plan = await locked(connection, namespace, plan_id)
             archived = archive(plan, now)
-            await _write(connection, archived, "archived", by)
-            await _keep_the_one_before(connection, plan, now, by)
+            await write_version(connection, archived, "archived", by)
+            await keep_the_one_before(connection, plan, now, by)
             return archived
 
     async def delete(self, namespace: str, plan_id: str, now: datetime, *, by: str = LOCAL) -> None:
@@ -210,123 +219,12 @@ class PlanStore:
             InvalidPlan: it is in force.
         """
         async with self._database.writing() as connection:
-            plan = await _locked(connection, namespace, plan_id)
+            plan = await locked(connection, namespace, plan_id)
             allowed = (PlanStatus.DRAFT, PlanStatus.SCHEDULED, PlanStatus.ARCHIVED)
             refuse_status(plan, now, allowed, "deleted: archive it first")
-            row = await _find(connection, namespace, plan_id)
+            row = await find_version(connection, namespace, plan_id)
             await connection.execute(
                 update(plans).where(plans.c.id == plan_id).values(deleted_at=now, updated_at=now)
             )
             await record(connection, by, "deleted", "plan", row, None)
-            await _keep_the_one_before(connection, plan, now, by)
-
-
-async def _find(connection: AsyncConnection, namespace: str, plan_id: str) -> Row[Any]:
-    result = await connection.execute(
-        select(plans).where(plans.c.namespace == namespace, plans.c.id == plan_id)
-    )
-    row = result.one_or_none()
-    if row is None:
-        raise NotFound(f"no plan has the id {plan_id}")
-    if row.deleted_at is not None:
-        raise Gone(f"version {row.version} of the plan {row.key} was deleted")
-    return row
-
-
-async def _to_come(connection: AsyncConnection, namespace: str, key: str, now: datetime) -> str:
-    """What could be, for whoever finds that no version is in force."""
-    result = await connection.execute(
-        select(plans.c.version, plans.c.effective_from)
-        .where(
-            plans.c.namespace == namespace,
-            plans.c.key == key,
-            plans.c.deleted_at.is_(None),
-            or_(plans.c.effective_from.is_(None), plans.c.effective_from > now),
-        )
-        .order_by(plans.c.version.desc())
-        .limit(1)
-    )
-    row = result.one_or_none()
-    if row is None:
-        return ""
-    if row.effective_from is None:
-        return f": version {row.version} is a draft: publish it"
-    return f": version {row.version} will be from {row.effective_from:%Y-%m-%d %H:%M:%S} UTC on"
-
-
-async def _get(connection: AsyncConnection, namespace: str, plan_id: str) -> Plan:
-    return (await plans_of(connection, [await _find(connection, namespace, plan_id)]))[0]
-
-
-async def _locked(connection: AsyncConnection, namespace: str, plan_id: str) -> Plan:
-    """The version, while nobody else changes one of its key; SQLite has one writer anyhow."""
-    key = (await _find(connection, namespace, plan_id)).key
-    await connection.execute(
-        select(plans.c.id)
-        .where(plans.c.namespace == namespace, plans.c.key == key)
-        .order_by(plans.c.id)
-        .with_for_update()
-    )
-    return await _get(connection, namespace, plan_id)
-
-
-async def _checked(connection: AsyncConnection, plan: Plan) -> Plan:
-    """The draft with the keys of its features, as it may be kept."""
-    checked = await with_known_features(connection, plan)
-    check_draft(checked)
-    return checked
-
-
-async def _next_version(connection: AsyncConnection, plan: Plan) -> int:
-    rows = await connection.execute(
-        select(plans.c.version, plans.c.effective_from, plans.c.deleted_at).where(
-            plans.c.namespace == plan.namespace, plans.c.key == plan.key
-        )
-    )
-    newest = 0
-    for row in rows:
-        newest = max(newest, row.version)
-        if row.effective_from is None and row.deleted_at is None:
-            reason = (
-                f"version {row.version} of {plan.key} is a draft: change, publish or delete it, "
-                "since only a single draft version is allowed"
-            )
-            raise InvalidPlan(reason, [InvalidParameter("key", "plan_draft_exists", reason)])
-    return newest + 1
-
-
-async def _refuse_scheduled(connection: AsyncConnection, plan: Plan, now: datetime) -> None:
-    """Of two that are to come, which one is in force when would be hard to say."""
-    result = await connection.execute(
-        select(plans.c.version).where(
-            plans.c.namespace == plan.namespace,
-            plans.c.key == plan.key,
-            plans.c.deleted_at.is_(None),
-            plans.c.effective_from > now,
-            plans.c.effective_to.is_(None),
-        )
-    )
-    scheduled = result.scalars().first()
-    if scheduled is not None:
-        reason = f"version {scheduled} of {plan.key} is scheduled: archive or delete it first"
-        raise InvalidPlan(reason, [InvalidParameter("status", "plan_invalid_status", reason)])
-
-
-async def _keep_the_one_before(
-    connection: AsyncConnection, plan: Plan, now: datetime, by: str
-) -> None:
-    """A version that would have ended for one that will never begin goes on."""
-    if plan.status_at(now) is not PlanStatus.SCHEDULED:
-        return
-    in_force = await version_in_force(connection, plan.namespace, plan.key, now)
-    if in_force is not None and in_force.effective_to == plan.effective_from:
-        [old] = await plans_of(connection, [in_force])
-        goes_on = replace(old, effective_to=None, updated_at=now)
-        await _write(connection, goes_on, "changed", by)
-
-
-async def _write(connection: AsyncConnection, plan: Plan, action: str, by: str) -> None:
-    before = await _find(connection, plan.namespace, plan.id)
-    await connection.execute(update(plans).where(plans.c.id == plan.id).values(values_of(plan)))
-    after = await _find(connection, plan.namespace, plan.id)
-    await record(connection, by, action, "plan", before, after)
+            await keep_the_one_before(connection, plan, now, by)

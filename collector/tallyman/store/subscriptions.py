@@ -3,8 +3,8 @@
 What a change makes of one is `domain/subscription_change.py`'s; what it owes is billing's.
 """
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
@@ -13,8 +13,6 @@ from sqlalchemy.exc import IntegrityError
 from ulid import ULID
 
 from tallyman.domain.access import LOCAL
-from tallyman.domain.customer import Customer
-from tallyman.domain.plan import Plan, PlanStatus, SettlementMode
 from tallyman.domain.subscription import Subscription, SubscriptionStatus, start
 from tallyman.domain.subscription_change import (
     Timing,
@@ -32,6 +30,7 @@ from tallyman.store.comparison import Comparison
 from tallyman.store.customer_rows import get_customer
 from tallyman.store.customer_subjects import portions
 from tallyman.store.database import Database
+from tallyman.store.new_subscription import NewSubscription, plan_for
 from tallyman.store.plans import PlanStore
 from tallyman.store.subscription_rows import (
     add_subscription,
@@ -49,27 +48,6 @@ from tallyman.store.subscription_rows import (
 from tallyman.store.tables import subscriptions
 
 SORTABLE: Final = ("created_at", "updated_at", "active_from", "active_to", "id")
-
-
-@dataclass(frozen=True)
-class PlanReference:
-    """A version by its id, or by key and number; the one in force, where there is no number."""
-
-    id: str | None = None
-    key: str | None = None
-    version: int | None = None
-
-
-@dataclass(frozen=True)
-class NewSubscription:
-    """What is asked for: a customer, by id or key, on a plan. Without a start it is now."""
-
-    customer: str
-    plan: PlanReference
-    active_from: datetime | None = None
-    billing_anchor: datetime | None = None
-    settlement_mode: SettlementMode | None = None
-    labels: Mapping[str, str] | None = None
 
 
 class SubscriptionStore:
@@ -95,7 +73,7 @@ class SubscriptionStore:
                 customer = await get_customer(connection, namespace, new.customer, lock=True)
                 begin = new.active_from or now
                 made = start(
-                    await self._plan(namespace, new.plan, customer, begin, now),
+                    await plan_for(self._plans, namespace, new.plan, customer, begin, now),
                     subscription_id=str(ULID()),
                     customer_id=customer.id,
                     at=begin,
@@ -242,7 +220,7 @@ class SubscriptionStore:
                 raise InvalidInput(f"customer {reason}", [parameter])
             ended, begun = change(
                 before,
-                await self._plan(namespace, new.plan, customer, now, now),
+                await plan_for(self._plans, namespace, new.plan, customer, now, now),
                 timing,
                 now,
                 next_id=str(ULID()),
@@ -281,28 +259,3 @@ class SubscriptionStore:
                 .values(deleted_at=now, updated_at=now)
             )
             await record(connection, by, "deleted", "subscription", row, None)
-
-    async def _plan(
-        self,
-        namespace: str,
-        reference: PlanReference,
-        customer: Customer,
-        begin: datetime,
-        now: datetime,
-    ) -> Plan:
-        """The version that the reference means; it must be in force now, or when it is to begin."""
-        if reference.id is not None:
-            plan = await self._plans.get(namespace, reference.id)
-        elif reference.version is not None:
-            plan = await self._plans.version(namespace, reference.key or "", reference.version)
-        else:
-            plan = await self._plans.active(namespace, reference.key or "", now)
-        if PlanStatus.ACTIVE not in (plan.status_at(now), plan.status_at(max(begin, now))):
-            reason = f"version {plan.version} of {plan.key} is {plan.status_at(now)}, not active"
-            raise InvalidInput(
-                f"plan {reason}", [InvalidParameter("plan", "plan_invalid_status", reason)]
-            )
-        if customer.currency is not None and customer.currency != plan.currency:
-            reason = f"is in {plan.currency}, and the customer pays in {customer.currency}"
-            raise InvalidInput(f"plan {reason}", [InvalidParameter("plan", "invalid", reason)])
-        return plan

@@ -17,8 +17,8 @@ from tallyman.domain.feature import Feature, FeatureMeter
 from tallyman.domain.plan import Plan
 from tallyman.domain.price import UnitPrice
 from tallyman.store.features import FeatureStore
+from tallyman.store.new_subscription import NewSubscription, PlanReference
 from tallyman.store.plans import PlanStore
-from tallyman.store.subscriptions import NewSubscription, PlanReference
 
 from tests.integration.api.conftest import Client, ClientOf
 from tests.integration.store.catalogue import plan_of

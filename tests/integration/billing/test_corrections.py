@@ -11,7 +11,7 @@ from tallyman.domain.price import FlatPrice, UnitPrice
 from tallyman.domain.subscription_change import EditTiming
 from tallyman.store import usage_quantities
 from tallyman.store.customers import CustomerChange
-from tallyman.store.subscriptions import NewSubscription, PlanReference
+from tallyman.store.new_subscription import NewSubscription, PlanReference
 
 from tests.rigs.shop import COLLECTED, DECEMBER, JANUARY, NOVEMBER, Shop
 

@@ -39,8 +39,9 @@ from tallyman.store.entitlement_usage import EntitlementUsage
 from tallyman.store.events import EventStore, Received
 from tallyman.store.features import FeatureStore
 from tallyman.store.meters import MeterStore
+from tallyman.store.new_subscription import NewSubscription, PlanReference
 from tallyman.store.plans import PlanStore
-from tallyman.store.subscriptions import NewSubscription, PlanReference, SubscriptionStore
+from tallyman.store.subscriptions import SubscriptionStore
 
 START = datetime(2026, 11, 10, 8, 0, tzinfo=UTC)
 HARD = MeteredEntitlement(Decimal(100))

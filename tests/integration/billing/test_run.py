@@ -16,7 +16,7 @@ from tallyman.domain.period import Period
 from tallyman.domain.price import FlatPrice, GraduatedPrice, PriceTier, UnitPrice
 from tallyman.domain.subscription_change import EditTiming
 from tallyman.store.customers import CustomerChange
-from tallyman.store.subscriptions import NewSubscription, PlanReference
+from tallyman.store.new_subscription import NewSubscription, PlanReference
 
 from tests.rigs.shop import COLLECTED, DECEMBER, JANUARY, NOVEMBER, Shop
 

@@ -16,8 +16,9 @@ from tallyman.store.comparison import Comparison
 from tallyman.store.customers import CustomerStore
 from tallyman.store.database import Database
 from tallyman.store.features import FeatureStore
+from tallyman.store.new_subscription import NewSubscription, PlanReference
 from tallyman.store.plans import PlanStore
-from tallyman.store.subscriptions import NewSubscription, PlanReference, SubscriptionStore
+from tallyman.store.subscriptions import SubscriptionStore
 
 from tests.integration.store.catalogue import NOW, plan_of
 

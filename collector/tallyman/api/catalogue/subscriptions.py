@@ -14,7 +14,7 @@ from tallyman.api.catalogue.yaml_file import Path, YamlFile
 from tallyman.domain.plan import Plan
 from tallyman.domain.subscription import Subscription, SubscriptionStatus
 from tallyman.domain.subscription_change import EditTiming
-from tallyman.store.subscriptions import NewSubscription, PlanReference
+from tallyman.store.new_subscription import NewSubscription, PlanReference
 
 
 async def apply_subscription(

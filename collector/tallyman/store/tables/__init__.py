@@ -1,0 +1,37 @@
+"""The relational tables as SQLAlchemy sees them; `migrations/` creates and changes them.
+
+Events are not here: they are in ClickHouse (`event_schema.py`). A new noun gets a module of its own,
+and a line here, so that `metadata` knows it.
+"""
+
+from tallyman.store.tables.access import api_keys, audit_log
+from tallyman.store.tables.catalogue import features, plans
+from tallyman.store.tables.columns import metadata
+from tallyman.store.tables.customers import customer_subjects, customers
+from tallyman.store.tables.invoices import (
+    billing_profiles,
+    billing_progress,
+    invoice_lines,
+    invoice_numbers,
+    invoices,
+)
+from tallyman.store.tables.metering import meters
+from tallyman.store.tables.subscriptions import entitlement_resets, subscriptions
+
+__all__ = [
+    "api_keys",
+    "audit_log",
+    "billing_profiles",
+    "billing_progress",
+    "customer_subjects",
+    "customers",
+    "entitlement_resets",
+    "features",
+    "invoice_lines",
+    "invoice_numbers",
+    "invoices",
+    "metadata",
+    "meters",
+    "plans",
+    "subscriptions",
+]
