@@ -33,6 +33,8 @@ from tallyman.api.state import (
     RESETS,
     SAYS_WHAT_WAS_NEW,
     SETTINGS,
+    STRIPE,
+    STRIPE_CUSTOMERS,
     SUBSCRIPTIONS,
     UNATTRIBUTED,
     UNATTRIBUTED_GAUGE,
@@ -49,6 +51,7 @@ from tallyman.billing.usage_before_start import UsageBefore
 from tallyman.config import Settings
 from tallyman.errors import ConfigurationError
 from tallyman.kong_config import load_usage_configuration
+from tallyman.payments.stripe_app import StripeAccount, StripeApp
 from tallyman.store.api_keys import ApiKeyStore
 from tallyman.store.clickhouse import ClickHouse
 from tallyman.store.customers import CustomerStore
@@ -59,6 +62,7 @@ from tallyman.store.events import EventStore
 from tallyman.store.features import FeatureStore
 from tallyman.store.meters import MeterStore
 from tallyman.store.plans import PlanStore
+from tallyman.store.stripe_customers import StripeCustomerStore
 from tallyman.store.subscriptions import SubscriptionStore
 from tallyman.store.unattributed import UnattributedUsage
 from tallyman.stream.group_commit import GroupCommit
@@ -77,6 +81,7 @@ def build(settings: Settings) -> web.Application:
     app[SETTINGS] = settings
     app[STARTED] = time.monotonic()
     app[KAFKA] = kafka_connection(settings)
+    account = stripe_account(settings)
     app[REQUESTS] = Requests()
     app[CLOCK] = lambda: datetime.now(UTC)
     app[USAGE] = (
@@ -88,6 +93,7 @@ def build(settings: Settings) -> web.Application:
     app.cleanup_ctx.append(_relational)
     app.cleanup_ctx.append(_events)
     app.cleanup_ctx.append(_billing)
+    app.cleanup_ctx.append(lambda app: _stripe(app, account))
     return app
 
 
@@ -165,6 +171,24 @@ def kafka_connection(settings: Settings) -> KafkaConnection | None:
     )
 
 
+def stripe_account(settings: Settings) -> StripeAccount | None:
+    """Stripe, as it is set up; None where it is not.
+
+    Raises:
+        ConfigurationError: the key is none, or of live mode without `stripe_live`.
+    """
+    if settings.stripe_api_key is None:
+        return None
+    secret = settings.stripe_webhook_secret
+    return StripeAccount(
+        settings.stripe_api_key.get_secret_value(),
+        settings.stripe_namespace,
+        None if secret is None else secret.get_secret_value(),
+        settings.stripe_api_url.rstrip("/"),
+        settings.stripe_live,
+    )
+
+
 def _add_routes(app: web.Application) -> None:
     app[DOCUMENT] = openapi.document(ROUTES)
     app[BY_ROUTE] = {}
@@ -197,6 +221,7 @@ async def _relational(app: web.Application) -> AsyncIterator[None]:
         app[DATABASE] = database
         app[KEYS] = ApiKeyStore(database)
         app[CUSTOMERS] = CustomerStore(database)
+        app[STRIPE_CUSTOMERS] = StripeCustomerStore(database)
         app[SUBSCRIPTIONS] = SubscriptionStore(database)
         app[METERS] = MeterStore(database)
         app[FEATURES] = FeatureStore(database)
@@ -247,3 +272,20 @@ async def _billing(app: web.Application) -> AsyncIterator[None]:
         job.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await job
+
+
+async def _stripe(app: web.Application, account: StripeAccount | None) -> AsyncIterator[None]:
+    """The job that sends invoices to Stripe; it is cut off anywhere, and goes on later."""
+    app[STRIPE] = None
+    if account is None:
+        yield
+        return
+    stripe = app[STRIPE] = StripeApp(account, app[DATABASE], app[CLOCK])
+    job = asyncio.create_task(stripe.work_for_ever(app[SETTINGS].stripe_interval_seconds))
+    try:
+        yield
+    finally:
+        job.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await job
+        await stripe.close()

@@ -24,6 +24,8 @@ SaslMechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
 
 PREFIX = "TALLYMAN_"
 CONFIG_VARIABLE = "TALLYMAN_CONFIG"
+# A file is copied, kept and shown to others more easily than what can take money should be.
+ENVIRONMENT_ALONE = frozenset({"stripe_api_key", "stripe_webhook_secret"})
 
 
 class Settings(BaseSettings):
@@ -137,6 +139,33 @@ class Settings(BaseSettings):
         description="What links to invoices are signed with, 16 characters or more, the same for "
         "every server; another one ends every link. Without it there are no links.",
     )
+    stripe_api_key: SecretStr | None = Field(
+        None,
+        description="Secret key of the Stripe account that invoices go to; from the environment "
+        "alone. Without it nothing goes to Stripe.",
+    )
+    stripe_live: bool = Field(
+        False, description="Take a key of live mode, which takes real money; else it is refused."
+    )
+    stripe_webhook_secret: SecretStr | None = Field(
+        None,
+        description="Signing secret of the webhook endpoint, `whsec_…`; from the environment alone. "
+        "Without it webhooks are refused, and Stripe is asked instead.",
+    )
+    stripe_namespace: str = Field(
+        "default",
+        min_length=1,
+        max_length=256,
+        description="Namespace whose invoices go to Stripe: an account is one supplier's.",
+    )
+    stripe_api_url: str = Field(
+        "https://api.stripe.com",
+        pattern=r"^https?://[^\s]+$",
+        description="Where Stripe is; another one for stripe-mock.",
+    )
+    stripe_interval_seconds: float = Field(
+        10.0, ge=0.1, le=3600, description="Pause between two looks for what Stripe is to do."
+    )
     shutdown_seconds: float = Field(
         20.0, ge=0, le=600, description="Longest wait on stopping for requests under way."
     )
@@ -214,6 +243,10 @@ def _read(file: Path) -> dict[str, object]:
         return {}
     if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
         raise ConfigurationError(f"{file} must hold settings as `name: value` lines")
+    for name in ENVIRONMENT_ALONE & values.keys():
+        raise ConfigurationError(
+            f"{name} in {file}: it comes from the environment alone, as {variable_of(name)}"
+        )
     return values
 
 

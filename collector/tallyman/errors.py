@@ -6,6 +6,7 @@ TallymanError
 │   ├── InvalidQuery   a question that a meter cannot answer; its code says what is wrong with it
 │   ├── InvalidCatalogue  a catalogue's file that cannot be put in force; names lines and keys
 │   ├── InvalidPlan    a plan breaks rules, or its version is no draft; names each rule and field
+│   ├── StripeRefused  Stripe will not do this, whenever it is asked
 │   └── InvoiceActionNotAvailable  an invoice in this state takes no such action
 │       ├── InvoiceCannotAdvance  nothing follows by itself from its state, or not yet
 │       └── InvoiceCannotBeEdited  it is no draft any more, or is being worked on
@@ -16,10 +17,13 @@ TallymanError
 ├── MethodNotAllowed   the path is there, but not for this method
 ├── Gone               it was there and has been deleted
 ├── Conflict           the change breaks an invariant, such as a key that is taken
-│   └── SubscriptionNotChangeable  its state, or the date, does not allow the change
+│   ├── SubscriptionNotChangeable  its state, or the date, does not allow the change
+│   └── AppNotReady    what this needs, such as a key of Stripe's, is not set up
 ├── TooLarge           a body, batch or value beyond its limit
 ├── ConfigurationError a setting stops the start
 └── Unavailable        Kafka, ClickHouse or the database did not answer; retry later
+    └── StripeUnanswered   Stripe did not answer, or not with yes or no: it may have done it
+        └── StripeKeySpent     the idempotency key gives an old answer: look, and take another
 """
 
 import dataclasses
@@ -153,6 +157,17 @@ class MethodNotAllowed(TallymanError):
     code = "method_not_allowed"
 
 
+class StripeRefused(InvalidInput):
+    """Stripe will not do this, whenever it is asked."""
+
+    code = "stripe_refused"
+
+    def __init__(self, detail: str, *, missing: bool = False) -> None:
+        """`missing` is whether there is no such thing."""
+        super().__init__(detail)
+        self.missing = missing
+
+
 class Gone(TallymanError):
     """It was there and has been deleted."""
 
@@ -181,6 +196,12 @@ class SubscriptionNotChangeable(Conflict):
     code = "subscription_not_changeable"
 
 
+class AppNotReady(Conflict):
+    """What this needs, such as a key of Stripe's, is not set up."""
+
+    code = "app_not_ready"
+
+
 class TooLarge(TallymanError):
     """A body, batch or value beyond its limit."""
 
@@ -197,3 +218,23 @@ class Unavailable(TallymanError):
     """Kafka, ClickHouse or the database did not answer; retry later."""
 
     code = "unavailable"
+
+
+class StripeUnanswered(Unavailable):
+    """Stripe did not answer, or not with yes or no: it may have done what it was asked.
+
+    `after_seconds` is how long it asks to wait, if it does.
+    """
+
+    code = "stripe_unanswered"
+
+    def __init__(
+        self, detail: str, after_seconds: float | None = None, *, unauthorized: bool = False
+    ) -> None:
+        super().__init__(detail)
+        self.after_seconds = after_seconds
+        self.unauthorized = unauthorized
+
+
+class StripeKeySpent(StripeUnanswered):
+    """The idempotency key gives an old answer, or one of other parameters: look, and take another."""

@@ -68,6 +68,26 @@ INVOICES: Final = Gauge(
     "Invoices by extended status after the last billing run; those that end in failed or invalid wait for someone.",
     ["status"],
 )
+STRIPE_CALLS: Final = Counter(
+    "tallyman_stripe_calls",
+    "Calls to Stripe, by call and how they ended: done, refused, or unanswered (429, 5xx, time-out).",
+    ["call", "result"],
+)
+STRIPE_CALL_SECONDS: Final = Histogram(
+    "tallyman_stripe_call_seconds",
+    "Time until Stripe had answered, by call.",
+    ["call"],
+    buckets=(0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
+)
+STRIPE_EVENTS: Final = Counter(
+    "tallyman_stripe_events",
+    "Webhooks of Stripe, by what became of them: new, known, ignored (not about an invoice of ours) or forged.",
+    ["result"],
+)
+STRIPE_WAITING: Final = Gauge(
+    "tallyman_stripe_invoices_waiting",
+    "Invoices that wait for Stripe: not yet sent, or with a call that failed and is repeated.",
+)
 
 for _result in ("new", "known", "conflict", "rejected", "queued"):
     EVENTS.labels(_result)  # shown as 0 from the start, so that an alert on its rate sees the first
@@ -75,3 +95,5 @@ for _result in ("counted", "ignored", "bad"):
     KONG_LOG_ENTRIES.labels(_result)
 for _result in ("done", "failed"):
     BILLING_RUNS.labels(_result)
+for _result in ("new", "known", "ignored", "forged"):
+    STRIPE_EVENTS.labels(_result)

@@ -66,8 +66,8 @@ ROUTES: Final = (
         "PUT", "/customers/{customerId}/billing", customer_billing.update, Scope.ADMIN,
         "update-customer-billing", "Give a customer a billing profile",
         Answered(200, "Its billing profile.", BILLING),
-        "From its next invoice on; without one it has the default profile again. There are no apps "
-        "that would have data of it.",
-        body={JSON: UpsertCustomerBillingRequest}, problems=(404, 410, 413),
+        "From its next invoice on; without one it has the default profile again, and without data "
+        "of Stripe's its next invoice there makes a new customer.",
+        body={JSON: UpsertCustomerBillingRequest}, problems=(404, 409, 410, 413),
     ),
 )  # fmt: skip

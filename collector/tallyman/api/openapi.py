@@ -35,6 +35,10 @@ _PATH_PARAMETERS: Final[dict[str, dict[str, Any]]] = {
         "description": "The id of the version of the plan.",
         "schema": {"type": "string", "pattern": ULID_PATTERN},
     },
+    "appId": {
+        "description": "The app's id.",
+        "schema": {"type": "string", "pattern": ULID_PATTERN},
+    },
     "customerId": {
         "description": "The customer's id or key.",
         "schema": {"type": "string", "minLength": 1, "maxLength": 256, "pattern": NO_NUL},

@@ -17,6 +17,7 @@ from tallyman.api import (
     kong_log,
     meter_query,
     meters,
+    payment_routes,
     status,
     subscription_routes,
 )
@@ -105,6 +106,7 @@ ROUTES: Final = (
     *customer_routes.ROUTES,
     *subscription_routes.ROUTES,
     *billing_routes.ROUTES,
+    *payment_routes.ROUTES,
     Route(
         "POST", "/kong/log", kong_log.take, Scope.INGEST,
         "take-kong-log", "Take in entries of Kong's http-log",

@@ -15,6 +15,7 @@ from tallyman.billing.entitlement_reset import EntitlementResets
 from tallyman.billing.usage_before_start import UsageBefore
 from tallyman.config import Settings
 from tallyman.domain.access import Caller
+from tallyman.payments.stripe_app import StripeApp
 from tallyman.store.api_keys import ApiKeyStore
 from tallyman.store.customers import CustomerStore
 from tallyman.store.database import Database
@@ -22,6 +23,7 @@ from tallyman.store.events import EventStore
 from tallyman.store.features import FeatureStore
 from tallyman.store.meters import MeterStore
 from tallyman.store.plans import PlanStore
+from tallyman.store.stripe_customers import StripeCustomerStore
 from tallyman.store.subscriptions import SubscriptionStore
 from tallyman.store.unattributed import UnattributedUsage
 from tallyman.stream.intake import Intake
@@ -41,6 +43,9 @@ RESETS: Final = web.AppKey("resets", EntitlementResets)
 UNATTRIBUTED: Final = web.AppKey("unattributed", UnattributedUsage)
 UNATTRIBUTED_GAUGE: Final = web.AppKey("unattributed_gauge", UnattributedGauge)
 BOOKS: Final = web.AppKey("books", Books)
+# None where no key of Stripe's is set.
+STRIPE_CUSTOMERS: Final = web.AppKey("stripe_customers", StripeCustomerStore)
+STRIPE: Final[web.AppKey[StripeApp | None]] = web.AppKey("stripe")
 EVENTS: Final = web.AppKey("events", EventStore)
 INTAKE: Final = web.AppKey("intake", Intake)
 # Whether the intake knows what was new; Kafka's does not, only the consumer behind it will.

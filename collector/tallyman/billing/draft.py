@@ -114,6 +114,7 @@ def empty(
         updated_at=now,
         collection_at=at,
         billing_profile_id=account.profile.id,
+        app=account.profile.app,
         invoice_at=at,
         version=version,
     )

@@ -44,7 +44,7 @@ def configure_logging(level: str) -> None:
     # Only ours: others log statements with their parameters.
     logging.getLogger("tallyman").setLevel(level.upper())
     # They log requests with their bytes and addresses, which may hold a key or what was asked.
-    for name in ("aiohttp", "urllib3", "clickhouse_connect"):
+    for name in ("aiohttp", "urllib3", "clickhouse_connect", "stripe"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
 
 

@@ -77,7 +77,7 @@ def line_view(line: InvoiceLine, numbers: Mapping[str, str], plan: str) -> LineV
         amount=figures.money(line.totals.total, line.currency),
         notes=tuple(_notes(line, numbers, plan)),
         priced=tuple(_priced(line, unit)),
-        used=tuple(_used(line, unit)),
+        used=tuple(_used(line)),
         is_correction=line.corrects is not None,
     )
 
@@ -246,19 +246,32 @@ def _bounds(tiers: Sequence[PriceTier], tier: int) -> str:
     return above if up_to is None else f"{above}, up to {figures.number(up_to)}"
 
 
-def _used(line: InvoiceLine, unit: str) -> Iterable[Row]:
-    """The usage by model and type, or whatever it is shown by; the largest first."""
+def _used(line: InvoiceLine) -> Iterable[Row]:
+    """The usage by model and type, each with its share of the amount."""
+    rows = used_by(line)
+    amounts = _shares(line, [quantity for _, _, quantity in rows])
+    for (label, written, _), amount in zip(rows, amounts, strict=True):
+        yield Row(label, written, amount=amount)
+
+
+def used_by(line: InvoiceLine) -> list[tuple[str, str, Decimal]]:
+    """The usage by model and type, or whatever it is shown by, as text and as a number.
+
+    The largest first.
+    """
     if line.usage is None:
-        return
+        return []
+    unit = _unit(line)
     found: dict[tuple[tuple[str, str], ...], list[Decimal]] = defaultdict(list)
     for window in line.usage.windows:
         if window.dimensions:
             found[window.dimensions].append(window.quantity)
     sums = {dimensions: total(parts) for dimensions, parts in found.items()}
     rows = sorted(sums.items(), key=lambda row: (-abs(row[1]), row[0]))
-    amounts = _shares(line, [quantity for _, quantity in rows])
-    for (dimensions, quantity), amount in zip(rows, amounts, strict=True):
-        yield Row(_of(dimensions), figures.counted(quantity, unit), amount=amount)
+    return [
+        (_of(dimensions), figures.counted(quantity, unit), quantity)
+        for dimensions, quantity in rows
+    ]
 
 
 def _shares(line: InvoiceLine, quantities: Sequence[Decimal]) -> list[str]:

@@ -12,6 +12,14 @@ from tallyman.domain.customer import Address
 from tallyman.domain.duration import Cadence, Duration
 
 
+class App(StrEnum):
+    """Who sends the invoices and takes the money; the sandbox and external invoicing do not."""
+
+    SANDBOX = "sandbox"
+    STRIPE = "stripe"
+    EXTERNAL_INVOICING = "external_invoicing"
+
+
 class CollectionMethod(StrEnum):
     """Whether the payment is taken, or asked for."""
 
@@ -53,7 +61,7 @@ class Workflow:
 
 @dataclass(frozen=True)
 class BillingProfile:
-    """One of a namespace is its default."""
+    """One of a namespace is its default. Its app is chosen when it is made, and stays."""
 
     id: str
     namespace: str
@@ -66,3 +74,4 @@ class BillingProfile:
     description: str | None = None
     labels: dict[str, str] = field(default_factory=dict)
     deleted_at: datetime | None = None
+    app: App = App.SANDBOX

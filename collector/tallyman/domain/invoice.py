@@ -8,7 +8,7 @@ from datetime import datetime
 from enum import StrEnum
 from functools import cached_property
 
-from tallyman.domain.billing_profile import Supplier, Workflow
+from tallyman.domain.billing_profile import App, Supplier, Workflow
 from tallyman.domain.content_id import content_id
 from tallyman.domain.counting import Counting
 from tallyman.domain.customer import Customer
@@ -43,7 +43,7 @@ class ValidationIssue:
 
 @dataclass(frozen=True)
 class Invoice:
-    """Supplier, customer and workflow are as they were when it was made.
+    """Supplier, customer, workflow and app are as they were when it was made.
 
     `watermark` is the time up to which events had been stored when it was counted: counted again
     from those, by what `counting` says, it is the same. `collection_at` is until when late events
@@ -83,6 +83,7 @@ class Invoice:
     invoice_at: datetime | None = None
     version: int = 1
     revision: int = 0
+    app: App = App.SANDBOX
 
     @cached_property
     def totals(self) -> Totals:
@@ -100,6 +101,7 @@ class Invoice:
             has_critical_issues=any(
                 issue.severity is IssueSeverity.CRITICAL for issue in self.validation_issues
             ),
+            waits_for_app=self.app is App.STRIPE,
         )
 
     @property
@@ -122,7 +124,11 @@ class Invoice:
                 return self.draft_until or self.updated_at
             case InvoiceState.PAYMENT_PENDING | InvoiceState.PAYMENT_AUTHORIZED:
                 return self.overdue_at
-        hopeful = Facts(now=self.updated_at, collection_at=self.updated_at)
+        hopeful = Facts(
+            now=self.updated_at,
+            collection_at=self.updated_at,
+            waits_for_app=self.app is App.STRIPE,
+        )
         goes_on = following(self.state, Trigger.ADVANCE, hopeful) is not None
         return self.updated_at if goes_on else None
 

@@ -73,6 +73,7 @@ class Trigger(StrEnum):
     DELETE = "delete"
     UPDATE = "update"
     FAIL = "fail"
+    SYNCED = "synced"
     AUTHORIZE = "authorize"
     PAY = "pay"
     REQUIRE_ACTION = "require_action"
@@ -92,13 +93,17 @@ ACTIONS: Final = (
 
 @dataclass(frozen=True)
 class Facts:
-    """What the way of an invoice depends on, besides its state."""
+    """What the way of an invoice depends on, besides its state.
+
+    `waits_for_app` is whether it is issued, or deleted, only once its app says that it has done so.
+    """
 
     now: datetime
     auto_advance: bool = True
     collection_at: datetime | None = None
     draft_until: datetime | None = None
     has_critical_issues: bool = False
+    waits_for_app: bool = False
 
 
 _Guard = Callable[[Facts], bool]
@@ -114,6 +119,10 @@ def _collected(facts: Facts) -> bool:
 
 def _valid(facts: Facts) -> bool:
     return not facts.has_critical_issues
+
+
+def _by_itself(facts: Facts) -> bool:
+    return not facts.waits_for_app
 
 
 def _valid_for_review(facts: Facts) -> bool:
@@ -144,11 +153,11 @@ _STEPS: Final[Mapping[InvoiceState, tuple[tuple[_Guard, InvoiceState], ...]]] = 
     S.DRAFT_WAITING_AUTO_APPROVAL: ((_reviewed, S.DRAFT_READY_TO_ISSUE),),
     S.DRAFT_READY_TO_ISSUE: ((_always, S.ISSUING_LINE_FINALIZATION),),
     S.ISSUING_LINE_FINALIZATION: ((_always, S.ISSUING_SYNCING),),
-    S.ISSUING_SYNCING: ((_always, S.ISSUING_CHARGE_BOOKING),),
+    S.ISSUING_SYNCING: ((_by_itself, S.ISSUING_CHARGE_BOOKING),),
     S.ISSUING_CHARGE_BOOKING: ((_always, S.ISSUED),),
     S.ISSUED: ((_always, S.PAYMENT_PENDING),),
     S.DELETE_IN_PROGRESS: ((_always, S.DELETE_SYNCING),),
-    S.DELETE_SYNCING: ((_always, S.DELETED),),
+    S.DELETE_SYNCING: ((_by_itself, S.DELETED),),
 }
 _UNPAID: Final = (
     S.PAYMENT_PENDING,
@@ -176,6 +185,8 @@ _MOVES: Final[Mapping[tuple[InvoiceState, Trigger], tuple[_Guard, InvoiceState]]
     (S.ISSUING_CHARGE_BOOKING, T.FAIL): (_always, S.ISSUING_CHARGE_BOOKING_FAILED),
     (S.DELETE_IN_PROGRESS, T.FAIL): (_always, S.DELETE_FAILED),
     (S.DELETE_SYNCING, T.FAIL): (_always, S.DELETE_FAILED),
+    (S.ISSUING_SYNCING, T.SYNCED): (_always, S.ISSUING_CHARGE_BOOKING),
+    (S.DELETE_SYNCING, T.SYNCED): (_always, S.DELETED),
     # What may have failed in the counting is counted again, which keeps an earlier snapshot.
     (S.DRAFT_INVALID, T.RETRY): (_always, S.DRAFT_UPDATING),
     (S.DRAFT_SYNC_FAILED, T.RETRY): (_always, S.DRAFT_VALIDATING),

@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from ulid import ULID
 
 from tallyman.domain.access import LOCAL
-from tallyman.domain.billing_profile import BillingProfile, Supplier, Workflow
+from tallyman.domain.billing_profile import App, BillingProfile, Supplier, Workflow
 from tallyman.domain.content_id import content_id
 from tallyman.domain.period import EPOCH
 from tallyman.errors import Conflict, Gone, InvalidParameter, NotFound
@@ -241,6 +241,7 @@ def _documents(profile: BillingProfile | BillingProfileChange) -> dict[str, Any]
 def _values(profile: BillingProfile) -> dict[str, Any]:
     return _documents(profile) | {
         "namespace": profile.namespace,
+        "app": str(profile.app),
         "updated_at": profile.updated_at,
     }
 
@@ -258,4 +259,5 @@ def _profile(row: Row[Any]) -> BillingProfile:
         description=row.description,
         labels=dict(row.labels),
         deleted_at=row.deleted_at,
+        app=App(row.app),
     )

@@ -10,7 +10,7 @@ import msgspec
 from msgspec import convert
 from sqlalchemy import Row
 
-from tallyman.domain.billing_profile import Supplier, Workflow
+from tallyman.domain.billing_profile import App, Supplier, Workflow
 from tallyman.domain.counting import Counting
 from tallyman.domain.customer import Customer
 from tallyman.domain.invoice import Invoice, ValidationIssue
@@ -59,6 +59,7 @@ def _values(invoice: Invoice, written: dict[int, msgspec.Raw]) -> dict[str, Any]
         **{name: getattr(invoice, name) for name in _SAME},
         "customer_id": invoice.customer.id,
         "state": str(invoice.state),
+        "app": str(invoice.app),
         "status": invoice.state.status,
         "invoice_at": invoice.invoice_at or invoice.service_period.to,
         "service_from": invoice.service_period.from_,
@@ -113,6 +114,7 @@ def invoice_of(row: Row[Any], lines: Sequence[InvoiceLine]) -> Invoice:
         supplier=convert(row.supplier, Supplier),
         workflow=convert(row.workflow, Workflow),
         state=InvoiceState(row.state),
+        app=App(row.app),
         service_period=Period(row.service_from, row.service_to),
         lines=tuple(lines),
         validation_issues=convert(row.validation_issues, tuple[ValidationIssue, ...]),

@@ -102,7 +102,6 @@ async def test_who_gave_a_customer_a_profile_is_kept(
     [
         ({"billing_profile": {"id": "01KA2B3C4D5E6F7G8H9JKMNPQR"}}, "billing_profile.id"),
         ({"billing_profile": {}}, "billing_profile.id"),
-        ({"app_data": {"stripe": {"customer_id": "cus_1"}}}, "app_data.stripe"),
         ({"app_data": {"external_invoicing": {}}}, "app_data.external_invoicing"),
         ({"profile": None}, "profile"),
     ],

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
-from tallyman.config import Settings, load, variable_of
+from tallyman.config import ENVIRONMENT_ALONE, Settings, load, variable_of
 from tallyman.errors import ConfigurationError
 
 DOCUMENTATION = Path(__file__).parents[3] / "docs" / "configuration.md"
@@ -107,6 +107,20 @@ def test_every_setting_is_documented_with_its_default() -> None:
     assert set(rows) == {variable_of(name) for name in Settings.model_fields}
     for name, setting in Settings.model_fields.items():
         default = "–" if setting.default is None else f"`{setting.default}`"
+        in_file = "–" if name in ENVIRONMENT_ALONE else f"`{name}`"
         assert rows[variable_of(name)] == (
-            f"| `{variable_of(name)}` | `{name}` | {default} | {setting.description} |"
+            f"| `{variable_of(name)}` | {in_file} | {default} | {setting.description} |"
         )
+
+
+@pytest.mark.parametrize("name", sorted(ENVIRONMENT_ALONE))
+def test_what_can_take_money_is_not_read_from_a_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str
+) -> None:
+    file = tmp_path / "tallyman.yaml"
+    file.write_text(f"{name}: sk_test_canary\n")
+
+    with pytest.raises(ConfigurationError, match="from the environment alone") as stopped:
+        read(monkeypatch, file)
+
+    assert "canary" not in str(stopped.value)

@@ -16,6 +16,7 @@ from tallyman.store.tables.invoices import (
     invoices,
 )
 from tallyman.store.tables.metering import meters
+from tallyman.store.tables.payments import stripe_customers, stripe_events, stripe_invoices
 from tallyman.store.tables.subscriptions import entitlement_resets, subscriptions
 
 __all__ = [
@@ -33,5 +34,8 @@ __all__ = [
     "metadata",
     "meters",
     "plans",
+    "stripe_customers",
+    "stripe_events",
+    "stripe_invoices",
     "subscriptions",
 ]

@@ -29,6 +29,7 @@ billing_profiles = Table(
     Column("labels", JSON, nullable=False),
     Column("supplier", JSON, nullable=False),
     Column("workflow", JSON, nullable=False),
+    Column("app", String(24), nullable=False),
     Column("is_default", Boolean, nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
     Column("updated_at", UtcDateTime, nullable=False),
@@ -64,6 +65,7 @@ invoices = Table(
     Column("customer", JSON, nullable=False),
     Column("supplier", JSON, nullable=False),
     Column("workflow", JSON, nullable=False),
+    Column("app", String(24), nullable=False),
     Column("validation_issues", JSON, nullable=False),
     Column("counting", DOCUMENT),
     Column("watermark", UtcDateTime),
@@ -93,6 +95,18 @@ Index(
     invoices.c.wakes_at,
     sqlite_where=invoices.c.wakes_at.is_not(None),
     postgresql_where=invoices.c.wakes_at.is_not(None),
+)
+
+# What waits for Stripe: few of all.
+_FOR_STRIPE = and_(
+    invoices.c.app == "stripe", invoices.c.state.in_(("issuing.syncing", "delete.syncing"))
+)
+Index(
+    "invoices_for_stripe",
+    invoices.c.namespace,
+    invoices.c.id,
+    sqlite_where=_FOR_STRIPE,
+    postgresql_where=_FOR_STRIPE,
 )
 
 # `body` is the line as JSON. What a deleted or voided invoice had is freed, and may be billed again.

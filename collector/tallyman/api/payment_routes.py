@@ -1,0 +1,68 @@
+"""The part of the route table that is about apps, how customers pay, and Stripe's webhooks."""
+
+from typing import Final
+
+from tallyman.api import apps, customer_billing, stripe_webhook
+from tallyman.api.app_bodies import AppPage, SandboxApp, StripeAppAnswer
+from tallyman.api.customer_billing_bodies import (
+    AppDataAnswer,
+    AppDataBody,
+    CheckoutAnswer,
+    CheckoutRequest,
+    PortalAnswer,
+    PortalRequest,
+)
+from tallyman.api.route import JSON, Answered, Route
+from tallyman.api.stripe_webhook import SIGNATURE, WebhookAnswer
+from tallyman.domain.access import Scope
+
+BILLING: Final = "/customers/{customerId}/billing"
+# Both are described with the page of apps.
+APP: Final = {
+    JSON: {
+        "oneOf": [
+            {"$ref": f"#/components/schemas/{one.__name__}"}
+            for one in (SandboxApp, StripeAppAnswer)
+        ]
+    }
+}
+
+ROUTES: Final = (
+    Route(
+        "GET", "/apps", apps.list_, Scope.READ,
+        "list-apps", "List who can send invoices",
+        Answered(200, "A page of apps.", {JSON: AppPage}),
+        "Apps are set up by settings.", parameters=apps.LIST,
+    ),
+    Route(
+        "GET", "/apps/{appId}", apps.get, Scope.READ,
+        "get-app", "Read an app",
+        Answered(200, "The app.", APP), problems=(404,),
+    ),
+    Route(
+        "PUT", f"{BILLING}/app-data", customer_billing.put_app_data, Scope.ADMIN,
+        "update-customer-billing-app-data", "Say who a customer is at Stripe",
+        Answered(200, "Who it is.", {JSON: AppDataAnswer}),
+        body={JSON: AppDataBody}, problems=(404, 409, 410, 413),
+    ),
+    Route(
+        "POST", f"{BILLING}/stripe/checkout-sessions", customer_billing.checkout, Scope.ADMIN,
+        "create-customer-stripe-checkout-session", "Open Stripe's page to leave a way to pay",
+        Answered(201, "The page.", {JSON: CheckoutAnswer}),
+        body={JSON: CheckoutRequest}, problems=(404, 409, 410, 413),
+    ),
+    Route(
+        "POST", f"{BILLING}/stripe/portal-sessions", customer_billing.portal, Scope.ADMIN,
+        "create-customer-stripe-portal-session", "Open Stripe's page with invoices and ways to pay",
+        Answered(201, "The page.", {JSON: PortalAnswer}),
+        body={JSON: PortalRequest}, problems=(404, 409, 410, 413),
+    ),
+    Route(
+        "POST", "/api/v1/stripe/webhook", stripe_webhook.take, None,
+        "take-stripe-webhook", "Take in an event of Stripe's",
+        Answered(200, "What became of it.", {JSON: WebhookAnswer}),
+        "Its signature is its key. An event may come twice and in any order.",
+        body={JSON: {"type": "object", "description": "An event as Stripe sends it."}},
+        parameters=SIGNATURE, problems=(409, 413), openmeter=False,
+    ),
+)  # fmt: skip

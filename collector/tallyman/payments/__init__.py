@@ -1,0 +1,1 @@
+"""Payments: invoices sent to Stripe, collected, and what became of them."""

@@ -1,0 +1,183 @@
+"""Our invoices as Stripe takes them: amounts, lines and what each says. Pure.
+
+It asks Stripe for nothing: see `stripe_calls.py`.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any, Final
+
+from tallyman.console.invoice_line_view import line_view, plan_of, used_by
+from tallyman.domain.customer import Customer
+from tallyman.domain.invoice import Invoice
+from tallyman.domain.invoice_line import InvoiceLine
+from tallyman.domain.money import minor_units, split, to_minor_units, total
+from tallyman.errors import StripeRefused
+
+# https://docs.stripe.com/currencies: where Stripe's smallest unit is not ISO 4217's.
+_HUNDREDTHS_OF_WHOLE: Final = frozenset({"ISK", "UGX"})
+_WHOLE: Final = frozenset({"MGA"})
+MOST_CHARACTERS: Final = 500  # of a line's description
+LINES_AT_ONCE: Final = 100
+INVOICE_KEY: Final = "tallyman_invoice_id"
+LINE_KEY: Final = "tallyman_line"
+CUSTOMER_KEY: Final = "tallyman_customer_id"
+GENERATION_KEY: Final = "tallyman_generation"
+
+
+@dataclass(frozen=True)
+class StripeLine:
+    """A line at Stripe. `key` says which of ours it is, or which part of one."""
+
+    key: str
+    amount: int
+    description: str
+    starts_at: int
+    ends_at: int
+
+    def params(self) -> dict[str, Any]:
+        """What Stripe is sent."""
+        return {
+            "amount": self.amount,
+            "description": self.description,
+            "discountable": False,
+            "period": {"start": self.starts_at, "end": self.ends_at},
+            "metadata": {LINE_KEY: self.key},
+        }
+
+
+def stripe_amount(amount: Decimal, currency: str) -> int:
+    """The integer that Stripe takes for an amount, which is in whole minor units.
+
+    Raises:
+        StripeRefused: Stripe cannot take exactly this much in the currency.
+    """
+    minor = to_minor_units(amount, currency)
+    exact = True
+    if currency in _HUNDREDTHS_OF_WHOLE:
+        minor *= 100
+    elif currency in _WHOLE:
+        exact, minor = minor % 100 == 0, minor // 100
+    elif minor_units(currency) == 3:
+        exact = minor % 10 == 0
+    if not exact or minor_units(currency) > 3:
+        raise StripeRefused(f"Stripe does not take {amount} {currency}: it has no unit that small")
+    return minor
+
+
+def lines_of(invoice: Invoice) -> list[StripeLine]:
+    """One line for each of the invoice's; more where what one says is longer than Stripe takes.
+
+    Raises:
+        StripeRefused: Stripe cannot take one of the amounts.
+    """
+    return [made for line in invoice.lines for made in _lines(line)]
+
+
+def total_of(invoice: Invoice) -> int:
+    """What Stripe must come to, too."""
+    return stripe_amount(invoice.totals.total, invoice.currency)
+
+
+def invoice_params(invoice: Invoice, stripe_customer: str, generation: int) -> dict[str, Any]:
+    """What an empty draft of the invoice is made with: nothing that is Stripe's default gets in."""
+    params: dict[str, Any] = {
+        "customer": stripe_customer,
+        "currency": invoice.currency.lower(),
+        "auto_advance": False,  # a draft that is left behind must never be charged
+        "automatic_tax": {"enabled": False},
+        "collection_method": str(invoice.workflow.collection_method),
+        "custom_fields": [{"name": "Invoice", "value": invoice.number}],
+        "discounts": "",
+        "pending_invoice_items_behavior": "exclude",
+        "metadata": {
+            INVOICE_KEY: invoice.id,
+            GENERATION_KEY: str(generation),
+            "tallyman_number": invoice.number,
+            CUSTOMER_KEY: invoice.customer.id,
+        },
+    }
+    if invoice.description:
+        params["description"] = invoice.description
+    return params
+
+
+def customer_params(customer: Customer, generation: int) -> dict[str, Any]:
+    """What Stripe's customer is made with."""
+    params: dict[str, Any] = {
+        "name": customer.name,
+        "metadata": {
+            CUSTOMER_KEY: customer.id,
+            GENERATION_KEY: str(generation),
+            "tallyman_customer_key": customer.key,
+        },
+    }
+    if customer.primary_email:
+        params["email"] = customer.primary_email
+    address = customer.billing_address
+    if address is not None:
+        named = {
+            "country": address.country,
+            "postal_code": address.postal_code,
+            "state": address.state,
+            "city": address.city,
+            "line1": address.line1,
+            "line2": address.line2,
+        }
+        params["address"] = {name: value for name, value in named.items() if value}
+        if address.phone_number:
+            params["phone"] = address.phone_number
+    return params
+
+
+def _lines(line: InvoiceLine) -> Iterable[StripeLine]:
+    starts, ends = (
+        int(moment.timestamp()) for moment in (line.service_period.from_, line.service_period.to)
+    )
+    head, rows = _head(line), used_by(line)
+    said = [f"{label} {quantity}" for label, quantity, _ in rows]
+    whole = _joined(head, said)
+    signs = {weight > 0 for _, _, weight in rows if weight}
+    if len(whole) <= MOST_CHARACTERS or len(rows) < 2 or len(signs) != 1:
+        amount = stripe_amount(line.totals.total, line.currency)
+        return [StripeLine(line.id, amount, _cut(whole), starts, ends)]
+    shares = split(line.totals.total, [abs(weight) for _, _, weight in rows], line.currency)
+    parts = _packed(head, said)
+    made, at = [], 0
+    for number, part in enumerate(parts, 1):
+        share = total(shares[at : at + len(part)])
+        at += len(part)
+        text = _joined(f"{head} ({number} of {len(parts)})", part)
+        key = f"{line.id}:{number}"
+        made.append(StripeLine(key, stripe_amount(share, line.currency), _cut(text), starts, ends))
+    return made
+
+
+def _head(line: InvoiceLine) -> str:
+    """The name, the quantity and the rate."""
+    view = line_view(line, {}, plan_of(line))
+    rated = " at ".join(part for part in (view.quantity, " = ".join(view.rates)) if part)
+    return f"{line.name}: {rated}" if rated else line.name
+
+
+def _joined(head: str, said: Sequence[str]) -> str:
+    return "; ".join((head, *said))
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= MOST_CHARACTERS else f"{text[: MOST_CHARACTERS - 1]}…"
+
+
+def _packed(head: str, said: Sequence[str]) -> list[list[str]]:
+    """In as few parts as keep each within what Stripe takes."""
+    room = MOST_CHARACTERS - min(len(head), MOST_CHARACTERS // 2) - len(" (99 of 99)")
+    parts: list[list[str]] = [[]]
+    used = 0
+    for text in said:
+        if parts[-1] and used + len(text) + 2 > room:
+            parts.append([])
+            used = 0
+        parts[-1].append(text)
+        used += len(text) + 2
+    return parts

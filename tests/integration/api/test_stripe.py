@@ -1,0 +1,202 @@
+"""Stripe over the API: the app and its masked key, links, Stripe's pages, and webhooks."""
+
+import json
+import logging
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp.test_utils import TestClient, TestServer
+from pydantic import SecretStr
+from tallyman import app
+from tallyman.api.app_bodies import app_id
+from tallyman.api.state import KEYS
+from tallyman.config import Settings
+from tallyman.domain.access import Scope
+from tallyman.domain.billing_profile import App
+from tallyman.errors import ConfigurationError
+
+from tests.integration.api.conftest import Client
+from tests.rigs.stripe import SECRET, FakeStripe, fake_stripe, signed
+
+KEY = "sk_test_canarycanary1234"
+OPENMETER = "/api/v3/openmeter"
+CUSTOMERS = f"{OPENMETER}/customers"
+WEBHOOK = "/api/v1/stripe/webhook"
+
+
+def with_stripe(directory: Path, url: str, **rest: Any) -> Settings:
+    return Settings(
+        data_dir=directory / "data",
+        billing_interval_seconds=0,
+        stripe_interval_seconds=3600,
+        stripe_api_url=url,
+        stripe_webhook_secret=SecretStr(SECRET),
+        **{"stripe_api_key": SecretStr(KEY), **rest},
+    )
+
+
+@pytest.fixture
+async def stripe() -> AsyncIterator[FakeStripe]:
+    async with fake_stripe() as fake:
+        yield fake
+
+
+@pytest.fixture
+async def selling(tmp_path: Path, stripe: FakeStripe) -> AsyncIterator[Client]:
+    """A client of a server with Stripe."""
+    server = TestServer(app.build(with_stripe(tmp_path, stripe.url)))
+    async with server:
+        _, secret = await server.app[KEYS].create("default", "test", [Scope.ADMIN])
+        client: Client = TestClient(server, headers={"Authorization": f"Bearer {secret}"})
+        yield client
+        await client.session.close()
+
+
+async def ask(client: Client, method: str, path: str, body: Any = None) -> tuple[int, Any]:
+    answer = await client.request(method, path, json=body)
+    return answer.status, json.loads(await answer.text())
+
+
+async def acme(client: Client) -> None:
+    status, _ = await ask(client, "POST", CUSTOMERS, {"key": "acme", "name": "Acme"})
+    assert status == 201
+
+
+async def test_the_app_shows_its_account_and_never_its_key(
+    selling: Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.DEBUG):
+        status, found = await ask(selling, "GET", f"{OPENMETER}/apps/{app_id(App.STRIPE)}")
+        _, page = await ask(selling, "GET", f"{OPENMETER}/apps")
+        metrics = await (await selling.get("/metrics")).text()
+
+    assert status == 200
+    assert (found["type"], found["status"], found["livemode"]) == ("stripe", "ready", False)
+    assert (found["account_id"], found["masked_api_key"]) == ("acct_1", "sk_test_…1234")
+    assert [one["type"] for one in page["data"]] == ["sandbox", "stripe"]
+    for text in (json.dumps(page), caplog.text, metrics):
+        assert "canary" not in text
+        assert SECRET not in text
+
+
+async def test_without_stripe_there_is_the_sandbox_alone(client: Client) -> None:
+    _, page = await ask(client, "GET", f"{OPENMETER}/apps")
+    await acme(client)
+    sessions = f"{CUSTOMERS}/acme/billing/stripe/portal-sessions"
+    refused, problem = await ask(client, "POST", sessions, {"stripe_options": {}})
+    unheard, _ = await ask(client, "POST", WEBHOOK, {})
+    linked, _ = await ask(
+        client, "PUT", f"{CUSTOMERS}/acme/billing/app-data", {"stripe": {"customer_id": "cus_1"}}
+    )
+
+    assert [one["type"] for one in page["data"]] == ["sandbox"]
+    assert (refused, problem["code"]) == (409, "app_not_ready")
+    assert (unheard, linked) == (409, 409)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        pytest.param({"stripe_api_key": SecretStr("sk_live_canary1")}, "stripe_live", id="live"),
+        pytest.param(
+            {"stripe_api_key": SecretStr("pk_test_canary1")}, "no secret key", id="public"
+        ),
+        pytest.param({"stripe_api_key": SecretStr("canary")}, "no secret key", id="no key"),
+    ],
+)
+def test_a_key_that_is_live_unasked_or_none_stops_the_start(
+    tmp_path: Path, settings: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=said) as stopped:
+        app.build(with_stripe(tmp_path, "http://127.0.0.1:1", **settings))
+
+    assert "canary" not in str(stopped.value)
+
+
+def test_a_live_key_is_taken_with_its_flag(tmp_path: Path) -> None:
+    live = SecretStr("rk_live_abc")
+
+    app.build(with_stripe(tmp_path, "http://127.0.0.1:1", stripe_api_key=live, stripe_live=True))
+
+
+async def test_a_customer_is_linked_to_one_that_is_at_stripe(
+    selling: Client, stripe: FakeStripe
+) -> None:
+    await acme(selling)
+    stripe.customers["cus_9"] = {"id": "cus_9", "object": "customer", "created": 0}
+    linked = {"stripe": {"customer_id": "cus_9", "default_payment_method_id": "pm_1"}}
+
+    put = await ask(selling, "PUT", f"{CUSTOMERS}/acme/billing/app-data", linked)
+    got = await ask(selling, "GET", f"{CUSTOMERS}/acme/billing")
+    status, problem = await ask(
+        selling, "PUT", f"{CUSTOMERS}/acme/billing/app-data", {"stripe": {"customer_id": "cus_0"}}
+    )
+
+    assert put == (200, linked)
+    assert got == (200, {"app_data": linked})
+    assert (status, problem["invalid_parameters"][0]["rule"]) == (400, "missing_reference")
+
+
+async def test_two_customers_are_not_one_at_stripe(selling: Client, stripe: FakeStripe) -> None:
+    await acme(selling)
+    await ask(selling, "POST", CUSTOMERS, {"key": "zoe", "name": "Zoë"})
+    stripe.customers["cus_9"] = {"id": "cus_9", "object": "customer", "created": 0}
+    linked = {"stripe": {"customer_id": "cus_9"}}
+    await ask(selling, "PUT", f"{CUSTOMERS}/acme/billing/app-data", linked)
+
+    status, problem = await ask(selling, "PUT", f"{CUSTOMERS}/zoe/billing/app-data", linked)
+
+    assert (status, problem["code"]) == (409, "conflict")
+
+
+async def test_a_customer_is_billed_by_the_profile_that_is_chosen(client: Client) -> None:
+    await acme(client)
+    unknown = {"billing_profile": {"id": app_id(App.STRIPE)}}
+
+    status, problem = await ask(client, "PUT", f"{CUSTOMERS}/acme/billing", unknown)
+
+    assert (status, problem["invalid_parameters"][0]["field"]) == (400, "billing_profile.id")
+
+
+async def test_a_webhook_needs_no_key_but_a_signature(selling: Client, stripe: FakeStripe) -> None:
+    stripe.invoices["in_1"] = {"id": "in_1", "object": "invoice", "status": "paid"}
+    stripe.lines["in_1"] = []
+    body = stripe.event("invoice.paid", "in_1", 1)
+    anonymous = {"Authorization": ""}
+
+    forged = await selling.post(WEBHOOK, data=body, headers={"Stripe-Signature": "t=1,v1=0"})
+    heard = [
+        await selling.post(
+            WEBHOOK, data=body, headers={"Stripe-Signature": signed(body)} | anonymous
+        )
+        for _ in range(2)
+    ]
+
+    assert forged.status == 400
+    assert [one.status for one in heard] == [200, 200]
+    assert [(await one.json())["result"] for one in heard] == ["ignored", "known"]
+
+
+async def test_an_event_of_live_mode_is_ignored_by_a_test_key(
+    selling: Client, stripe: FakeStripe
+) -> None:
+    stripe.invoices["in_1"] = {"id": "in_1", "object": "invoice", "status": "paid"}
+    stripe.lines["in_1"] = []
+    body = stripe.event("invoice.paid", "in_1").replace(b'"livemode": false', b'"livemode": true')
+
+    answer = await selling.post(WEBHOOK, data=body, headers={"Stripe-Signature": signed(body)})
+
+    assert (await answer.json())["result"] == "ignored"
+
+
+async def test_a_key_that_stripe_does_not_take_is_shown(
+    selling: Client, stripe: FakeStripe, caplog: pytest.LogCaptureFixture
+) -> None:
+    stripe.is_revoked = True
+
+    _, found = await ask(selling, "GET", f"{OPENMETER}/apps/{app_id(App.STRIPE)}")
+
+    assert (found["status"], found["account_id"]) == ("unauthorized", "")
+    assert "canary" not in caplog.text

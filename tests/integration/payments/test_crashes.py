@@ -1,0 +1,148 @@
+"""A crash between any two calls, and every answer that Stripe may give, leave one invoice and one payment."""
+
+import asyncio
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from tallyman.domain.invoice_state import InvoiceState
+from tallyman.payments.collect import LONGEST_WAIT
+
+from tests.integration.payments.conftest import Till
+from tests.rigs.stripe import Fault
+
+CALLS = (
+    "POST customers",
+    "POST invoices",
+    "POST invoices/add_lines",
+    "POST invoices/finalize",
+    "POST invoices/pay",
+)
+HOURS = timedelta(hours=1)
+
+
+class Killed(BaseException):
+    """The process is gone: no handler of ours may do anything more."""
+
+
+async def settle(till: Till, hours: int = 30) -> None:
+    """Look again and again, as the server does, until it is paid or a day is over."""
+    for _ in range(hours):
+        till.wait(LONGEST_WAIT)
+        await till.app.work()
+
+
+def is_once(till: Till) -> bool:
+    """One invoice that is final, paid once; drafts that are left behind are never charged."""
+    final = [one for one in till.stripe.invoices.values() if one["status"] != "draft"]
+    drafts = [one for one in till.stripe.invoices.values() if one["status"] == "draft"]
+    return (
+        [one["status"] for one in final] == ["paid"]
+        and list(till.stripe.paid().values()) == [1]
+        and all(one["auto_advance"] == "false" for one in drafts)
+    )
+
+
+@pytest.mark.parametrize("restart_after", [10 * timedelta(minutes=1), 25 * HOURS], ids=str)
+@pytest.mark.parametrize("when", ["before", "after"])
+async def test_killed_before_or_after_any_call_there_is_one_invoice_and_one_payment(
+    till: Till, when: str, restart_after: timedelta, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killed, number = True, 0
+    while killed:
+        number += 1
+        customer = await till.customer(f"c{number}")
+        invoice = await till.issuing(customer)
+        till.stripe.payments.clear()
+        till.stripe.invoices.clear()
+        killed = await _work_until_killed(till, when, number, monkeypatch)
+        till.wait(restart_after)
+        await till.app.work()
+
+        assert is_once(till), number
+        assert (await till.get(invoice)).state is InvoiceState.PAID
+        assert len([x for x in till.stripe.customers.values() if x["name"] == customer.name]) == 1
+    assert number > 6
+
+
+async def _work_until_killed(
+    till: Till, when: str, number: int, monkeypatch: pytest.MonkeyPatch
+) -> bool:
+    """One look by a process that dies at its nth call, before or after Stripe has done it."""
+    process, counted = till.restart(), 0
+    handle = process.calls._http.request_async
+
+    async def request(*args: Any, **kwargs: Any) -> Any:
+        nonlocal counted
+        counted += 1
+        if when == "before" and counted == number:
+            raise Killed
+        answer = await handle(*args, **kwargs)
+        if when == "after" and counted == number:
+            raise Killed
+        return answer
+
+    with monkeypatch.context() as patched:
+        patched.setattr(process.calls._http, "request_async", request)
+        try:
+            await process.work()
+        except Killed:
+            return True
+        finally:
+            await process.close()
+    return False
+
+
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize(
+    "fault",
+    [
+        pytest.param({"answer": 429}, id="429"),
+        pytest.param({"answer": 500}, id="500 without effect, for ever under its key"),
+        pytest.param({"answer": 500, "has_effect": True}, id="500 with effect"),
+        pytest.param({"answer": 500, "kept": False}, id="500 that is not kept"),
+        pytest.param({"answer": None}, id="time-out without effect"),
+        pytest.param({"answer": None, "has_effect": True}, id="time-out with effect"),
+    ],
+)
+async def test_whatever_stripe_answers_there_is_one_invoice_and_one_payment(
+    till: Till, call: str, fault: dict[str, Any]
+) -> None:
+    invoice = await till.issuing(await till.customer())
+    till.stripe.faults = [Fault(call, **fault)]
+
+    await till.app.work()
+    assert (await till.get(invoice)).state is not InvoiceState.PAID or fault.get("has_effect")
+    await settle(till)
+
+    assert is_once(till)
+    assert (await till.get(invoice)).state is InvoiceState.PAID
+    assert call in till.stripe.calls
+
+
+@pytest.mark.parametrize("call", CALLS)
+async def test_when_stripe_is_away_for_two_days_there_is_one_invoice_and_one_payment(
+    till: Till, call: str
+) -> None:
+    invoice = await till.issuing(await till.customer())
+    # The first one has an effect that nobody hears of; Stripe has forgotten the key in the end.
+    till.stripe.faults = [Fault(call, None, has_effect=True), Fault(call, None, times=1)]
+
+    await till.app.work()
+    till.wait(48 * HOURS)
+    await settle(till)
+
+    assert is_once(till)
+    assert (await till.get(invoice)).state is InvoiceState.PAID
+
+
+async def test_two_servers_at_once_leave_one_invoice_and_one_payment(till: Till) -> None:
+    invoices = [await till.issuing(await till.customer(f"c{at}")) for at in range(5)]
+    others = [till.restart() for _ in range(3)]
+
+    await asyncio.gather(*(one.work() for one in (till.app, *others)))
+
+    assert set(till.stripe.paid().values()) == {1}
+    assert len(till.stripe.payments) == len(till.stripe.invoices) == len(invoices)
+    for other in others:
+        await other.close()

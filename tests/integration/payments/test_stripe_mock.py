@@ -1,0 +1,142 @@
+"""Every call that we make is one that Stripe's own spec takes."""
+
+import inspect
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from tallyman.api.customer_billing_bodies import (
+    CheckoutAnswer,
+    CheckoutRequest,
+    PortalAnswer,
+    PortalRequest,
+)
+from tallyman.errors import StripeRefused
+from tallyman.payments.stripe_calls import StripeCalls
+from tallyman.payments.stripe_lines import customer_params, invoice_params, lines_of
+
+from tests.rigs.invoices import ACME, every_kind, invoice
+from tests.rigs.stripe_mock import StripeMockUnavailable, stripe_mock
+
+BEGIN = datetime(2026, 11, 1, tzinfo=UTC)
+INVOICE = invoice(every_kind(), description="November")
+EVERY_OPTION = {
+    "billing_address_collection": "auto",
+    "cancel_url": "https://example.com/cancel",
+    "client_reference_id": "ref",
+    "consent_collection": {
+        "payment_method_reuse_agreement": {"position": "auto"},
+        "promotions": "none",
+        "terms_of_service": "none",
+    },
+    "currency": "USD",
+    "custom_text": {
+        "after_submit": {"message": "a"},
+        "shipping_address": {"message": "b"},
+        "submit": {"message": "c"},
+        "terms_of_service_acceptance": {"message": "d"},
+    },
+    "customer_update": {"address": "auto", "name": "auto", "shipping": "auto"},
+    "expires_at": 1_800_000_000,
+    "locale": "en",
+    "metadata": {"a": "b"},
+    "payment_method_types": ["card"],
+    "redirect_on_completion": "always",
+    "return_url": "https://example.com/return",
+    "success_url": "https://example.com/success",
+    "tax_id_collection": {"enabled": True, "required": "never"},
+    "ui_mode": "hosted",
+}
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    try:
+        with stripe_mock() as running:
+            yield running
+    except StripeMockUnavailable as missing:
+        pytest.skip(str(missing))
+
+
+@pytest.fixture
+async def calls(address: str) -> AsyncIterator[StripeCalls]:
+    made = StripeCalls("sk_test_123", address, 10)
+    yield made
+    await made.close()
+
+
+def _invoice(**rest: Any) -> dict[str, Any]:
+    return invoice_params(INVOICE, "cus_1", 0) | rest
+
+
+def _checkout() -> dict[str, Any]:
+    body = CheckoutRequest.model_validate({"stripe_options": EVERY_OPTION})
+    return body.stripe_options.params("cus_1", None)
+
+
+def _portal() -> dict[str, Any]:
+    options = {"configuration_id": "bpc_1", "locale": "en", "return_url": "https://example.com"}
+    return PortalRequest.model_validate({"stripe_options": options}).stripe_options.params("cus_1")
+
+
+CALLS: dict[str, Callable[[StripeCalls], Awaitable[object]]] = {
+    "account_id": lambda calls: calls.account_id(),
+    "create_customer": lambda calls: calls.create_customer(customer_params(ACME, 0), "k1"),
+    "customer_exists": lambda calls: calls.customer_exists("cus_1"),
+    "find_customer": lambda calls: calls.find_customer({"none": "has this"}, BEGIN, BEGIN),
+    "create_invoice": lambda calls: calls.create_invoice(_invoice(), "k2"),
+    "find_invoice": lambda calls: calls.find_invoice("cus_1", {"none": "has this"}, BEGIN),
+    "invoice": lambda calls: calls.invoice("in_1"),
+    "line_keys": lambda calls: calls.line_keys("in_1"),
+    "add_lines": lambda calls: calls.add_lines("in_1", lines_of(INVOICE), "k3"),
+    "finalize": lambda calls: calls.finalize("in_1", "k4"),
+    "pay": lambda calls: calls.pay("in_1", "k5"),
+    "send": lambda calls: calls.send("in_1", "k6"),
+    "void": lambda calls: calls.void("in_1", "k7"),
+    "delete_draft": lambda calls: calls.delete_draft("in_1"),
+    "checkout": lambda calls: calls.checkout(_checkout(), "k8"),
+    "portal": lambda calls: calls.portal(_portal(), "k9"),
+}
+
+
+def test_no_call_is_left_out() -> None:
+    public = {
+        name
+        for name, member in inspect.getmembers(StripeCalls, inspect.iscoroutinefunction)
+        if not name.startswith("_")
+    }
+
+    assert public - {"close"} == set(CALLS)
+
+
+@pytest.mark.parametrize("name", CALLS)
+async def test_stripe_s_spec_takes_the_call(calls: StripeCalls, name: str) -> None:
+    await CALLS[name](calls)
+
+
+async def test_stripe_s_spec_takes_an_invoice_that_is_sent_or_has_a_way_to_pay(
+    calls: StripeCalls,
+) -> None:
+    sent = replace(INVOICE, description=None)
+    params = invoice_params(sent, "cus_1", 1) | {
+        "collection_method": "send_invoice",
+        "due_date": 1_800_000_000,
+        "default_payment_method": "pm_1",
+    }
+
+    assert (await calls.create_invoice(params, "k1")).status == "draft"
+
+
+async def test_stripe_s_answers_are_read(calls: StripeCalls) -> None:
+    session = await calls.checkout(_checkout(), "k1")
+    page = await calls.portal(_portal(), "k2")
+
+    assert CheckoutAnswer.of(session, ACME.id, "cus_1").session_id == session["id"]
+    assert PortalAnswer.of(page, "cus_1").url == page["url"]
+
+
+async def test_stripe_s_spec_refuses_what_it_does_not_know(calls: StripeCalls) -> None:
+    with pytest.raises(StripeRefused):
+        await calls.create_invoice(_invoice(colour="red"), "k1")
