@@ -48,6 +48,8 @@ class FakeStripe:
     calls: list[str] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
     declines: str | None = None  # how a payment ends: declined, action or none (no way to pay)
+    surcharge: int = 0  # what a total has that no line says
+    refuses: str | None = None  # why it makes no invoice
     is_revoked: bool = False  # whether Stripe takes the key no more
     url: str = ""
     _keys: dict[str, tuple[float, str, int, dict[str, Any]]] = field(default_factory=dict)
@@ -128,6 +130,8 @@ class FakeStripe:
             case "GET customers:id":
                 return self._found(self.customers, id_)
             case "POST invoices":
+                if self.refuses is not None:
+                    return _refused("resource_missing", self.refuses)
                 given = {"status": "draft", "attempted": False, "collected": None, **params}
                 made = self._made("invoice", "in", self.invoices, given)
                 self.lines[made["id"]] = []
@@ -209,7 +213,7 @@ class FakeStripe:
         return bool(float(least) <= one["created"] <= float(most))
 
     def _total(self, id_: str) -> int:
-        return sum(int(line["amount"]) for line in self.lines[id_])
+        return self.surcharge + sum(int(line["amount"]) for line in self.lines[id_])
 
     def _shown(self, id_: str) -> dict[str, Any]:
         invoice = self.invoices[id_]

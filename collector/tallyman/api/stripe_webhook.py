@@ -8,7 +8,7 @@ from tallyman.api import parameters
 from tallyman.api.route import JSON
 from tallyman.api.state import CLOCK, STRIPE
 from tallyman.api.wire import Answer
-from tallyman.errors import AppNotReady
+from tallyman.errors import AppNotReady, InvalidInput, InvalidParameter
 from tallyman.payments.webhook import HEADER, read_event
 
 
@@ -40,11 +40,16 @@ SIGNATURE: Final = SignatureParameter()
 async def take(request: web.Request) -> web.Response:
     """Take in an event, once; the answer comes before anything is done about it."""
     parameters.refuse_any(request)
+    signature = request.headers.get(HEADER)
+    if signature is None:
+        raise InvalidInput(
+            f"{HEADER} is required", [InvalidParameter(HEADER, "required", "is required", "header")]
+        )
     app = request.app[STRIPE]
     if app is None or app.account.webhook_secret is None:
         raise AppNotReady("Stripe, or its webhook's secret, is not set up: see docs/stripe.md")
     body = await request.read()
-    event, livemode = read_event(body, request.headers.get(HEADER), app.account.webhook_secret)
+    event, livemode = read_event(body, signature, app.account.webhook_secret)
     result = "ignored"
     if livemode == app.calls.livemode:
         result = await app.webhooks.take(event, request.app[CLOCK]())

@@ -12,6 +12,7 @@ from tallyman.billing.corrections import corrections
 from tallyman.billing.draft import count, with_lines
 from tallyman.billing.gather import Owed, owed_by
 from tallyman.domain.access import LOCAL
+from tallyman.domain.billing_profile import App
 from tallyman.domain.invoice import Invoice, act
 from tallyman.domain.invoice_line import InvoiceLine
 from tallyman.domain.invoice_state import InvoiceState, Trigger, following, move
@@ -174,6 +175,11 @@ async def trigger(
     """
     before = await books.invoices.get(namespace, invoice_id)
     move(before.state, action, before.facts_at(now))
+    if rebill and before.app is App.STRIPE:
+        # It may be paid at Stripe before it is void there, and then would be paid twice.
+        raise InvoiceActionNotAvailable(
+            "what is at Stripe is voided without being billed again: void it, then bill by hand"
+        )
     started = before
     if action in (Trigger.SNAPSHOT_QUANTITIES, Trigger.RETRY):
         started = _uncounted(before)

@@ -1,7 +1,9 @@
 """An invoice goes to Stripe once and is paid once, whatever happens on the way."""
 
+from dataclasses import replace
 from datetime import timedelta
 
+from tallyman.billing.advance import walk
 from tallyman.domain.billing_profile import App, CollectionMethod
 from tallyman.domain.invoice_state import InvoiceState
 
@@ -59,3 +61,31 @@ async def test_nothing_is_done_twice_when_there_is_nothing_to_do(till: Till) -> 
     await till.app.work()
 
     assert till.stripe.calls == calls
+
+
+async def test_an_invoice_of_stripe_s_profile_waits_until_stripe_has_it(till: Till) -> None:
+    invoice = await till.issuing(await till.customer(), state=InvoiceState.DRAFT_READY_TO_ISSUE)
+
+    walked = walk(invoice, till.now)
+
+    assert walked.state is InvoiceState.ISSUING_SYNCING
+    assert walked.wakes_at is None
+    assert walk(replace(invoice, app=App.SANDBOX), till.now).state is InvoiceState.PAYMENT_PENDING
+    assert walk(replace(invoice, app=App.EXTERNAL_INVOICING), till.now).state is (
+        InvoiceState.PAYMENT_PENDING
+    )
+
+
+async def test_the_way_to_pay_that_is_linked_is_used(
+    till: Till,
+) -> None:
+    customer = await till.customer()
+    links = till.app.stores.customers
+    link = await links.get(till.namespace, customer.id)
+    await links.put(replace(link, default_payment_method_id="pm_1"), till.now)
+
+    await till.issuing(customer)
+    await till.app.work()
+
+    [made] = till.stripe.invoices.values()
+    assert made["default_payment_method"] == "pm_1"

@@ -58,6 +58,17 @@ def test_an_invoice_waits(facts: Facts, waits_in: InvoiceState) -> None:
     assert last is waits_in
 
 
+def test_an_invoice_waits_for_its_app_to_have_it_and_to_let_it_go() -> None:
+    waits = Facts(NOW, waits_for_app=True)
+
+    *_, issuing = path(S.GATHERING, T.ADVANCE, waits)
+    *_, deleting = path(S.DRAFT_INVALID, T.DELETE, waits)
+
+    assert (issuing, deleting) == (S.ISSUING_SYNCING, S.DELETE_SYNCING)
+    assert list(path(issuing, T.SYNCED, waits))[-1] is S.PAYMENT_PENDING
+    assert list(path(deleting, T.SYNCED, waits)) == [S.DELETED]
+
+
 def test_an_invoice_moves_on_the_very_moment_the_wait_is_over() -> None:
     for state in (S.DRAFT_WAITING_FOR_COLLECTION, S.DRAFT_WAITING_AUTO_APPROVAL):
         before, then = (
