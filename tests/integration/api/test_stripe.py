@@ -86,14 +86,15 @@ async def test_without_stripe_there_is_the_sandbox_alone(client: Client) -> None
     await acme(client)
     sessions = f"{CUSTOMERS}/acme/billing/stripe/portal-sessions"
     refused, problem = await ask(client, "POST", sessions, {"stripe_options": {}})
-    unheard, _ = await ask(client, "POST", WEBHOOK, {})
+    unheard = await client.post(WEBHOOK, data=b"{}", headers={"Stripe-Signature": signed(b"{}")})
+    unsigned = await client.post(WEBHOOK, data=b"{}")
     linked, _ = await ask(
         client, "PUT", f"{CUSTOMERS}/acme/billing/app-data", {"stripe": {"customer_id": "cus_1"}}
     )
 
     assert [one["type"] for one in page["data"]] == ["sandbox"]
     assert (refused, problem["code"]) == (409, "app_not_ready")
-    assert (unheard, linked) == (409, 409)
+    assert (unheard.status, unsigned.status, linked) == (409, 400, 409)
 
 
 @pytest.mark.parametrize(
