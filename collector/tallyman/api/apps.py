@@ -47,15 +47,21 @@ def stripe_of(request: web.Request) -> StripeApp:
         AppNotReady: it is not set up, or for another namespace.
     """
     app = request.app[STRIPE]
-    if app is None or app.account.namespace != request[CALLER].namespace:
+    if app is None or not has_stripe(request):
         raise AppNotReady("Stripe is not set up for this namespace: see docs/stripe.md")
     return app
+
+
+def has_stripe(request: web.Request) -> bool:
+    """Whether Stripe is set up for the caller's namespace."""
+    app = request.app[STRIPE]
+    return app is not None and app.account.namespace == request[CALLER].namespace
 
 
 async def _apps(request: web.Request) -> list[Any]:
     found: list[Any] = [SandboxApp.made()]
     app = request.app[STRIPE]
-    if app is not None and app.account.namespace == request[CALLER].namespace:
+    if app is not None and has_stripe(request):
         account_id = await app.account_id()
         found.append(
             StripeAppAnswer(

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, Self, TypeAlias
 from pydantic import Field
 
 from tallyman.api.meter_bodies import PaginatedMeta
-from tallyman.api.party_bodies import SANDBOX, AppsBody, PartyBody
+from tallyman.api.party_bodies import AppsBody, PartyBody, apps_of
 from tallyman.api.wire import (
     Answer,
     Body,
@@ -157,7 +157,7 @@ class UpsertBillingProfileRequest(Body):
 
 
 class CreateBillingProfileRequest(UpsertBillingProfileRequest):
-    """A new profile. `apps` may be left out: there is only the sandbox."""
+    """A new profile. `apps` stay as they are then; without them it is the sandbox, for all three."""
 
     apps: AppsBody | None = None
 
@@ -190,7 +190,7 @@ class BillingProfileAnswer(Answer):
             deleted_at=profile.deleted_at,
             supplier=PartyBody.of(profile.supplier),
             workflow=WorkflowBody.of(profile.workflow),
-            apps=SANDBOX,
+            apps=apps_of(profile.app),
             default=profile.is_default,
         )
 

@@ -5,6 +5,7 @@ from typing import Final
 from aiohttp import web
 
 from tallyman.api import parameters
+from tallyman.api.apps import has_stripe
 from tallyman.api.billing_profile_bodies import (
     BillingProfileAnswer,
     BillingProfilePage,
@@ -14,12 +15,12 @@ from tallyman.api.billing_profile_bodies import (
 from tallyman.api.customers import path_text
 from tallyman.api.meter_bodies import PageMeta, PaginatedMeta
 from tallyman.api.parameters import ListParameters
-from tallyman.api.party_bodies import SANDBOX, AppsBody
+from tallyman.api.party_bodies import AppsBody, apps_of
 from tallyman.api.request_body import read_body
 from tallyman.api.route import JSON
 from tallyman.api.state import BOOKS, CALLER, CLOCK
 from tallyman.api.wire import Answer
-from tallyman.domain.billing_profile import BillingProfile
+from tallyman.domain.billing_profile import App, BillingProfile
 from tallyman.errors import InvalidInput, InvalidParameter
 from tallyman.store.billing_profiles import SORTABLE, BillingProfileChange
 
@@ -30,7 +31,7 @@ async def create(request: web.Request) -> web.Response:
     """Make a profile."""
     parameters.refuse_any(request)
     body = await read_body(request, CreateBillingProfileRequest)
-    _check_apps(body.apps)
+    app = _app(request, body.apps)
     caller, now = request[CALLER], request.app[CLOCK]()
     made = await request.app[BOOKS].profiles.create(
         BillingProfile(
@@ -44,6 +45,7 @@ async def create(request: web.Request) -> web.Response:
             updated_at=now,
             description=body.description,
             labels=body.labels or {},
+            app=app,
         ),
         by=caller.actor,
     )
@@ -106,14 +108,24 @@ async def delete(request: web.Request) -> web.Response:
     return web.Response(status=204)
 
 
-def _check_apps(apps: AppsBody | None) -> None:
-    """Refuse an application that there is not; there is only the sandbox."""
+def _app(request: web.Request, apps: AppsBody | None) -> App:
+    """The app that is chosen, the same for invoices and payments.
+
+    Raises:
+        InvalidInput: there is no such app here.
+    """
+    if apps is None:
+        return App.SANDBOX
+    there = [App.SANDBOX, *([App.STRIPE] if has_stripe(request) else [])]
+    chosen = next((one for one in there if apps_of(one).invoicing == apps.invoicing), None)
+    wanted = apps_of(chosen or App.SANDBOX)
     for name in ("tax", "invoicing", "payment"):
-        if apps is not None and getattr(apps, name) != getattr(SANDBOX, name):
-            at, reason = f"apps.{name}.id", "must be the sandbox's, which is the only one"
+        if getattr(apps, name) != getattr(wanted, name):
+            at, reason = f"apps.{name}.id", f"must be {getattr(wanted, name).id}: see GET /apps"
             raise InvalidInput(
                 f"{at} {reason}", [InvalidParameter(at, "missing_reference", reason)]
             )
+    return chosen or App.SANDBOX
 
 
 def _answer(body: Answer, status: int = 200) -> web.Response:

@@ -12,7 +12,7 @@ from tallyman.api.billing_profile_bodies import PaymentBody
 from tallyman.api.customer_bodies import AddressBody, CurrencyCode, ExternalKey, UsageAttribution
 from tallyman.api.invoice_line_bodies import ClosedPeriod, InvoiceLineAnswer, TotalsAnswer
 from tallyman.api.meter_bodies import PaginatedMeta
-from tallyman.api.party_bodies import SANDBOX, AppsBody, PartyBody
+from tallyman.api.party_bodies import AppsBody, PartyBody, apps_of
 from tallyman.api.wire import Answer, Body, Description, DurationText, Name, Time, Ulid
 from tallyman.domain.customer import Customer
 from tallyman.domain.invoice import Invoice, IssueSeverity
@@ -149,7 +149,7 @@ class WorkflowSettings(Answer):
         """The settings on the wire."""
         kept, profile = invoice.workflow, invoice.billing_profile_id
         return cls(
-            apps=SANDBOX,
+            apps=apps_of(invoice.app),
             source_billing_profile=None if profile is None else ProfileReference(id=profile),
             workflow=InvoiceWorkflow(
                 invoicing=InvoiceInvoicing(

@@ -1,17 +1,14 @@
 """Suppliers and what they charge by: the parts that billing profiles and invoices share."""
 
-from typing import Annotated, Final, Self
+from typing import Annotated, Self
 
-from pydantic import Field, StringConstraints
+from pydantic import StringConstraints
 
+from tallyman.api.app_bodies import app_id
 from tallyman.api.customer_bodies import AddressBody, ExternalKey, Text
 from tallyman.api.wire import NO_NUL, Body, Ulid
-from tallyman.domain.billing_profile import Supplier
-from tallyman.domain.content_id import content_id
-from tallyman.domain.period import EPOCH
+from tallyman.domain.billing_profile import App, Supplier
 
-# There is one application: it charges nobody, and every profile has it for everything.
-SANDBOX_APP_ID: Final = content_id(EPOCH, "app", "sandbox")
 TaxCode = Annotated[str, StringConstraints(min_length=1, max_length=32, pattern=NO_NUL)]
 
 
@@ -63,9 +60,9 @@ class PartyBody(Body):
 
 
 class AppReferenceBody(Body):
-    """An application, by its id; there is only the sandbox."""
+    """An app, by its id: see `GET /apps`."""
 
-    id: Annotated[Ulid, Field(json_schema_extra={"const": SANDBOX_APP_ID})]
+    id: Ulid
 
 
 class AppsBody(Body):
@@ -76,8 +73,7 @@ class AppsBody(Body):
     payment: AppReferenceBody
 
 
-SANDBOX: Final = AppsBody(
-    tax=AppReferenceBody(id=SANDBOX_APP_ID),
-    invoicing=AppReferenceBody(id=SANDBOX_APP_ID),
-    payment=AppReferenceBody(id=SANDBOX_APP_ID),
-)
+def apps_of(app: App) -> AppsBody:
+    """The app sends the invoices and takes the payments; nothing computes taxes but the sandbox."""
+    chosen = AppReferenceBody(id=app_id(app))
+    return AppsBody(tax=AppReferenceBody(id=app_id(App.SANDBOX)), invoicing=chosen, payment=chosen)

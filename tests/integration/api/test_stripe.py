@@ -11,7 +11,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from pydantic import SecretStr
 from tallyman import app
 from tallyman.api.app_bodies import app_id
-from tallyman.api.state import KEYS
+from tallyman.api.state import KEYS, STRIPE
 from tallyman.config import Settings
 from tallyman.domain.access import Scope
 from tallyman.domain.billing_profile import App
@@ -130,13 +130,13 @@ async def test_a_customer_is_linked_to_one_that_is_at_stripe(
     linked = {"stripe": {"customer_id": "cus_9", "default_payment_method_id": "pm_1"}}
 
     put = await ask(selling, "PUT", f"{CUSTOMERS}/acme/billing/app-data", linked)
-    got = await ask(selling, "GET", f"{CUSTOMERS}/acme/billing")
+    _, got = await ask(selling, "GET", f"{CUSTOMERS}/acme/billing")
     status, problem = await ask(
         selling, "PUT", f"{CUSTOMERS}/acme/billing/app-data", {"stripe": {"customer_id": "cus_0"}}
     )
 
     assert put == (200, linked)
-    assert got == (200, {"app_data": linked})
+    assert got["app_data"] == linked
     assert (status, problem["invalid_parameters"][0]["rule"]) == (400, "missing_reference")
 
 
@@ -201,3 +201,80 @@ async def test_a_key_that_stripe_does_not_take_is_shown(
 
     assert (found["status"], found["account_id"]) == ("unauthorized", "")
     assert "canary" not in caplog.text
+
+
+async def test_a_profile_s_invoices_go_to_stripe_and_stay_there(selling: Client) -> None:
+    stripe_app, sandbox = ({"id": app_id(one)} for one in (App.STRIPE, App.SANDBOX))
+    apps = {"tax": sandbox, "invoicing": stripe_app, "payment": stripe_app}
+    given = {"name": "Stripe", "supplier": {}, "workflow": {}, "default": True}
+
+    made, profile = await ask(selling, "POST", f"{OPENMETER}/profiles", given | {"apps": apps})
+    _, changed = await ask(selling, "PUT", f"{OPENMETER}/profiles/{profile['id']}", given)
+    mixed, problem = await ask(
+        selling, "POST", f"{OPENMETER}/profiles", given | {"apps": apps | {"payment": sandbox}}
+    )
+
+    assert (made, profile["apps"], changed["apps"]) == (201, apps, apps)
+    assert (mixed, problem["invalid_parameters"][0]["field"]) == (400, "apps.payment.id")
+
+
+async def test_a_profile_cannot_have_an_app_that_is_not_set_up(client: Client) -> None:
+    apps = {name: {"id": app_id(App.STRIPE)} for name in ("tax", "invoicing", "payment")}
+    given = {"name": "Stripe", "supplier": {}, "workflow": {}, "default": True, "apps": apps}
+
+    status, problem = await ask(client, "POST", f"{OPENMETER}/profiles", given)
+
+    assert (status, problem["invalid_parameters"][0]["rule"]) == (400, "missing_reference")
+
+
+async def test_an_invoice_of_stripe_s_profile_is_billed_and_paid_by_the_server(
+    selling: Client, stripe: FakeStripe
+) -> None:
+    stripe_app, sandbox = ({"id": app_id(one)} for one in (App.STRIPE, App.SANDBOX))
+    apps = {"tax": sandbox, "invoicing": stripe_app, "payment": stripe_app}
+    given = {"name": "Stripe", "supplier": {}, "workflow": {}, "default": True, "apps": apps}
+    await ask(selling, "POST", f"{OPENMETER}/profiles", given)
+    await acme(selling)
+    await subscribe(selling)
+
+    answer = await selling.post("/api/v1/billing/run", json={"at": "2026-11-30T00:00:00Z"})
+    await answer.read()
+    _, before = await ask(selling, "GET", f"{OPENMETER}/billing/invoices")
+    assert isinstance(selling.server, TestServer)
+    running = selling.server.app[STRIPE]
+    assert running is not None
+    await running.work()
+    _, after = await ask(selling, "GET", f"{OPENMETER}/billing/invoices")
+
+    extended = before["data"][0]["status_details"]["extended_status"]
+    assert extended == "issuing.syncing"
+    assert [one["status"] for one in after["data"]] == ["paid"]
+    [(stripe_id, amount)] = stripe.payments
+    assert after["data"][0]["external_references"]["invoicing_id"] == stripe_id
+    assert amount == 2000
+
+
+async def subscribe(client: Client) -> None:
+    """Acme has a plan of $20 a month, in advance, since 1 November."""
+    flat = {"type": "flat", "amount": "20"}
+    card = {"key": "base", "name": "Base", "price": flat, "payment_term": "in_advance"}
+    plan = {
+        "key": "starter",
+        "name": "Starter",
+        "currency": "USD",
+        "billing_cadence": "P1M",
+        "phases": [
+            {"key": "all", "name": "All", "rate_cards": [card | {"billing_cadence": "P1M"}]}
+        ],
+    }
+    _, made = await ask(client, "POST", f"{OPENMETER}/plans", plan)
+    status, _ = await ask(client, "POST", f"{OPENMETER}/plans/{made['id']}/publish", {})
+    assert status == 200
+    new = {
+        "customer": {"key": "acme"},
+        "plan": {"key": "starter"},
+        "active_from": "2026-11-01T00:00:00Z",
+        "billing_anchor": "2026-11-01T00:00:00Z",
+    }
+    status, problem = await ask(client, "POST", f"{OPENMETER}/subscriptions", new)
+    assert status == 201, problem
