@@ -17,26 +17,24 @@ from tallyman.domain.invoice_state import InvoiceState, Trigger, following
 from tallyman.errors import StripeKeySpent, StripeRefused, StripeUnanswered
 from tallyman.payments.standing import ISSUED, UNPAID, standing
 from tallyman.payments.stripe_calls import StripeCalls, StripeInvoice, generation_metadata
+from tallyman.payments.stripe_customer import customer_at_stripe
 from tallyman.payments.stripe_lines import (
-    CUSTOMER_KEY,
     INVOICE_KEY,
     LINES_AT_ONCE,
-    customer_params,
     invoice_params,
     lines_of,
     total_of,
 )
+from tallyman.payments.stripe_memory import BY, CLOCKS, KEY_MEMORY, key_of
+from tallyman.payments.withdraw import is_gone, void
 from tallyman.store.database import Database
 from tallyman.store.invoices import InvoiceStore
 from tallyman.store.stripe_customers import StripeCustomerStore
 from tallyman.store.stripe_invoices import StripeInvoiceStore, StripeSync
 
-KEY_MEMORY: Final = timedelta(hours=23)  # Stripe keeps a key for at least 24 hours
-CLOCKS: Final = timedelta(hours=1)  # the most by which Stripe's clock and ours may differ
 LOOK_AGAIN: Final = timedelta(hours=6)  # at what is not paid, should a webhook be lost
 FIRST_WAIT: Final = timedelta(seconds=5)
 LONGEST_WAIT: Final = timedelta(hours=1)
-BY: Final = "stripe"
 _log = logging.getLogger(__name__)
 
 
@@ -99,36 +97,9 @@ class Collector:
             StripeUnanswered: Stripe did not answer.
             StripeRefused: Stripe takes no such customer.
         """
-        links, now = self._stores.customers, self._clock()
-        link = await links.get(customer.namespace, customer.id)
-        if link.stripe_id is not None:
-            return link.stripe_id
-        spent = link.attempted_at is not None and now - link.attempted_at >= KEY_MEMORY
-        if link.attempted_at is None:
-            link = await links.attempt(link, link.generation, now)
-        while True:
-            made = generation_metadata(CUSTOMER_KEY, customer.id, link.generation)
-            if spent:
-                since = (link.attempted_at or now) - CLOCKS
-                found = await self._calls.find_customer(made, since, now + CLOCKS)
-                if found is not None:
-                    break
-                link = await links.attempt(link, link.generation + 1, now)
-            key = f"tallyman-{customer.id}-customer-{link.generation}"
-            try:
-                found = await self._calls.create_customer(
-                    customer_params(customer, link.generation), key
-                )
-                break
-            except StripeKeySpent:
-                if spent:
-                    raise
-                spent = True
-        link = await links.get(customer.namespace, customer.id)
-        if link.stripe_id is not None:  # someone has linked it meanwhile
-            return link.stripe_id
-        await links.put(replace(link, stripe_id=found), now, by=BY)
-        return found
+        return await customer_at_stripe(
+            self._stores.customers, self._calls, customer, self._clock()
+        )
 
     async def _go_on(self, invoice: Invoice, sync: StripeSync) -> timedelta | None:
         """How long until the next look; None where nothing is left to do."""
@@ -138,7 +109,8 @@ class Collector:
             case InvoiceState.DELETE_SYNCING:
                 return await self._withdraw(invoice, sync)
             case InvoiceState.VOIDED:
-                return await self._void(sync)
+                await void(self._calls, sync)
+                return None
             case InvoiceState.UNCOLLECTIBLE:
                 return await self._collect(invoice, sync)
             case state if state in UNPAID:
@@ -150,7 +122,7 @@ class Collector:
             sync, at_stripe = await self._draft(invoice, sync)
             if at_stripe.status == "draft":
                 sync, at_stripe = await self._fill(invoice, sync, at_stripe)
-                key = f"{_key(sync)}-finalize-{sync.failures}"
+                key = f"{key_of(sync)}-finalize-{sync.failures}"
                 at_stripe = await self._calls.finalize(at_stripe.id, key)
             if at_stripe.status not in ISSUED:
                 raise StripeUnanswered(f"{at_stripe.id} is {at_stripe.status} after finalizing")
@@ -201,7 +173,7 @@ class Collector:
         if invoice.workflow.collection_method is CollectionMethod.SEND_INVOICE:
             issued_at = sync.attempted_at or self._clock()  # the same in each repetition
             params["due_date"] = int(invoice.workflow.due_after.after(issued_at).timestamp())
-        return await self._calls.create_invoice(params, f"{_key(sync)}-invoice")
+        return await self._calls.create_invoice(params, f"{key_of(sync)}-invoice")
 
     async def _fill(
         self, invoice: Invoice, sync: StripeSync, at_stripe: StripeInvoice
@@ -219,7 +191,7 @@ class Collector:
                 continue
             try:
                 at_stripe = await self._calls.add_lines(
-                    at_stripe.id, some, f"{_key(sync)}-lines-{at}"
+                    at_stripe.id, some, f"{key_of(sync)}-lines-{at}"
                 )
             except StripeKeySpent:
                 await self._calls.delete_draft(at_stripe.id)
@@ -264,7 +236,7 @@ class Collector:
     async def _ask(
         self, invoice: Invoice, sync: StripeSync, at_stripe: StripeInvoice
     ) -> StripeInvoice:
-        key = f"{_key(sync)}-collect-{sync.round}"
+        key = f"{key_of(sync)}-collect-{sync.round}"
         if invoice.workflow.collection_method is CollectionMethod.SEND_INVOICE:
             return await self._calls.send(at_stripe.id, key)
         return await self._calls.pay(at_stripe.id, key)
@@ -303,7 +275,10 @@ class Collector:
         """What is deleted here must be gone there before its lines are billed again."""
         now = self._clock()
         try:
-            if await self._gone(invoice, sync):
+            customer = None
+            if sync.stripe_id is None and sync.attempted_at is not None:
+                customer = await self.customer(invoice.customer)
+            if await is_gone(self._calls, sync, customer):
                 after = act(invoice, Trigger.SYNCED, now)
                 await self._replace(invoice, after, "deleted")
                 return None
@@ -311,39 +286,6 @@ class Collector:
         except StripeRefused as err:
             refused = err
         await self._fail(invoice, refused)
-        return None
-
-    async def _gone(self, invoice: Invoice, sync: StripeSync) -> bool:
-        """Whether Stripe has nothing of it any more that could be paid, or was."""
-        stripe_id = sync.stripe_id
-        if stripe_id is None:
-            if sync.attempted_at is None:
-                return True
-            # The draft that may have been made is never charged; it is deleted where it is found.
-            customer = await self.customer(invoice.customer)
-            made = generation_metadata(INVOICE_KEY, invoice.id, sync.generation)
-            found = await self._calls.find_invoice(customer, made, sync.attempted_at - CLOCKS)
-        else:
-            found = await self._calls.invoice(stripe_id)
-        if found is None or found.status == "void":
-            return True
-        if found.status == "draft":
-            await self._calls.delete_draft(found.id)
-            return True
-        if found.status == "paid":
-            return False
-        voided = await self._calls.void(found.id, f"{_key(sync)}-void-{sync.failures}")
-        return voided.status == "void"
-
-    async def _void(self, sync: StripeSync) -> timedelta | None:
-        """What is void here must not be paid there."""
-        found = None if sync.stripe_id is None else await self._calls.invoice(sync.stripe_id)
-        if found is None or found.status in ("void", "draft"):
-            return None
-        if found.status == "paid":
-            _log.error("invoice %s is void here and paid at Stripe", sync.invoice_id)
-            return None
-        await self._calls.void(found.id, f"{_key(sync)}-void-{sync.failures}")
         return None
 
     async def _fail(self, invoice: Invoice, err: StripeRefused) -> None:
@@ -367,10 +309,6 @@ class Collector:
         return await self._noted(
             replace(sync, stripe_id=None, generation=sync.generation + 1, attempted_at=None)
         )
-
-
-def _key(sync: StripeSync) -> str:
-    return f"tallyman-{sync.invoice_id}-{sync.generation}"
 
 
 def _wait(sync: StripeSync, err: StripeUnanswered | StripeRefused) -> timedelta:
