@@ -237,7 +237,9 @@ async def test_an_invoice_of_stripe_s_profile_is_billed_and_paid_by_the_server(
     await acme(selling)
     await subscribe(selling)
 
-    answer = await selling.post("/api/v1/billing/run", json={"at": "2026-11-30T00:00:00Z"})
+    answer = await selling.post(
+        "/api/v1/billing/run", json={"at": "2026-11-30T00:00:00Z", "ahead": True}
+    )
     await answer.read()
     _, before = await ask(selling, "GET", f"{OPENMETER}/billing/invoices")
     assert isinstance(selling.server, TestServer)
