@@ -10,6 +10,7 @@ TallymanError
 │   └── InvoiceActionNotAvailable  an invoice in this state takes no such action
 │       ├── InvoiceCannotAdvance  nothing follows by itself from its state, or not yet
 │       └── InvoiceCannotBeEdited  it is no draft any more, or is being worked on
+├── LedgerError        credit that does not add up; nothing of it is booked
 ├── RatingError        a price and a quantity that cannot be rated; the invoice stays a draft
 ├── Unauthenticated    no API key, or one that is not known
 ├── Forbidden          the API key's scope does not reach this
@@ -121,6 +122,12 @@ class InvoiceCannotBeEdited(InvoiceActionNotAvailable):
     """It is no draft any more, or is being worked on."""
 
     code = "invoice_cannot_be_edited"
+
+
+class LedgerError(TallymanError):
+    """Credit that does not add up: nothing of it is booked."""
+
+    code = "ledger_error"
 
 
 class RatingError(TallymanError):

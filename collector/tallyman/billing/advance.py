@@ -14,6 +14,7 @@ from tallyman.billing.gather import Owed, owed_by
 from tallyman.domain.access import LOCAL
 from tallyman.domain.billing_profile import App
 from tallyman.domain.invoice import Invoice, act
+from tallyman.domain.invoice_credit import paid_by_credit
 from tallyman.domain.invoice_line import InvoiceLine
 from tallyman.domain.invoice_state import InvoiceState, Trigger, following, move
 from tallyman.errors import InvoiceActionNotAvailable
@@ -40,6 +41,8 @@ def walk(invoice: Invoice, now: datetime) -> Invoice:
         facts = invoice.facts_at(now)
         if invoice.state is InvoiceState.DRAFT_VALIDATING and facts.has_critical_issues:
             return act(invoice, Trigger.FAIL, now)
+        if (paid := paid_by_credit(invoice, now)) is not invoice:
+            return paid
         if invoice.state in _UNPAID and _is_overdue(invoice, now):
             return act(invoice, Trigger.OVERDUE, now)
         if following(invoice.state, Trigger.ADVANCE, facts) is None:

@@ -15,6 +15,8 @@ from tallyman.domain.subscription import Subscription
 from tallyman.store.billed_lines import BilledLines
 from tallyman.store.billing_profiles import BillingProfileStore, profile_of
 from tallyman.store.clickhouse import ClickHouse
+from tallyman.store.credit_grants import CreditGrantStore
+from tallyman.store.credit_ledger import CreditLedger
 from tallyman.store.customers import CustomerStore
 from tallyman.store.database import Database
 from tallyman.store.features import FeatureStore
@@ -48,6 +50,8 @@ class Books:
         self.invoices = InvoiceStore(database)
         self.billed = BilledLines(database)
         self.profiles = BillingProfileStore(database)
+        self.credits = CreditGrantStore(database)
+        self.ledger = CreditLedger(database)
         self.customers = CustomerStore(database)
         self.subscriptions = SubscriptionStore(database)
         self.features = FeatureStore(database)

@@ -11,6 +11,7 @@ from datetime import datetime
 
 from tallyman.billing.books import Account, Books
 from tallyman.billing.corrections import corrections
+from tallyman.billing.credit_shown import paid_as_of_now
 from tallyman.billing.draft import count, drafted, empty, with_lines
 from tallyman.billing.gather import OVERLAP, Gathered, Owed, owed_by
 from tallyman.domain.billable import in_service
@@ -29,7 +30,7 @@ async def preview(books: Books, namespace: str, customer_id: str, now: datetime)
     accounts = await books.accounts(namespace, [customer_id])
     if not accounts:
         raise NotFound(f"no customer has the id {customer_id}")
-    return await previews(books, accounts, now)
+    return await paid_as_of_now(books, await previews(books, accounts, now), now)
 
 
 async def previews(

@@ -1,15 +1,19 @@
 """An invoice computed again from the events as they were at its watermark, to prove it.
 
 It changes nothing. What the invoice was counted by is kept with it (`domain/counting.py`), and with
-each line what it was rated by: no later change of a meter, a customer or a subscription is seen.
+each line what it was rated by: no later change of a meter, a customer or a subscription is seen. What
+credit pays is worked out from the ledger as it was then.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from tallyman.billing.books import Books
 from tallyman.billing.draft import question_of, unrated
 from tallyman.domain.billable import needs_usage
+from tallyman.domain.burn_down import burn_down
 from tallyman.domain.invoice import Invoice
+from tallyman.domain.invoice_credit import credited, demands_of
 from tallyman.domain.invoice_line import InvoiceLine, corrected, rated
 from tallyman.domain.usage import Usage
 from tallyman.errors import NotFound, RatingError
@@ -35,7 +39,23 @@ async def recounted(books: Books, invoice: Invoice) -> tuple[InvoiceLine, ...]:
     corrections = [line for line in invoice.lines if line.corrects]
     counted_at = invoice.quantity_snapshotted_at or invoice.updated_at
     earlier = await books.billed.before(corrections, counted_at)
-    return tuple(_line(one, usage.get(one.id), earlier.get(one.id, ())) for one in invoice.lines)
+    lines = tuple(_line(one, usage.get(one.id), earlier.get(one.id, ())) for one in invoice.lines)
+    return await _paid(books, invoice, lines)
+
+
+async def _paid(
+    books: Books, invoice: Invoice, lines: tuple[InvoiceLine, ...]
+) -> tuple[InvoiceLine, ...]:
+    """The lines as credit pays for them, from what the ledger had before it did."""
+    returned = tuple(
+        replace(line, credits_applied=was.credits_applied) if was.totals.credits < 0 else line
+        for line, was in zip(lines, invoice.lines, strict=True)
+    )
+    before = await books.ledger.before(invoice.id)
+    if before is None:
+        return returned
+    draws = burn_down(before.grants, before.available, demands_of(lines), before.at)
+    return credited(returned, draws, {one.id: one for one in before.grants})
 
 
 def _line(line: InvoiceLine, usage: Usage | None, earlier: Sequence[InvoiceLine]) -> InvoiceLine:

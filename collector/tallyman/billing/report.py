@@ -102,18 +102,28 @@ def preview_answer(invoice: Invoice) -> PreviewAnswer:
         customer=invoice.customer.key,
         currency=invoice.currency,
         total=written(invoice.totals.total),
-        rows=[row for line in invoice.lines for row in line_rows(line)],
+        rows=[row for line in invoice.lines for row in line_rows(line)] + _credit_rows(invoice),
     )
 
 
+def _credit_rows(invoice: Invoice) -> list[PreviewRow]:
+    """What credit pays of it, if it pays anything."""
+    credit = invoice.totals.credits
+    if not credit:
+        return []
+    period = PreviewPeriod(invoice.service_period.from_, invoice.service_period.to)
+    return [PreviewRow("Credit", period, "", "", "", "", "", "", written(-credit))]
+
+
 def line_rows(line: InvoiceLine) -> list[PreviewRow]:
-    """A line by model and type; the amounts are shares of its total, and add up to it."""
+    """A line by model and type; the amounts are shares of what it costs before credit."""
     windows = () if line.usage is None else line.usage.windows
     rates = _rates(line)
     period = PreviewPeriod(line.service_period.from_, line.service_period.to)
     if not windows:
         quantity = "" if line.raw_quantity is None else written(line.raw_quantity)
-        return [PreviewRow(line.name, period, "", "", quantity, *rates, written(line.totals.total))]
+        cost = written(line.totals.before_credits)
+        return [PreviewRow(line.name, period, "", "", quantity, *rates, cost)]
     shares = _shares(line, [abs(window.quantity) for window in windows])
     rows = []
     for window, share in zip(windows, shares, strict=True):
@@ -147,4 +157,4 @@ def _billed_unit(config: UnitConfig, unit: str) -> str:
 
 
 def _shares(line: InvoiceLine, parts: Sequence[Decimal]) -> tuple[Decimal, ...]:
-    return split(line.totals.total, parts, line.currency)
+    return split(line.totals.before_credits, parts, line.currency)

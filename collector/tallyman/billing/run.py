@@ -13,6 +13,8 @@ from typing import Final, TypeVar
 
 from tallyman.billing.advance import Open, go_on, reopened, snapshot, walk
 from tallyman.billing.books import Account, Books
+from tallyman.billing.credit_balance import expire
+from tallyman.billing.credit_shown import paid_as_of_now
 from tallyman.billing.draft import drafted
 from tallyman.billing.gather import Gathered, gather
 from tallyman.billing.lone_corrections import corrected_alone
@@ -81,7 +83,7 @@ async def _bill(
     whose = _by_customer([*progress, *looked_at, *also_looked_at])
     fresh = [*made, *lone]
     if order.dry_run:
-        outcome.add(_without(fresh, shown))
+        outcome.add(await paid_as_of_now(books, list(_without(fresh, shown)), order.now))
         return
     # With a customer's progress all of its invoices are kept: whoever goes on looks no further back.
     for some in _whole_customers(fresh):
@@ -90,6 +92,7 @@ async def _bill(
         outcome.left += len(some) - len(kept)
         outcome.add(kept)
     await books.invoices.add(namespace, [], [one for rest in whose.values() for one in rest])
+    await expire(books, accounts, order.now)
 
 
 def _whole_customers(invoices: Sequence[Invoice]) -> Iterator[list[Invoice]]:

@@ -74,7 +74,7 @@ def line_view(line: InvoiceLine, numbers: Mapping[str, str], plan: str) -> LineV
         period=figures.period(line.service_period),
         quantity=quantity,
         rates=_rates(line, unit),
-        amount=figures.money(line.totals.total, line.currency),
+        amount=figures.money(line.totals.before_credits, line.currency),
         notes=tuple(_notes(line, numbers, plan)),
         priced=tuple(_priced(line, unit)),
         used=tuple(_used(line)),
@@ -277,12 +277,12 @@ def used_by(line: InvoiceLine) -> list[tuple[str, str, Decimal]]:
 def _shares(line: InvoiceLine, quantities: Sequence[Decimal]) -> list[str]:
     """Each one's share of the amount; none where some usage is taken back and some added."""
     signs = {quantity > 0 for quantity in quantities if quantity}
-    if not quantities or len(signs) != 1 or not line.totals.total:
+    if not quantities or len(signs) != 1 or not line.totals.before_credits:
         return [""] * len(quantities)
     parts = [abs(quantity) for quantity in quantities]
     return [
         figures.money(share, line.currency)
-        for share in split(line.totals.total, parts, line.currency)
+        for share in split(line.totals.before_credits, parts, line.currency)
     ]
 
 

@@ -102,6 +102,7 @@ class Invoice:
                 issue.severity is IssueSeverity.CRITICAL for issue in self.validation_issues
             ),
             waits_for_app=self.app is App.STRIPE,
+            has_nothing_to_pay=not self.totals.total and self.app is not App.STRIPE,
         )
 
     @property

@@ -42,6 +42,24 @@ class Totals:
         """All taxes, in the prices and on top of them."""
         return EXACT.add(self.taxes_inclusive, self.taxes_exclusive)
 
+    @property
+    def before_credits(self) -> Decimal:
+        """What is owed, by credit and by money."""
+        return EXACT.add(self.total, self.credits)
+
+    def paid_by_credit(self, amount: Decimal) -> "Totals":
+        """The same with so much credit in place of what was applied before."""
+        return replace(self, credits=amount, total=EXACT.subtract(self.before_credits, amount))
+
+
+@dataclass(frozen=True)
+class CreditApplied:
+    """So much of a grant pays for the line; less than zero was given back to it."""
+
+    grant_id: str
+    amount: Decimal
+    description: str | None = None
+
 
 @dataclass(frozen=True)
 class TierUsed:
@@ -89,14 +107,16 @@ class InvoiceLine:
     version: int = 1
     corrects: str | None = None
     share: Fraction = ALL
+    credits_applied: tuple[CreditApplied, ...] = ()
 
     @property
     def detailed_totals(self) -> tuple[Decimal, ...]:
-        """What each detailed line is of the rounded total, in whole minor units, by its share."""
+        """What each detailed line is of the rounded amount that is owed by credit and by money, in
+        whole minor units, by its share."""
         if not self.detailed_lines:
             return ()
         parts = [abs(line.total) for line in self.detailed_lines]
-        return split(self.totals.total, parts, self.currency)
+        return split(self.totals.before_credits, parts, self.currency)
 
 
 def line_for(
@@ -176,7 +196,7 @@ def correction_for(
         corrects=invoiced[0].id,
     )
     made = corrected(blank, invoiced, usage)
-    return made if made.totals.total or made.raw_quantity else None
+    return made if made.totals.before_credits or made.raw_quantity else None
 
 
 def corrected(
@@ -184,16 +204,21 @@ def corrected(
 ) -> InvoiceLine:
     """A correcting line with what its whole is by its rate card, share and usage, less the others.
 
+    Credit that paid for more than the whole now is comes back as credit, and not as money.
+
     Raises:
         RatingError: it cannot be rated.
     """
     whole = rated(line, usage)
-    owed = EXACT.subtract(whole.totals.total, total(line.totals.total for line in invoiced))
+    billed = total(line.totals.before_credits for line in invoiced)
+    owed = EXACT.subtract(whole.totals.total, billed)
+    paid = total(line.totals.credits for line in invoiced)
+    back = max(EXACT.subtract(paid, whole.totals.total), ZERO)
     name = f"{line.rate_card.name}: correction"
     return replace(
         whole,
         name=name,
-        totals=Totals(amount=owed, total=owed),
+        totals=Totals(amount=owed, total=owed).paid_by_credit(-back if back else ZERO),
         detailed_lines=(detailed_line("correction", name, Decimal(1), owed),) if owed else (),
         raw_quantity=_difference(whole.raw_quantity, (line.raw_quantity for line in invoiced)),
         discounted_quantity=EXACT.subtract(

@@ -104,6 +104,7 @@ class Facts:
     draft_until: datetime | None = None
     has_critical_issues: bool = False
     waits_for_app: bool = False
+    has_nothing_to_pay: bool = False
 
 
 _Guard = Callable[[Facts], bool]
@@ -123,6 +124,10 @@ def _valid(facts: Facts) -> bool:
 
 def _by_itself(facts: Facts) -> bool:
     return not facts.waits_for_app
+
+
+def _free_of_charge(facts: Facts) -> bool:
+    return facts.has_nothing_to_pay
 
 
 def _valid_for_review(facts: Facts) -> bool:
@@ -216,6 +221,7 @@ _MOVES: Final[Mapping[tuple[InvoiceState, Trigger], tuple[_Guard, InvoiceState]]
     },
     (S.PAYMENT_PENDING, T.AUTHORIZE): (_always, S.PAYMENT_AUTHORIZED),
     **{(state, T.VOID): (_always, S.VOIDED) for state in (S.ISSUED, *_UNPAID, S.UNCOLLECTIBLE)},
+    (S.PAID, T.VOID): (_free_of_charge, S.VOIDED),  # what credit has paid, it can be given back
 }
 
 

@@ -26,6 +26,7 @@ Entity = Literal[
     "profile",
     "invoice",
     "api_key",
+    "credit_grant",
 ]
 
 

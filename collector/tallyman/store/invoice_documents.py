@@ -12,7 +12,7 @@ import msgspec
 
 from tallyman.domain.duration import Duration
 from tallyman.domain.entitlement import BooleanEntitlement, MeteredEntitlement, StaticEntitlement
-from tallyman.domain.invoice_line import InvoiceLine, TierUsed, Totals
+from tallyman.domain.invoice_line import CreditApplied, InvoiceLine, TierUsed, Totals
 from tallyman.domain.period import Period
 from tallyman.domain.price import (
     Commitments,
@@ -80,6 +80,7 @@ class _Line(msgspec.Struct, omit_defaults=True):
     version: int = 1
     corrects: str | None = None
     share: str = "1"
+    credits_applied: tuple[CreditApplied, ...] = ()
 
 
 _LINE_FIELDS: Final = tuple(

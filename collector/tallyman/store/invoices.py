@@ -20,6 +20,7 @@ from tallyman.errors import NotFound
 from tallyman.store.audit import AuditEntry, record_documents
 from tallyman.store.billing_progress import Progress, advance_progress, earned, put_back_progress
 from tallyman.store.comparison import Comparison, condition_of
+from tallyman.store.credit_booking import apply_credit
 from tallyman.store.customer_subjects import portions
 from tallyman.store.database import Database
 from tallyman.store.invoice_numbers import lock_numbers, number_invoices
@@ -61,7 +62,8 @@ class InvoiceStore:
             there = await _ids(connection, [invoice.id for invoice in made])
             taken = await taken_lines(connection, made)
             new = [one for one in made if one.id not in there and not lines_of(one) & taken.keys()]
-            numbered = await number_invoices(connection, namespace, last, new)
+            with_credit = await apply_credit(connection, [(None, one) for one in new])
+            numbered = await number_invoices(connection, namespace, last, with_credit)
             if numbered:
                 await connection.execute(invoices.insert(), values_of(numbered))
                 await insert_lines(connection, numbered)
@@ -97,7 +99,10 @@ class InvoiceStore:
                 if revisions.get(before.id) == before.revision
                 and all(taken.get(line, after.id) == after.id for line in lines_of(after))
             ]
-            kept = await number_invoices(connection, namespace, last, wanted)
+            with_credit = await apply_credit(
+                connection, [(before_of[one.id], one) for one in wanted]
+            )
+            kept = await number_invoices(connection, namespace, last, with_credit)
             await _update(connection, kept)
             relined = [one for one in kept if one.lines is not before_of[one.id].lines]
             await delete_lines(connection, relined)
@@ -168,6 +173,17 @@ class InvoiceStore:
         )
         async with self._database.reading() as connection:
             return await select_invoices(connection, wanted, (invoices.c.id,), limit)
+
+    async def uncounted(self, namespace: str, customer_id: str) -> list[Invoice]:
+        """The customer's drafts that wait to be counted."""
+        wanted = and_(
+            invoices.c.namespace == namespace,
+            invoices.c.customer_id == customer_id,
+            invoices.c.status == "draft",
+            invoices.c.quantity_snapshotted_at.is_(None),
+        )
+        async with self._database.reading() as connection:
+            return await select_invoices(connection, wanted, (invoices.c.id,), limit=1_000)
 
     async def versions(
         self, keys: Collection[tuple[str, str, datetime]]

@@ -7,6 +7,7 @@ and a line here, so that `metadata` knows it.
 from tallyman.store.tables.access import api_keys, audit_log
 from tallyman.store.tables.catalogue import features, plans
 from tallyman.store.tables.columns import metadata
+from tallyman.store.tables.credits import credit_entries, credit_grants, credit_transactions
 from tallyman.store.tables.customers import customer_subjects, customers
 from tallyman.store.tables.invoices import (
     billing_profiles,
@@ -24,6 +25,9 @@ __all__ = [
     "audit_log",
     "billing_profiles",
     "billing_progress",
+    "credit_entries",
+    "credit_grants",
+    "credit_transactions",
     "customer_subjects",
     "customers",
     "entitlement_resets",

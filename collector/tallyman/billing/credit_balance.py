@@ -1,0 +1,122 @@
+"""What a customer has left of its credit, and that what has expired is booked.
+
+What it does pay is booked with the invoices: `store/credit_booking.py`.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Final
+
+from tallyman.billing.books import Account, Books
+from tallyman.billing.credit_shown import as_paid
+from tallyman.billing.preview import preview
+from tallyman.domain.billable import in_service
+from tallyman.domain.credit import GrantStatus
+from tallyman.domain.invoice import Invoice
+from tallyman.domain.money import EXACT, total
+from tallyman.store.credit_grants import GrantLeft
+
+_MICROSECOND: Final = timedelta(microseconds=1)
+ZERO: Final = Decimal(0)
+
+
+@dataclass(frozen=True)
+class CreditBalance:
+    """What a customer has in a currency.
+
+    `settled` is what issued invoices have left, `live` what will be left once drafts are issued and
+    everything used until now is billed, `pending` what is granted and not yet in effect.
+    """
+
+    currency: str
+    live: Decimal
+    settled: Decimal
+    pending: Decimal
+
+
+async def balances(
+    books: Books,
+    namespace: str,
+    customer_id: str,
+    now: datetime,
+    at: datetime | None = None,
+    feature_key: str | None = None,
+) -> list[CreditBalance]:
+    """What the customer has of each currency that it was ever granted; now, or as booked at a time.
+
+    With a feature only what pays for that. What is not billed yet is known for now only.
+    """
+    moment = now if at is None else min(at, now)
+    left = await books.credits.left([customer_id], moment)
+    unbilled = await _unbilled(books, namespace, customer_id, now) if at is None and left else []
+    used: dict[str, Decimal] = {}
+    for invoice in as_paid(unbilled, left, moment):
+        for line in invoice.lines:
+            for applied in line.credits_applied:
+                used[applied.grant_id] = used.get(applied.grant_id, ZERO) + applied.amount
+    asked = [one for one in left if feature_key is None or one.grant.is_for(feature_key)]
+    return [
+        _balance(currency, [x for x in asked if x.grant.currency == currency], used, moment)
+        for currency in sorted({one.grant.currency for one in left})
+    ]
+
+
+def _balance(
+    currency: str, left: Sequence[GrantLeft], used: Mapping[str, Decimal], at: datetime
+) -> CreditBalance:
+    active = [one for one in left if one.grant.status_at(at) is GrantStatus.ACTIVE]
+    pending = [one for one in left if one.grant.status_at(at) is GrantStatus.PENDING]
+    drafted = total(one.left(at) for one in active)
+    settled = EXACT.add(drafted, total(one.held for one in active))
+    unbilled = total(used.get(one.grant.id, ZERO) for one in active)
+    return CreditBalance(
+        currency,
+        live=EXACT.subtract(drafted, unbilled),
+        settled=settled,
+        pending=total(one.grant.amount for one in pending),
+    )
+
+
+async def _unbilled(books: Books, namespace: str, customer_id: str, now: datetime) -> list[Invoice]:
+    """What the customer owes that credit is not applied to yet: uncounted drafts, and what is on no
+    invoice."""
+    drafts = await books.invoices.uncounted(namespace, customer_id)
+    return [*drafts, *await preview(books, namespace, customer_id, now)]
+
+
+async def expire(books: Books, accounts: Sequence[Account], now: datetime) -> int:
+    """Book what is left of grants that have expired, once nothing from before that is left to bill."""
+    over = [
+        one
+        for one in await books.credits.left([one.customer.id for one in accounts])
+        if one.booked > 0 and one.grant.status_at(now) is GrantStatus.EXPIRED
+    ]
+    if not over:
+        return 0
+    by_id = {account.customer.id: account for account in accounts}
+    ended = []
+    for one in over:
+        if await _is_all_billed(books, by_id[one.grant.customer_id], one):
+            ended.append(one.grant)
+    for namespace in {one.namespace for one in ended}:
+        await books.credits.expire(namespace, [x for x in ended if x.namespace == namespace], now)
+    return len(ended)
+
+
+async def _is_all_billed(books: Books, account: Account, one: GrantLeft) -> bool:
+    """Whether everything that was served before the grant expired is counted on an invoice."""
+    grant = one.grant
+    if grant.expires_at is None:
+        return False
+    if await books.invoices.uncounted(grant.namespace, grant.customer_id):
+        return False
+    last = grant.expires_at - _MICROSECOND
+    wanted = {
+        billable.id
+        for subscription in account.subscriptions
+        if subscription.currency == grant.currency
+        for billable in in_service(subscription, last)
+    }
+    return wanted <= await books.billed.billed(wanted)

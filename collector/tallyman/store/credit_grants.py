@@ -1,0 +1,350 @@
+"""Credit grants, as they are made, voided, settled and read.
+
+What is left of them is the ledger's: `credit_ledger.py`.
+"""
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from sqlalchemy import ColumnElement, and_, func, select, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from tallyman.domain.access import LOCAL
+from tallyman.domain.burn_down import taken_from
+from tallyman.domain.credit import CreditGrant, GrantKind, GrantStatus, SettlementStatus
+from tallyman.domain.credit_ledger import CreditAccount, adjusted, ended, funded
+from tallyman.domain.money import from_minor_units, total, written
+from tallyman.errors import Conflict, InvalidParameter, NotFound
+from tallyman.store.audit import AuditEntry, record, record_document
+from tallyman.store.comparison import Comparison, condition_of
+from tallyman.store.credit_ledger import available_minor, book, on_account
+from tallyman.store.credit_rows import grant_of, grant_values
+from tallyman.store.customer_subjects import portions
+from tallyman.store.database import Database
+from tallyman.store.invoice_numbers import lock_numbers
+from tallyman.store.tables import credit_entries, credit_grants, credit_transactions, invoices
+
+_G = credit_grants.c
+
+
+@dataclass(frozen=True)
+class GrantLeft:
+    """A grant, and what is booked as left of it; nothing is booked before it takes effect.
+
+    `held` is what drafts have used of it, which are not final.
+    """
+
+    grant: CreditGrant
+    booked: Decimal
+    is_funded: bool
+    held: Decimal = Decimal(0)
+
+    def left(self, now: datetime) -> Decimal:
+        """What can be used of it, whether its beginning is booked already or not."""
+        if self.is_funded:
+            return self.booked
+        is_active = self.grant.status_at(now) is GrantStatus.ACTIVE
+        return self.grant.amount if is_active else Decimal(0)
+
+
+class CreditGrantStore:
+    """The grants of every namespace."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def create(self, grant: CreditGrant, now: datetime, *, by: str = LOCAL) -> CreditGrant:
+        """Keep a new grant; it is booked at once if it is in effect.
+
+        Raises:
+            Conflict: the customer has one with this key.
+        """
+        try:
+            async with self._database.writing() as connection:
+                await lock_numbers(connection, grant.namespace)
+                await _refuse_known_key(connection, grant)
+                await connection.execute(credit_grants.insert().values(grant_values(grant)))
+                await record(
+                    connection, by, "created", "credit_grant", None,
+                    await _row(connection, grant.id),
+                )  # fmt: skip
+                if grant.status_at(now) is GrantStatus.ACTIVE:
+                    await book(connection, [funded(grant, now)])
+                return grant
+        except IntegrityError as err:  # another server was first
+            raise _known_key() from err
+
+    async def get(self, namespace: str, customer_id: str, grant_id: str) -> CreditGrant:
+        """One grant.
+
+        Raises:
+            NotFound: there is none.
+        """
+        async with self._database.reading() as connection:
+            return grant_of(await _mine(connection, namespace, customer_id, grant_id))
+
+    async def page(
+        self,
+        customer_id: str,
+        where: Sequence[Comparison] = (),
+        status: str | None = None,
+        *,
+        now: datetime,
+        offset: int = 0,
+        limit: int = 20,
+    ) -> tuple[list[CreditGrant], int]:
+        """One page, the eldest first, and how many there are on all pages."""
+        wanted = and_(
+            _G.customer_id == customer_id,
+            _G.kind != str(GrantKind.ADJUSTMENT),
+            *(condition_of(_G[one.column], one) for one in where),
+            *([] if status is None else [_is(status, now)]),
+        )
+        count = select(func.count()).select_from(credit_grants).where(wanted)
+        page = select(credit_grants).where(wanted).order_by(_G.created_at, _G.id)
+        async with self._database.reading() as connection:
+            total = (await connection.execute(count)).scalar_one()
+            rows = await connection.execute(page.offset(offset).limit(limit))
+            return [grant_of(row) for row in rows], total
+
+    async def void(
+        self, namespace: str, customer_id: str, grant_id: str, now: datetime, *, by: str = LOCAL
+    ) -> CreditGrant:
+        """Take what is left of a grant out of use; what is used stays used.
+
+        Raises:
+            NotFound: there is none.
+            Conflict: it is voided or expired already.
+        """
+        async with self._database.writing() as connection:
+            await lock_numbers(connection, namespace)
+            before = await _mine(connection, namespace, customer_id, grant_id)
+            grant = grant_of(before)
+            status = grant.status_at(now)
+            if status in (GrantStatus.VOIDED, GrantStatus.EXPIRED):
+                raise Conflict(f"the grant is {status} already")
+            if status is GrantStatus.ACTIVE:
+                await book(connection, [funded(grant, now)])
+            await end(connection, [grant], now, CreditAccount.VOIDED)
+            after = await _change(connection, replace(grant, voided_at=now, updated_at=now))
+            await record(connection, by, "voided", "credit_grant", before, after)
+            return grant_of(after)
+
+    async def settle(
+        self,
+        namespace: str,
+        customer_id: str,
+        grant_id: str,
+        status: SettlementStatus,
+        now: datetime,
+        *,
+        by: str = LOCAL,
+    ) -> CreditGrant:
+        """Take down how far the payment is; one that waited for it takes effect now.
+
+        Raises:
+            NotFound: there is none.
+            Conflict: nothing is paid for it, it is voided, or a later status was reached.
+        """
+        async with self._database.writing() as connection:
+            await lock_numbers(connection, namespace)
+            before = await _mine(connection, namespace, customer_id, grant_id)
+            grant = grant_of(before)
+            changed = _settled(grant, status, now)
+            after = await _change(connection, changed)
+            if changed.status_at(now) is GrantStatus.ACTIVE:
+                await book(connection, [funded(changed, now)])
+            if changed != grant:
+                await record(connection, by, "settled", "credit_grant", before, after)
+            return grant_of(after)
+
+    async def expire(self, namespace: str, grants: Sequence[CreditGrant], now: datetime) -> None:
+        """Book what is left of grants that have expired."""
+        async with self._database.writing() as connection:
+            await lock_numbers(connection, namespace)
+            await end(connection, grants, now, CreditAccount.EXPIRED)
+
+    async def adjust(self, grant: CreditGrant, now: datetime, *, by: str = LOCAL) -> CreditGrant:
+        """Give or take credit: a grant that is in effect now; or, of less than zero, what is taken
+        from the customer's grants in the order that they are used in.
+
+        Raises:
+            Conflict: there is not so much to be taken.
+        """
+        if grant.amount > 0:
+            return await self.create(grant, now, by=by)
+        async with self._database.writing() as connection:
+            await lock_numbers(connection, grant.namespace)
+            grants = [
+                one
+                for one in await grants_of(connection, [grant.customer_id])
+                if one.currency == grant.currency and one.status_at(now) is GrantStatus.ACTIVE
+            ]
+            await book(connection, [funded(one, now) for one in grants])
+            minor = await available_minor(connection, [one.id for one in grants])
+            available = {id_: from_minor_units(x, grant.currency) for id_, x in minor.items()}
+            taken = taken_from(grants, available, -grant.amount)
+            if total(taken.values()) != -grant.amount:
+                left = written(total(available.values()))
+                reason = f"takes more than the {left} {grant.currency} that are left"
+                raise Conflict(f"amount {reason}", [InvalidParameter("amount", "min", reason)])
+            booked = adjusted(grant, taken, now)
+            await book(connection, [booked])
+            await record_document(
+                connection,
+                AuditEntry(
+                    grant.namespace, now, by, "adjusted", "credit_grant", booked.id, None,
+                    grant_values(grant),
+                ),
+            )  # fmt: skip
+            return grant
+
+    async def left(
+        self, customer_ids: Collection[str], until: datetime | None = None
+    ) -> list[GrantLeft]:
+        """The grants of these customers, with what is left of each, or was at a time."""
+        async with self._database.reading() as connection:
+            grants = await grants_of(connection, customer_ids)
+            timely = [] if until is None else [credit_transactions.c.booked_at <= until]
+            booked = await available_minor(connection, [one.id for one in grants], *timely)
+            held = await _held(connection, [one.id for one in grants], *timely)
+            return [
+                GrantLeft(
+                    one,
+                    from_minor_units(booked.get(one.id, 0), one.currency),
+                    one.id in booked,
+                    from_minor_units(held.get(one.id, 0), one.currency),
+                )
+                for one in grants
+            ]
+
+
+async def grants_of(connection: AsyncConnection, customer_ids: Iterable[str]) -> list[CreditGrant]:
+    """All that the customers were ever granted."""
+    found: list[CreditGrant] = []
+    for some in portions(customer_ids):
+        rows = await connection.execute(
+            select(credit_grants).where(_G.customer_id.in_(some)).order_by(_G.id)
+        )
+        found += [grant_of(row) for row in rows]
+    return found
+
+
+async def end(
+    connection: AsyncConnection, grants: Sequence[CreditGrant], at: datetime, to: CreditAccount
+) -> None:
+    """Book what is left of the grants as expired or voided, under the namespace's lock."""
+    left = await available_minor(connection, [one.id for one in grants])
+    times: dict[str, int] = {}
+    for some in portions(left):
+        rows = await connection.execute(
+            select(credit_entries.c.grant_id, func.count())
+            .where(credit_entries.c.grant_id.in_(some))
+            .group_by(credit_entries.c.grant_id)
+        )
+        times |= {row[0]: row[1] for row in rows}
+    await book(
+        connection,
+        [
+            ended(grant, from_minor_units(left[grant.id], grant.currency), at, to, times[grant.id])
+            for grant in grants
+            if left.get(grant.id, 0) > 0
+        ],
+    )
+
+
+async def _held(
+    connection: AsyncConnection, grant_ids: Sequence[str], *where: ColumnElement[bool]
+) -> dict[str, int]:
+    """What drafts have used of the grants."""
+    found: dict[str, int] = {}
+    entries, booked = credit_entries.c, credit_transactions.c
+    for some in portions(grant_ids):
+        rows = await connection.execute(
+            select(entries.grant_id, on_account(CreditAccount.CONSUMED))
+            .join(credit_transactions, booked.id == entries.transaction_id)
+            .join(invoices, invoices.c.id == booked.invoice_id)
+            .where(entries.grant_id.in_(some), invoices.c.status == "draft", *where)
+            .group_by(entries.grant_id)
+        )
+        found |= {row[0]: int(row[1]) for row in rows}
+    return found
+
+
+def _settled(grant: CreditGrant, status: SettlementStatus, now: datetime) -> CreditGrant:
+    order = list(SettlementStatus)
+    if grant.purchase is None:
+        raise Conflict("nothing is paid for the grant")
+    if grant.voided_at is not None:
+        raise Conflict("the grant is voided")
+    before = grant.purchase.settlement_status
+    if order.index(status) < order.index(before):
+        raise Conflict(f"the payment is {before} already")
+    if status is before:
+        return grant
+    purchase = replace(grant.purchase, settlement_status=status)
+    is_paid = grant.waits_for_payment and status is SettlementStatus.SETTLED
+    begins = max(grant.effective_at, now) if is_paid else grant.effective_at
+    return replace(grant, purchase=purchase, effective_at=begins, updated_at=now)
+
+
+async def _change(connection: AsyncConnection, grant: CreditGrant) -> Any:
+    await connection.execute(
+        update(credit_grants).where(_G.id == grant.id).values(grant_values(grant))
+    )
+    return await _row(connection, grant.id)
+
+
+async def _row(connection: AsyncConnection, grant_id: str) -> Any:
+    return (await connection.execute(select(credit_grants).where(_G.id == grant_id))).one()
+
+
+async def _mine(
+    connection: AsyncConnection, namespace: str, customer_id: str, grant_id: str
+) -> Any:
+    row = (
+        await connection.execute(
+            select(credit_grants).where(
+                _G.id == grant_id,
+                _G.namespace == namespace,
+                _G.customer_id == customer_id,
+                _G.kind != str(GrantKind.ADJUSTMENT),
+            )
+        )
+    ).one_or_none()
+    if row is None:
+        raise NotFound(f"the customer has no credit grant {grant_id}")
+    return row
+
+
+async def _refuse_known_key(connection: AsyncConnection, grant: CreditGrant) -> None:
+    if grant.key is None:
+        return
+    known = select(_G.id).where(_G.customer_id == grant.customer_id, _G.key == grant.key)
+    if (await connection.execute(known)).first() is not None:
+        raise _known_key()
+
+
+def _known_key() -> Conflict:
+    reason = "is that of another grant of the customer"
+    return Conflict(f"key {reason}", [InvalidParameter("key", "invalid", reason)])
+
+
+def _is(status: str, now: datetime) -> ColumnElement[bool]:
+    """The status as `CreditGrant.status_at` has it."""
+    voided = and_(_G.voided_at.is_not(None), _G.voided_at <= now)
+    expired = and_(_G.expires_at.is_not(None), _G.expires_at <= now)
+    begun = and_(_G.effective_at <= now, _G.waits.is_(False))
+    match GrantStatus(status):
+        case GrantStatus.VOIDED:
+            return voided
+        case GrantStatus.EXPIRED:
+            return and_(~voided, expired)
+        case GrantStatus.ACTIVE:
+            return and_(~voided, ~expired, begun)
+        case GrantStatus.PENDING:
+            return and_(~voided, ~expired, ~begun)
