@@ -12,7 +12,7 @@ from tallyman.console.invoice_line_view import line_view, plan_of, used_by
 from tallyman.domain.customer import Customer
 from tallyman.domain.invoice import Invoice
 from tallyman.domain.invoice_line import InvoiceLine
-from tallyman.domain.money import minor_units, split, to_minor_units, total
+from tallyman.domain.money import minor_units, split, to_minor_units, total, written
 from tallyman.errors import StripeRefused
 
 # https://docs.stripe.com/currencies: where Stripe's smallest unit is not ISO 4217's.
@@ -155,10 +155,12 @@ def _lines(line: InvoiceLine) -> Iterable[StripeLine]:
 
 
 def _head(line: InvoiceLine) -> str:
-    """The name, the quantity and the rate."""
+    """The name, the quantity and the rate, and what credit has paid of it."""
     view = line_view(line, {}, plan_of(line))
     rated = " at ".join(part for part in (view.quantity, " = ".join(view.rates)) if part)
-    return f"{line.name}: {rated}" if rated else line.name
+    text = f"{line.name}: {rated}" if rated else line.name
+    credit = line.totals.credits
+    return f"{text}, less {written(credit)} {line.currency} of credit" if credit > 0 else text
 
 
 def _joined(head: str, said: Sequence[str]) -> str:
