@@ -13,7 +13,7 @@ TallymanError
 ├── LedgerError        credit that does not add up; nothing of it is booked
 ├── RatingError        a price and a quantity that cannot be rated; the invoice stays a draft
 ├── Unauthenticated    no API key, or one that is not known
-├── Forbidden          the API key's scope does not reach this
+├── Forbidden          the API key has no role that reaches this
 ├── NotFound           no such path, meter, event or key
 ├── MethodNotAllowed   the path is there, but not for this method
 ├── Gone               it was there and has been deleted
@@ -147,7 +147,7 @@ class Unauthenticated(TallymanError):
 
 
 class Forbidden(TallymanError):
-    """The API key's scope does not reach this."""
+    """The API key has no role that reaches this."""
 
     code = "forbidden"
 

@@ -12,7 +12,7 @@ from urllib.parse import unquote
 from aiohttp import web
 
 from tallyman.api.state import KEYS
-from tallyman.domain.access import DEFAULT_NAMESPACE, Caller, Scope
+from tallyman.domain.access import DEFAULT_NAMESPACE, Caller, Scope, holders
 from tallyman.errors import Forbidden, Unauthenticated
 
 LOCAL_NAMESPACE: Final = "Tallyman-Namespace"  # of this machine's own commands alone
@@ -40,7 +40,7 @@ async def authenticate(request: web.Request, *, basic: bool) -> Caller:
 def require(caller: Caller, scope: Scope) -> None:
     """Raises Forbidden if none of the caller's scopes reaches it."""
     if not caller.may(scope):
-        raise Forbidden(f"the API key lacks the scope {scope}")
+        raise Forbidden(f"this needs an API key with the role {' or '.join(holders(scope))}")
 
 
 def challenge(error: Unauthenticated | Forbidden, scope: Scope | None, *, basic: bool) -> list[str]:

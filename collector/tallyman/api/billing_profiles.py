@@ -18,7 +18,7 @@ from tallyman.api.parameters import ListParameters
 from tallyman.api.party_bodies import AppsBody, apps_of
 from tallyman.api.request_body import read_body
 from tallyman.api.route import JSON
-from tallyman.api.state import BOOKS, CALLER, CLOCK
+from tallyman.api.state import BOOKS, CALLER, NOW
 from tallyman.api.wire import Answer
 from tallyman.domain.billing_profile import App, BillingProfile
 from tallyman.errors import InvalidInput, InvalidParameter
@@ -32,7 +32,7 @@ async def create(request: web.Request) -> web.Response:
     parameters.refuse_any(request)
     body = await read_body(request, CreateBillingProfileRequest)
     app = _app(request, body.apps)
-    caller, now = request[CALLER], request.app[CLOCK]()
+    caller, now = request[CALLER], request[NOW]
     made = await request.app[BOOKS].profiles.create(
         BillingProfile(
             id="",
@@ -92,7 +92,7 @@ async def update(request: web.Request) -> web.Response:
             description=body.description,
             labels=body.labels,
         ),
-        request.app[CLOCK](),
+        request[NOW],
         by=caller.actor,
     )
     return _answer(BillingProfileAnswer.of(changed))
@@ -103,7 +103,7 @@ async def delete(request: web.Request) -> web.Response:
     parameters.refuse_any(request)
     caller = request[CALLER]
     await request.app[BOOKS].profiles.delete(
-        caller.namespace, path_text(request, "profileId"), request.app[CLOCK](), by=caller.actor
+        caller.namespace, path_text(request, "profileId"), request[NOW], by=caller.actor
     )
     return web.Response(status=204)
 

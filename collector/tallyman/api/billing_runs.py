@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool
 
 from tallyman.api.request_body import read_body
 from tallyman.api.route import JSON
-from tallyman.api.state import BOOKS, CALLER, CLOCK
+from tallyman.api.state import BOOKS, CALLER, NOW
 from tallyman.api.wire import Time
 from tallyman.billing.books import Books
 from tallyman.billing.job import count_invoices
@@ -58,7 +58,7 @@ async def bill(request: web.Request) -> web.StreamResponse:
     """A line for each step, so that it can be seen how far it is."""
     asked = await read_body(request, BillingRunRequest)
     books, caller = request.app[BOOKS], request[CALLER]
-    now = request.app[CLOCK]()
+    now = request[NOW]
     check_time(asked.at, now, ahead=asked.ahead or asked.dry_run)
     ids = await customer_ids(books, caller.namespace, asked.customers)
     response = web.StreamResponse(headers={"Content-Type": LINES})
@@ -100,7 +100,7 @@ async def shown(request: web.Request) -> web.Response:
     """What the customer, by id or key, has not been billed yet; a table for each currency."""
     books, caller = request.app[BOOKS], request[CALLER]
     tables = await preview_tables(
-        books, caller.namespace, request.match_info["customerId"], request.app[CLOCK]()
+        books, caller.namespace, request.match_info["customerId"], request[NOW]
     )
     return web.Response(body=msgspec.json.encode(PreviewTables(tables)), content_type=JSON)
 

@@ -7,6 +7,7 @@ import logging
 import secrets
 import time
 import traceback
+from datetime import datetime
 from typing import Final
 
 from aiohttp import web
@@ -16,7 +17,7 @@ from aiohttp.typedefs import Handler
 from tallyman import metrics
 from tallyman.api import auth, problems
 from tallyman.api.route import PREFIXES, Route
-from tallyman.api.state import CALLER, REQUESTS, TRACE
+from tallyman.api.state import BOOKS, CALLER, CLOCK, NOW, REQUESTS, TRACE
 from tallyman.domain.access import Scope
 from tallyman.errors import (
     Forbidden,
@@ -67,6 +68,7 @@ async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
         if route is None or scope is not None:
             request[CALLER] = await auth.authenticate(request, basic=basic)
+            request[NOW] = await _now(request)
         if route is not None and scope is not None:
             auth.require(request[CALLER], scope)
         _refuse_unknown_encoding(request)
@@ -89,6 +91,12 @@ async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
         unexpected = TallymanError("something went wrong here; the log has more under the trace id")
         response = problems.response(unexpected, request[TRACE])
     return response
+
+
+async def _now(request: web.Request) -> datetime:
+    """The time in the caller's namespace."""
+    sandboxes, real = request.app[BOOKS].sandboxes, request.app[CLOCK]()
+    return await sandboxes.now(request[CALLER].namespace, real)
 
 
 def _refuse_unknown_encoding(request: web.Request) -> None:

@@ -28,11 +28,11 @@ from tallyman.api.route import JSON
 from tallyman.api.state import (
     BOOKS,
     CALLER,
-    CLOCK,
     CUSTOMERS,
     ENTITLEMENTS,
     EVENTS,
     METERS,
+    NOW,
     SUBSCRIPTIONS,
     USAGE,
 )
@@ -92,7 +92,7 @@ async def get(request: web.Request) -> web.Response:
     tokens = await _ask(request, TOKENS, ("model", "type"), subject, account)
     calls = await _ask(request, CALLS, (), subject, account)
     owner, subscription = account.owner, account.subscription
-    now = request.app[CLOCK]()
+    now = request[NOW]
     answer = ConsumerUsageAnswer(
         subject=subject,
         customer=UsageCustomer(id=owner.id, key=owner.key, name=owner.name)
@@ -168,7 +168,7 @@ def _consumer(headers: Mapping[str, str], usage: UsageConfiguration) -> str:
 
 
 async def _account(request: web.Request, subject: str) -> _Account:
-    now, namespace = request.app[CLOCK](), request[CALLER].namespace
+    now, namespace = request[NOW], request[CALLER].namespace
     owners = (await request.app[CUSTOMERS].owners(namespace, [subject])).get(subject, [])
     owner = owner_of(subject, now, owners)
     month = month_of(now.date(), UTC)

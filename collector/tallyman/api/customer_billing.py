@@ -23,7 +23,7 @@ from tallyman.api.customer_billing_bodies import (
 from tallyman.api.customers import find
 from tallyman.api.request_body import read_body
 from tallyman.api.route import JSON
-from tallyman.api.state import BOOKS, CALLER, CLOCK, CUSTOMERS, STRIPE_CUSTOMERS
+from tallyman.api.state import BOOKS, CALLER, CLOCK, CUSTOMERS, NOW, STRIPE_CUSTOMERS
 from tallyman.api.wire import Answer
 from tallyman.domain.customer import Customer
 from tallyman.errors import InvalidInput, InvalidParameter
@@ -53,7 +53,7 @@ async def update(request: web.Request) -> web.Response:
         customer.namespace,
         customer.id,
         None if profile is None else profile.id,
-        request.app[CLOCK](),
+        request[NOW],
         by=caller.actor,
     )
     return _answer(await _billing(request, changed))

@@ -24,7 +24,7 @@ BILLING: Final = {JSON: CustomerBillingAnswer}
 
 ROUTES: Final = (
     Route(
-        "POST", "/customers", customers.create, Scope.ADMIN,
+        "POST", "/customers", customers.create, Scope.BILLING,
         "create-customer", "Make a customer",
         Answered(201, "The customer.", CUSTOMER),
         "Usage of the subjects counts as the customer's, also what is stored already. A subject "
@@ -43,14 +43,14 @@ ROUTES: Final = (
         Answered(200, "The customer.", CUSTOMER), problems=(404, 410),
     ),
     Route(
-        "PUT", "/customers/{customerId}", customers.upsert, Scope.ADMIN,
+        "PUT", "/customers/{customerId}", customers.upsert, Scope.BILLING,
         "upsert-customer", "Put a customer anew",
         Answered(200, "The customer.", CUSTOMER),
         "What is absent is no more; the key stays.",
         body={JSON: UpsertCustomerRequest}, problems=(404, 409, 410, 413),
     ),
     Route(
-        "DELETE", "/customers/{customerId}", customers.delete, Scope.ADMIN,
+        "DELETE", "/customers/{customerId}", customers.delete, Scope.BILLING,
         "delete-customer", "Delete a customer",
         Answered(204, "It is deleted; its key and subjects are free, its invoices stay."),
         "One with a subscription that has not ended cannot be deleted. What its subjects used "
@@ -63,7 +63,7 @@ ROUTES: Final = (
         Answered(200, "Its billing profile.", BILLING), problems=(404, 410),
     ),
     Route(
-        "PUT", "/customers/{customerId}/billing", customer_billing.update, Scope.ADMIN,
+        "PUT", "/customers/{customerId}/billing", customer_billing.update, Scope.BILLING,
         "update-customer-billing", "Give a customer a billing profile",
         Answered(200, "Its billing profile.", BILLING),
         "From its next invoice on; without one it has the default profile again, and without data "

@@ -18,7 +18,7 @@ from tallyman.api.meter_bodies import PageMeta, PaginatedMeta
 from tallyman.api.parameters import ListParameters
 from tallyman.api.request_body import read_body
 from tallyman.api.route import JSON
-from tallyman.api.state import CALLER, CLOCK, CUSTOMERS
+from tallyman.api.state import CALLER, CUSTOMERS, NOW
 from tallyman.api.wire import Answer
 from tallyman.domain.customer import Customer
 from tallyman.errors import NotFound
@@ -35,7 +35,7 @@ async def create(request: web.Request) -> web.Response:
     """Make a customer."""
     parameters.refuse_any(request)
     body = await read_body(request, CreateCustomerRequest)
-    caller, now = request[CALLER], request.app[CLOCK]()
+    caller, now = request[CALLER], request[NOW]
     made = await request.app[CUSTOMERS].create(
         Customer(
             id="",
@@ -59,7 +59,7 @@ async def list_(request: web.Request) -> web.Response:
             Comparison(condition.field, condition.operator, tuple(map(str, condition.values)))
             for condition in asked.conditions
         ],
-        now=request.app[CLOCK](),
+        now=request[NOW],
         order_by=asked.sort_by,
         descending=asked.descending,
         offset=(asked.number - 1) * asked.size,
@@ -84,7 +84,7 @@ async def upsert(request: web.Request) -> web.Response:
         caller.namespace,
         path_text(request, "customerId"),
         CustomerChange(**body.fields()),
-        request.app[CLOCK](),
+        request[NOW],
         by=caller.actor,
     )
     return _answer(CustomerAnswer.of(changed))
@@ -95,7 +95,7 @@ async def delete(request: web.Request) -> web.Response:
     parameters.refuse_any(request)
     caller = request[CALLER]
     await request.app[CUSTOMERS].delete(
-        caller.namespace, path_text(request, "customerId"), request.app[CLOCK](), by=caller.actor
+        caller.namespace, path_text(request, "customerId"), request[NOW], by=caller.actor
     )
     return web.Response(status=204)
 

@@ -22,7 +22,7 @@ from tallyman.api.entitlement_bodies import (
 from tallyman.api.parameters import ListParameters
 from tallyman.api.request_body import read_body
 from tallyman.api.route import JSON
-from tallyman.api.state import CALLER, CLOCK, CUSTOMERS, ENTITLEMENTS, RESETS, SETTINGS
+from tallyman.api.state import CALLER, CLOCK, CUSTOMERS, ENTITLEMENTS, NOW, RESETS, SETTINGS
 from tallyman.api.wire import write_number, write_time
 from tallyman.billing.entitlement_account import Account
 from tallyman.domain.entitlement import (
@@ -148,7 +148,7 @@ async def reset(request: web.Request) -> web.Response:
     await request.app[RESETS].reset(
         account,
         path_text(request, "featureKey"),
-        request.app[CLOCK](),
+        request[NOW],
         body.effectiveAt,
         retain_anchor=body.retainAnchor,
         preserve_overage=body.preserveOverage,

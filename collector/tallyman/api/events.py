@@ -1,7 +1,6 @@
 """`/events`: taken in, one or a batch, and listed."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Final
 
 import msgspec
@@ -18,6 +17,7 @@ from tallyman.api.state import (
     EVENTS,
     INTAKE,
     METERS,
+    NOW,
     SAYS_WHAT_WAS_NEW,
     SETTINGS,
     SUBSCRIPTIONS,
@@ -81,9 +81,8 @@ async def accept(request: web.Request, events: Sequence[CloudEvent]) -> Accepted
     says_what_was_new = request.app[SAYS_WHAT_WAS_NEW]
     if not events:
         return Accepted(new=0, known=0) if says_what_was_new else None
-    now = datetime.now(UTC)
     namespace = request[CALLER].namespace
-    received = [Received(namespace, event, now) for event in events]
+    received = [Received(namespace, event, request[NOW]) for event in events]
     with metrics.INGEST_SECONDS.time():
         accepted = await request.app[INTAKE].accept(received)
     if not says_what_was_new:

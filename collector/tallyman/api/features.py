@@ -23,7 +23,7 @@ from tallyman.api.meter_bodies import PageMeta, PaginatedMeta
 from tallyman.api.parameters import ListParameters
 from tallyman.api.request_body import read_body
 from tallyman.api.route import JSON
-from tallyman.api.state import CALLER, CLOCK, EVENTS, FEATURES, METERS
+from tallyman.api.state import CALLER, EVENTS, FEATURES, METERS, NOW
 from tallyman.api.wire import Answer
 from tallyman.domain.feature import Feature
 from tallyman.errors import Unavailable
@@ -38,7 +38,7 @@ async def create(request: web.Request) -> web.Response:
     """Make a feature."""
     parameters.refuse_any(request)
     body = await read_body(request, CreateFeatureRequest)
-    caller, now = request[CALLER], request.app[CLOCK]()
+    caller, now = request[CALLER], request[NOW]
     feature = Feature(
         id="",
         namespace=caller.namespace,
@@ -90,7 +90,7 @@ async def update(request: web.Request) -> web.Response:
     body = await read_body(request, UpdateFeatureRequest)
     feature = await _find(request)
     if "unit_cost" in body.model_fields_set:
-        caller, now = request[CALLER], request.app[CLOCK]()
+        caller, now = request[CALLER], request[NOW]
         changed = replace(feature, unit_cost=body.cost(), updated_at=now)
         feature = await request.app[FEATURES].replace(changed, by=caller.actor)
     return _answer(FeatureAnswer.of(feature))

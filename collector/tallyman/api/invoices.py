@@ -25,7 +25,7 @@ from tallyman.api.meter_bodies import PageMeta, PaginatedMeta
 from tallyman.api.parameters import ListParameters
 from tallyman.api.request_body import read_body
 from tallyman.api.route import JSON
-from tallyman.api.state import BOOKS, CALLER, CLOCK
+from tallyman.api.state import BOOKS, CALLER, NOW
 from tallyman.api.wire import Answer
 from tallyman.billing.advance import trigger
 from tallyman.billing.draft import empty
@@ -87,7 +87,7 @@ async def list_(request: web.Request) -> web.Response:
         offset=(asked.number - 1) * asked.size,
         limit=asked.size,
     )
-    now = request.app[CLOCK]()
+    now = request[NOW]
     meta = PaginatedMeta(page=PageMeta(number=asked.number, size=asked.size, total=total))
     return _answer(InvoicePage(data=[InvoiceAnswer.of(one, now) for one in invoices], meta=meta))
 
@@ -110,7 +110,7 @@ async def update(request: web.Request) -> web.Response:
     parameters.refuse_any(request)
     body = await read_body(request, UpdateInvoiceRequest)
     found = await find(request)
-    now = request.app[CLOCK]()
+    now = request[NOW]
     kept = await edit_draft(
         request.app[BOOKS], found, body.edit(found), now, by=request[CALLER].actor
     )
@@ -168,7 +168,7 @@ async def simulate(request: web.Request) -> web.Response:
     if request.can_read_body:
         body = await read_body(request, SimulateInvoiceRequest)
     customer = await find_customer(request)
-    now = request.app[CLOCK]()
+    now = request[NOW]
     books = request.app[BOOKS]
     found = await preview(books, customer.namespace, customer.id, now)
     invoice = _only(found, body.currency)
@@ -193,13 +193,13 @@ async def _as_preferred(request: web.Request, invoice: Invoice, pdf_path: str) -
             return await as_pdf(request, invoice)
         case "text/html":
             return await as_page(request, invoice, pdf_path)
-    return _answer(InvoiceAnswer.of(invoice, request.app[CLOCK]()))
+    return _answer(InvoiceAnswer.of(invoice, request[NOW]))
 
 
 async def _act(request: web.Request, action: Trigger, *, rebill: bool = False) -> web.Response:
     parameters.refuse_any(request)
     moved = await _trigger(request, action, rebill=rebill)
-    return _answer(InvoiceAnswer.of(moved, request.app[CLOCK]()))
+    return _answer(InvoiceAnswer.of(moved, request[NOW]))
 
 
 async def _trigger(request: web.Request, action: Trigger, *, rebill: bool = False) -> Invoice:
@@ -210,7 +210,7 @@ async def _trigger(request: web.Request, action: Trigger, *, rebill: bool = Fals
         caller.namespace,
         found.id,
         action,
-        request.app[CLOCK](),
+        request[NOW],
         by=caller.actor,
         rebill=rebill,
     )

@@ -59,6 +59,10 @@ _PATH_PARAMETERS: Final[dict[str, dict[str, Any]]] = {
         "description": "The invoice's id.",
         "schema": {"type": "string", "pattern": ULID_PATTERN},
     },
+    "clockId": {
+        "description": "The test clock's id.",
+        "schema": {"type": "string", "pattern": ULID_PATTERN},
+    },
     "link": {
         "description": "What was answered when the link was made.",
         "schema": {"type": "string", "minLength": 1, "pattern": r"^[A-Za-z0-9_.-]+$"},

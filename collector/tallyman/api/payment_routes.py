@@ -40,19 +40,19 @@ ROUTES: Final = (
         Answered(200, "The app.", APP), problems=(404,),
     ),
     Route(
-        "PUT", f"{BILLING}/app-data", customer_billing.put_app_data, Scope.ADMIN,
+        "PUT", f"{BILLING}/app-data", customer_billing.put_app_data, Scope.BILLING,
         "update-customer-billing-app-data", "Say who a customer is at Stripe",
         Answered(200, "Who it is.", {JSON: AppDataAnswer}),
         body={JSON: AppDataBody}, problems=(404, 409, 410, 413),
     ),
     Route(
-        "POST", f"{BILLING}/stripe/checkout-sessions", customer_billing.checkout, Scope.ADMIN,
+        "POST", f"{BILLING}/stripe/checkout-sessions", customer_billing.checkout, Scope.BILLING,
         "create-customer-stripe-checkout-session", "Open Stripe's page to leave a way to pay",
         Answered(201, "The page.", {JSON: CheckoutAnswer}),
         body={JSON: CheckoutRequest}, problems=(404, 409, 410, 413),
     ),
     Route(
-        "POST", f"{BILLING}/stripe/portal-sessions", customer_billing.portal, Scope.ADMIN,
+        "POST", f"{BILLING}/stripe/portal-sessions", customer_billing.portal, Scope.BILLING,
         "create-customer-stripe-portal-session", "Open Stripe's page with invoices and ways to pay",
         Answered(201, "The page.", {JSON: PortalAnswer}),
         body={JSON: PortalRequest}, problems=(404, 409, 410, 413),

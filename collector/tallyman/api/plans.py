@@ -15,7 +15,7 @@ from tallyman.api.parameters import ListParameters
 from tallyman.api.plan_bodies import CreatePlanRequest, PlanAnswer, PlanPage, UpsertPlanRequest
 from tallyman.api.request_body import read_body
 from tallyman.api.route import JSON
-from tallyman.api.state import CALLER, CLOCK, PLANS
+from tallyman.api.state import CALLER, NOW, PLANS
 from tallyman.api.wire import Answer
 from tallyman.domain.duration import parse_duration
 from tallyman.domain.plan import Plan
@@ -30,7 +30,7 @@ async def create(request: web.Request) -> web.Response:
     """Make a draft: a new plan, or the next version of one."""
     parameters.refuse_any(request)
     body = await read_body(request, CreatePlanRequest)
-    caller, now = request[CALLER], request.app[CLOCK]()
+    caller, now = request[CALLER], request[NOW]
     made = await request.app[PLANS].create(
         Plan(
             id="",
@@ -55,7 +55,7 @@ async def create(request: web.Request) -> web.Response:
 
 async def list_(request: web.Request) -> web.Response:
     """One page of the versions of plans."""
-    asked, now = LIST.read(request), request.app[CLOCK]()
+    asked, now = LIST.read(request), request[NOW]
     plans, total = await request.app[PLANS].list(
         request[CALLER].namespace,
         [
@@ -75,14 +75,14 @@ async def list_(request: web.Request) -> web.Response:
 async def get(request: web.Request) -> web.Response:
     """One version."""
     parameters.refuse_any(request)
-    return _answer(PlanAnswer.of(await _find(request), request.app[CLOCK]()))
+    return _answer(PlanAnswer.of(await _find(request), request[NOW]))
 
 
 async def update(request: web.Request) -> web.Response:
     """Put a draft anew."""
     parameters.refuse_any(request)
     body = await read_body(request, UpsertPlanRequest)
-    now = request.app[CLOCK]()
+    now = request[NOW]
     changed = replace(
         await _find(request),
         name=body.name,
@@ -100,7 +100,7 @@ async def delete(request: web.Request) -> web.Response:
     parameters.refuse_any(request)
     caller = request[CALLER]
     await request.app[PLANS].delete(
-        caller.namespace, path_text(request, "planId"), request.app[CLOCK](), by=caller.actor
+        caller.namespace, path_text(request, "planId"), request[NOW], by=caller.actor
     )
     return web.Response(status=204)
 
@@ -108,7 +108,7 @@ async def delete(request: web.Request) -> web.Response:
 async def publish(request: web.Request) -> web.Response:
     """Put a draft in force; the version that was until now is archived."""
     parameters.refuse_any(request)
-    caller, now = request[CALLER], request.app[CLOCK]()
+    caller, now = request[CALLER], request[NOW]
     plan = await request.app[PLANS].publish(
         caller.namespace, path_text(request, "planId"), now, by=caller.actor
     )
@@ -118,7 +118,7 @@ async def publish(request: web.Request) -> web.Response:
 async def archive(request: web.Request) -> web.Response:
     """End a version; subscriptions to it go on."""
     parameters.refuse_any(request)
-    caller, now = request[CALLER], request.app[CLOCK]()
+    caller, now = request[CALLER], request[NOW]
     plan = await request.app[PLANS].archive(
         caller.namespace, path_text(request, "planId"), now, by=caller.actor
     )

@@ -20,6 +20,7 @@ from tallyman.api import (
     payment_routes,
     status,
     subscription_routes,
+    test_clocks,
 )
 from tallyman.api.consumer_usage_bodies import ConsumerUsageAnswer
 from tallyman.api.event_bodies import EventPageAnswer
@@ -107,6 +108,7 @@ ROUTES: Final = (
     *subscription_routes.ROUTES,
     *billing_routes.ROUTES,
     *payment_routes.ROUTES,
+    *test_clocks.ROUTES,
     Route(
         "POST", "/kong/log", kong_log.take, Scope.INGEST,
         "take-kong-log", "Take in entries of Kong's http-log",
@@ -125,7 +127,7 @@ ROUTES: Final = (
         parameters=consumer_usage.UsageParameters(), openmeter=False,
     ),
     Route(
-        "POST", "/api/v1/billing/run", billing_runs.bill, Scope.ADMIN,
+        "POST", "/api/v1/billing/run", billing_runs.bill, Scope.BILLING,
         "run-billing", "Bill everything that is due",
         Answered(200, "A line of JSON for each step, the last one with the outcome.",
                  billing_runs.RUN),

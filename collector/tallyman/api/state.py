@@ -52,8 +52,10 @@ INTAKE: Final = web.AppKey("intake", Intake)
 SAYS_WHAT_WAS_NEW: Final = web.AppKey("says_what_was_new", bool)
 USAGE: Final = web.AppKey("usage", UsageConfiguration)
 
-# What time it is, aware and in UTC: what is in force is a question of it.
+# What time it is for everybody, aware and in UTC. What is in force is a question of NOW, the time in
+# the caller's namespace: a sandbox may have a clock of its own.
 CLOCK: Final[web.AppKey[Callable[[], datetime]]] = web.AppKey("clock")
+NOW: Final = web.RequestKey("now", datetime)
 
 CALLER: Final = web.RequestKey("caller", Caller)
 TRACE: Final = web.RequestKey("trace", str)

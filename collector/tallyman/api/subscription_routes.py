@@ -32,7 +32,7 @@ ENTITLEMENT: Final = "/api/v2/customers/{customerId}/entitlements/{featureKey}"
 
 ROUTES: Final = (
     Route(
-        "POST", "/subscriptions", subscriptions.create, Scope.ADMIN,
+        "POST", "/subscriptions", subscriptions.create, Scope.BILLING,
         "create-subscription", "Begin a subscription",
         Answered(
             201, "The subscription, and what was used before it.", {JSON: CreatedSubscriptionAnswer}
@@ -53,13 +53,13 @@ ROUTES: Final = (
         Answered(200, "The subscription.", SUBSCRIPTION), problems=(404, 410),
     ),
     Route(
-        "DELETE", "/subscriptions/{subscriptionId}", subscriptions.delete, Scope.ADMIN,
+        "DELETE", "/subscriptions/{subscriptionId}", subscriptions.delete, Scope.BILLING,
         "delete-subscription", "Delete a subscription that has not begun",
         Answered(204, "It is deleted."),
         "Tallyman's own; one that has begun is canceled.", problems=(404, 409, 410),
     ),
     Route(
-        "POST", "/subscriptions/{subscriptionId}/cancel", subscriptions.cancel, Scope.ADMIN,
+        "POST", "/subscriptions/{subscriptionId}/cancel", subscriptions.cancel, Scope.BILLING,
         "cancel-subscription", "End a subscription",
         Answered(200, "The subscription.", SUBSCRIPTION),
         "At once, unless `timing` says next_billing_cycle or a time.",
@@ -67,12 +67,12 @@ ROUTES: Final = (
     ),
     Route(
         "POST", "/subscriptions/{subscriptionId}/unschedule-cancelation",
-        subscriptions.unschedule_cancelation, Scope.ADMIN,
+        subscriptions.unschedule_cancelation, Scope.BILLING,
         "unschedule-cancelation", "Take a cancelation back",
         Answered(200, "The subscription.", SUBSCRIPTION), problems=(404, 409, 410),
     ),
     Route(
-        "POST", "/subscriptions/{subscriptionId}/change", subscriptions.change, Scope.ADMIN,
+        "POST", "/subscriptions/{subscriptionId}/change", subscriptions.change, Scope.BILLING,
         "change-subscription", "Go on with another plan",
         Answered(200, "What ends, and what goes on.", {JSON: SubscriptionChangeAnswer}),
         "Billing periods stay where they are, unless another anchor is given.",
@@ -99,7 +99,7 @@ ROUTES: Final = (
         problems=(404, 410), openmeter=False,
     ),
     Route(
-        "POST", f"{ENTITLEMENT}/reset", entitlements.reset, Scope.ADMIN,
+        "POST", f"{ENTITLEMENT}/reset", entitlements.reset, Scope.BILLING,
         "reset-entitlement", "Count an entitlement's usage anew",
         Answered(204, "It is counted from then on."),
         body={JSON: ResetEntitlementRequest}, problems=(404, 410, 413), openmeter=False,

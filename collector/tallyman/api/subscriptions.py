@@ -16,7 +16,7 @@ from tallyman.api.new_subscription_bodies import (
 from tallyman.api.parameters import ListParameters
 from tallyman.api.request_body import read_body
 from tallyman.api.route import JSON
-from tallyman.api.state import CALLER, CLOCK, ENTITLEMENTS, SUBSCRIPTIONS, USAGE_BEFORE
+from tallyman.api.state import CALLER, ENTITLEMENTS, NOW, SUBSCRIPTIONS, USAGE_BEFORE
 from tallyman.api.subscription_bodies import (
     CreatedSubscriptionAnswer,
     SubscriptionAnswer,
@@ -37,7 +37,7 @@ async def create(request: web.Request) -> web.Response:
     """Begin a subscription; the answer says what was used before it."""
     parameters.refuse_any(request)
     body = await read_body(request, CreateSubscriptionRequest)
-    caller, now = request[CALLER], request.app[CLOCK]()
+    caller, now = request[CALLER], request[NOW]
     made = await request.app[SUBSCRIPTIONS].create(
         caller.namespace, body.asked(body.active_from), now, by=caller.actor
     )
@@ -52,7 +52,7 @@ async def create(request: web.Request) -> web.Response:
 
 async def list_(request: web.Request) -> web.Response:
     """One page of the subscriptions."""
-    asked, now = LIST.read(request), request.app[CLOCK]()
+    asked, now = LIST.read(request), request[NOW]
     found, total = await request.app[SUBSCRIPTIONS].page(
         request[CALLER].namespace,
         [
@@ -73,14 +73,14 @@ async def get(request: web.Request) -> web.Response:
     """One subscription."""
     parameters.refuse_any(request)
     found = await request.app[SUBSCRIPTIONS].get(request[CALLER].namespace, _id(request))
-    return _answer(SubscriptionAnswer.of(found, request.app[CLOCK]()))
+    return _answer(SubscriptionAnswer.of(found, request[NOW]))
 
 
 async def cancel(request: web.Request) -> web.Response:
     """End a subscription: now, with its billing cycle, or at a time."""
     parameters.refuse_any(request)
     body = await read_body(request, CancelSubscriptionRequest)
-    caller, now = request[CALLER], request.app[CLOCK]()
+    caller, now = request[CALLER], request[NOW]
     canceled = await request.app[SUBSCRIPTIONS].cancel(
         caller.namespace, _id(request), body.asked(), now, by=caller.actor
     )
@@ -91,7 +91,7 @@ async def cancel(request: web.Request) -> web.Response:
 async def unschedule_cancelation(request: web.Request) -> web.Response:
     """Take a cancelation back."""
     parameters.refuse_any(request)
-    caller, now = request[CALLER], request.app[CLOCK]()
+    caller, now = request[CALLER], request[NOW]
     continued = await request.app[SUBSCRIPTIONS].unschedule_cancelation(
         caller.namespace, _id(request), now, by=caller.actor
     )
@@ -103,7 +103,7 @@ async def change(request: web.Request) -> web.Response:
     """Go on with another plan."""
     parameters.refuse_any(request)
     body = await read_body(request, ChangeSubscriptionRequest)
-    caller, now = request[CALLER], request.app[CLOCK]()
+    caller, now = request[CALLER], request[NOW]
     ended, begun = await request.app[SUBSCRIPTIONS].change(
         caller.namespace, _id(request), body.asked(), body.timing, now, by=caller.actor
     )
@@ -120,7 +120,7 @@ async def delete(request: web.Request) -> web.Response:
     parameters.refuse_any(request)
     caller = request[CALLER]
     await request.app[SUBSCRIPTIONS].delete(
-        caller.namespace, _id(request), request.app[CLOCK](), by=caller.actor
+        caller.namespace, _id(request), request[NOW], by=caller.actor
     )
     await _taken_in(request)
     return web.Response(status=204)

@@ -59,6 +59,7 @@ class EntitlementCounters:
         self._stored: dict[tuple[str, str, str, datetime], int] = {}
         self._stored_since: datetime | None = None
         self._changes: set[str] = set()
+        self._frozen: dict[str, datetime] = {}  # what time it is in sandboxes, by namespace
         self._all_read_at: datetime | None = None
         self.counted_at: datetime | None = None
 
@@ -70,7 +71,7 @@ class EntitlementCounters:
         """The account of the customer with this id, key or subject, as of now."""
         account = self._names.get((namespace, name)) or self._owners.get((namespace, name))
         if account is not None:
-            account.turn(self._clock())
+            account.turn(self._now_in(namespace, self._clock()))
         return account
 
     def feature_keys(self, namespace: str) -> Collection[str]:
@@ -115,7 +116,11 @@ class EntitlementCounters:
                 new = await self._new_usage()
                 await self._read_changes(began)
                 self._mark(new)
-                due = [one for one in self._accounts.values() if one.turn(began) or one.is_dirty]
+                due = [
+                    one
+                    for (namespace, _), one in self._accounts.items()
+                    if one.turn(self._now_in(namespace, began)) or one.is_dirty
+                ]
                 await self._count(due, began)
             self.counted_at = began
             metrics.ENTITLEMENTS_COUNTED_AT.set(began.timestamp())
@@ -129,7 +134,11 @@ class EntitlementCounters:
         async with self._one_at_a_time:
             await self._read_changes(self._clock())
 
+    def _now_in(self, namespace: str, real: datetime) -> datetime:
+        return self._frozen.get(namespace, real)
+
     async def _read_changes(self, now: datetime) -> None:
+        self._frozen = await self._definitions.frozen_times()
         found = await self._definitions.recent_changes(SEEN_WITHIN)
         new = [one for one in found if one.id not in self._changes]
         meters_changed = any(one.entity in ("meter", "feature") for one in new)
@@ -176,8 +185,9 @@ class EntitlementCounters:
         wanted = sorted(customer_ids)
         for first in range(0, len(wanted), CUSTOMERS_AT_ONCE):
             some = wanted[first : first + CUSTOMERS_AT_ONCE]
-            found = await self._definitions.of_customers(namespace, some, now)
-            accounts = [Account(definition, now) for definition in found]
+            there = self._now_in(namespace, now)
+            found = await self._definitions.of_customers(namespace, some, there)
+            accounts = [Account(definition, there) for definition in found]
             await self._count(accounts, now)
             for customer_id in some:
                 self._forget(namespace, customer_id)
@@ -241,7 +251,8 @@ class EntitlementCounters:
         by_namespace: dict[str, list[Wanted]] = {}
         for account in accounts:
             namespace = account.definition.customer.namespace
-            wanted = account.wanted(self._counted.get(namespace, {}), now)
+            there = self._now_in(namespace, now)
+            wanted = account.wanted(self._counted.get(namespace, {}), there)
             by_namespace.setdefault(namespace, []).extend(wanted)
         try:
             for namespace, wanted in by_namespace.items():

@@ -50,7 +50,8 @@ async def bill_all(books: Books, now: datetime, *, only_due: bool = False) -> bo
     started = time.monotonic()
     try:
         for namespace in await books.subscriptions.namespaces():
-            outcome = await run(books, namespace, Order(now, only_due=only_due))
+            there = await books.sandboxes.now(namespace, now)
+            outcome = await run(books, namespace, Order(there, only_due=only_due))
             if outcome.invoices:
                 _log.info("billed in %s: %s", namespace, dict(outcome.by_status()))
         await count_invoices(books)

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from tallyman.api.billing_runs import RunLine, check_time, customer_ids
+from tallyman.api.billing_runs import BillingRunRequest, RunLine, check_time, customer_ids
 from tallyman.billing.report import RunAnswer, run_answer
 from tallyman.billing.run import Order, run
 from tallyman.commands.asking import asked, books_here, server_of
@@ -59,7 +59,6 @@ def bill(
     namespace: str,
 ) -> None:
     """Bill everything that is due; a second time, nothing."""
-    check_time(at, datetime.now(UTC), ahead=ahead or dry_run)
     console = Console(width=None if Console().is_terminal else 200, markup=False)
     terminal = Console(stderr=True)
     with Progress(console=terminal, transient=True, disable=not terminal.is_terminal) as bar:
@@ -69,7 +68,10 @@ def bill(
             bar.update(task, completed=done, total=all_)
 
         work = _ask if server_of(settings) else _bill_here
-        answer = asyncio.run(work(settings, namespace, at, customers, dry_run, report))
+        wanted = BillingRunRequest(
+            at=at, customers=list(customers), dry_run=dry_run, ahead=ahead or dry_run
+        )
+        answer = asyncio.run(work(settings, namespace, wanted, report))
     _print(console, answer, dry_run=dry_run)
     if any(one.issues for one in answer.invoices):
         raise SystemExit(1)
@@ -78,14 +80,10 @@ def bill(
 async def _ask(
     settings: Settings,
     namespace: str,
-    at: datetime | None,
-    customers: tuple[str, ...],
-    dry_run: bool,
+    wanted: BillingRunRequest,
     report: Report,
 ) -> RunAnswer:
-    body = {"customers": list(customers), "dry_run": dry_run, "ahead": True}
-    if at is not None:
-        body["at"] = at.isoformat()
+    body = wanted.model_dump(mode="json", exclude_none=True)
     outcome = None
     async with asked(settings, namespace, "POST", "/api/v1/billing/run", body) as answer:
         async for text in answer.content:
@@ -100,14 +98,14 @@ async def _ask(
 async def _bill_here(
     settings: Settings,
     namespace: str,
-    at: datetime | None,
-    customers: tuple[str, ...],
-    dry_run: bool,
+    wanted: BillingRunRequest,
     report: Report,
 ) -> RunAnswer:
     async with books_here(settings) as books:
-        ids = await customer_ids(books, namespace, customers)
-        order = Order(at or datetime.now(UTC), ids, dry_run=dry_run, report=report)
+        now = await books.sandboxes.now(namespace, datetime.now(UTC))
+        check_time(wanted.at, now, ahead=wanted.ahead)
+        ids = await customer_ids(books, namespace, wanted.customers)
+        order = Order(wanted.at or now, ids, dry_run=wanted.dry_run, report=report)
         return run_answer(await run(books, namespace, order))
 
 

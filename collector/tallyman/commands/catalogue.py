@@ -21,6 +21,7 @@ from tallyman.commands.settings_option import with_settings
 from tallyman.config import Settings
 from tallyman.domain.access import DEFAULT_NAMESPACE
 from tallyman.errors import InvalidCatalogue, InvalidParameter
+from tallyman.store.sandboxes import Sandboxes
 
 STANDARD_INPUT: Final = "-"
 DIFFERENT: Final = 2
@@ -99,7 +100,8 @@ async def _diff(settings: Settings, namespace: str, text: str, name: str) -> Out
         async with asked(settings, namespace, "POST", path, body) as answer:
             return msgspec.json.decode(await answer.read(), type=Outcome)
     async with books_here(settings) as books:
-        return await compare(Shelf(books.database, namespace, datetime.now(UTC)), text, name, books)
+        now = await books.sandboxes.now(namespace, datetime.now(UTC))
+        return await compare(Shelf(books.database, namespace, now), text, name, books)
 
 
 async def _dump(settings: Settings, namespace: str) -> str:
@@ -112,7 +114,8 @@ async def _shelf(settings: Settings, namespace: str) -> AsyncIterator[Shelf]:
     database = app.open_database(settings)
     try:
         await database.migrate()
-        yield Shelf(database, namespace, datetime.now(UTC))
+        now = await Sandboxes(database).now(namespace, datetime.now(UTC))
+        yield Shelf(database, namespace, now)
     finally:
         await database.close()
 

@@ -21,6 +21,7 @@ from tallyman.errors import ConfigurationError
 from tallyman.kong_config import load_usage_configuration
 from tallyman.kong_consumers import Gateway, read_admin_api, read_deck_file, subject_value
 from tallyman.store.customers import CustomerChange, CustomerStore
+from tallyman.store.sandboxes import Sandboxes
 
 _DONE: Final = {
     Action.MAKE: "made",
@@ -92,7 +93,7 @@ async def _import(
         await database.migrate()
         store = CustomerStore(database)
         async with database.together():
-            now = datetime.now(UTC)
+            now = await Sandboxes(database).now(namespace, datetime.now(UTC))
             there = await store.every(namespace)
             steps = plan_import(gateway.consumers, value, there, namespace, now)
             if not dry_run:

@@ -14,7 +14,9 @@ from tallyman.commands.settings_option import with_settings
 from tallyman.config import Settings
 from tallyman.domain.access import DEFAULT_NAMESPACE, Scope
 from tallyman.store.api_keys import ApiKey, ApiKeyStore
+from tallyman.store.database import Database
 from tallyman.store.meters import MeterStore
+from tallyman.store.sandboxes import Sandboxes
 
 
 @click.group()
@@ -25,6 +27,7 @@ def keys() -> None:
 @keys.command()
 @click.option("--name", default="", help="What the key is for.")
 @click.option(
+    "--role",
     "--scope",
     "scopes",
     multiple=True,
@@ -35,12 +38,19 @@ def keys() -> None:
 @click.option(
     "--namespace", default=DEFAULT_NAMESPACE, show_default=True, help="Whose events it reaches."
 )
+@click.option(
+    "--sandbox",
+    is_flag=True,
+    help="Begin the namespace as a sandbox, which may have a clock of its own.",
+)
 @with_settings
-def create(settings: Settings, name: str, scopes: tuple[str, ...], namespace: str) -> None:
+def create(
+    settings: Settings, name: str, scopes: tuple[str, ...], namespace: str, sandbox: bool
+) -> None:
     """Make a key and print it: it cannot be shown again."""
     if not namespace:
         raise click.BadParameter("must not be empty", param_hint="--namespace")
-    _run(_create(settings, name, [Scope(scope) for scope in scopes], namespace))
+    _run(_create(settings, name, [Scope(scope) for scope in scopes], namespace, sandbox))
 
 
 @keys.command("list")
@@ -62,8 +72,13 @@ def _run(work: Coroutine[Any, Any, None]) -> None:
     asyncio.run(work)
 
 
-async def _create(settings: Settings, name: str, scopes: list[Scope], namespace: str) -> None:
-    async with _store(settings) as (store, meters):
+async def _create(
+    settings: Settings, name: str, scopes: list[Scope], namespace: str, sandbox: bool
+) -> None:
+    async with _database(settings) as database:
+        store, meters = ApiKeyStore(database), MeterStore(database)
+        if sandbox:
+            await Sandboxes(database).open(namespace)
         key, secret = await store.create(namespace, name, scopes)
         await meters.add_built_in(namespace)
     click.echo(secret)
@@ -75,8 +90,8 @@ async def _create(settings: Settings, name: str, scopes: list[Scope], namespace:
 
 
 async def _list(settings: Settings) -> None:
-    async with _store(settings) as (store, _):
-        found = await store.list()
+    async with _database(settings) as database:
+        found = await ApiKeyStore(database).list()
     table = Table("id", "key", "name", "scopes", "namespace", "made", "revoked")
     for key in found:
         table.add_row(*_row(key))
@@ -84,17 +99,17 @@ async def _list(settings: Settings) -> None:
 
 
 async def _revoke(settings: Settings, key_id: str) -> None:
-    async with _store(settings) as (store, _):
-        key = await store.revoke(key_id)
+    async with _database(settings) as database:
+        key = await ApiKeyStore(database).revoke(key_id)
     click.echo(f"Key {key.id} ({key.hint}…) is revoked.")
 
 
 @asynccontextmanager
-async def _store(settings: Settings) -> AsyncIterator[tuple[ApiKeyStore, MeterStore]]:
+async def _database(settings: Settings) -> AsyncIterator[Database]:
     database = app.open_database(settings)
     try:
         await database.migrate()
-        yield ApiKeyStore(database), MeterStore(database)
+        yield database
     finally:
         await database.close()
 

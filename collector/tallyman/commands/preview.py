@@ -44,7 +44,8 @@ async def _ask(settings: Settings, namespace: str, customer: str) -> list[Previe
 
 async def _read_here(settings: Settings, namespace: str, customer: str) -> list[PreviewAnswer]:
     async with books_here(settings) as books:
-        return await preview_tables(books, namespace, customer, datetime.now(UTC))
+        now = await books.sandboxes.now(namespace, datetime.now(UTC))
+        return await preview_tables(books, namespace, customer, now)
 
 
 def _table(one: PreviewAnswer) -> Table:

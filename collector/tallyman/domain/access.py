@@ -1,4 +1,4 @@
-"""Who asks: an API key's scopes, and what each reaches.
+"""Who asks: an API key's roles, called scopes on the wire, and what each reaches.
 
 It does not know keys as they are stored: see `store/api_keys.py`.
 """
@@ -12,11 +12,30 @@ LOCAL: Final = "local"
 
 
 class Scope(StrEnum):
-    """What a key may do. `admin` may do everything in its namespace."""
+    """A role of a key: what it may do in its namespace.
+
+    `ingest` sends events, `read` reads everything. `billing` reads too, and changes who is billed
+    and their invoices; `admin` may do everything, so it alone changes what is counted and what it
+    costs.
+    """
 
     INGEST = "ingest"
     READ = "read"
+    BILLING = "billing"
     ADMIN = "admin"
+
+
+_REACHED: Final = {
+    Scope.INGEST: frozenset({Scope.INGEST}),
+    Scope.READ: frozenset({Scope.READ}),
+    Scope.BILLING: frozenset({Scope.READ, Scope.BILLING}),
+    Scope.ADMIN: frozenset(Scope),
+}
+
+
+def holders(needed: Scope) -> tuple[Scope, ...]:
+    """The roles that reach what needs this one, the least first."""
+    return tuple(scope for scope in Scope if needed in _REACHED[scope])
 
 
 @dataclass(frozen=True)
@@ -32,4 +51,4 @@ class Caller:
 
     def may(self, scope: Scope) -> bool:
         """Whether one of the scopes reaches it."""
-        return scope in self.scopes or Scope.ADMIN in self.scopes
+        return any(scope in _REACHED[mine] for mine in self.scopes)

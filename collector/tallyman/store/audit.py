@@ -27,6 +27,8 @@ Entity = Literal[
     "invoice",
     "api_key",
     "credit_grant",
+    "sandbox",
+    "test_clock",
 ]
 
 

@@ -25,6 +25,7 @@ from tallyman.store.customer_subjects import portions, spans_of
 from tallyman.store.database import Database
 from tallyman.store.features import FeatureStore
 from tallyman.store.meters import MeterStore
+from tallyman.store.sandboxes import Sandboxes
 from tallyman.store.subscription_rows import select_subscriptions
 from tallyman.store.tables import (
     audit_log,
@@ -64,6 +65,10 @@ class EntitlementDefinitions:
         self._database = database
         self._features = FeatureStore(database)
         self._meters = MeterStore(database)
+
+    async def frozen_times(self) -> dict[str, datetime]:
+        """What time it is in each sandbox that has a clock."""
+        return await Sandboxes(self._database).frozen()
 
     async def customer_ids(self) -> dict[str, list[str]]:
         """Those of each namespace that are not deleted."""

@@ -26,6 +26,20 @@ OPEN = {
     "/i/{link}/pdf": 404,
 }  # a link is its own secret
 
+REACHED = {
+    Scope.INGEST: {Scope.INGEST},
+    Scope.READ: {Scope.READ},
+    Scope.BILLING: {Scope.READ, Scope.BILLING},
+    Scope.ADMIN: set(Scope),
+}
+NEEDED = {
+    Scope.INGEST: "this needs an API key with the role ingest or admin",
+    Scope.READ: "this needs an API key with the role read or billing or admin",
+    Scope.BILLING: "this needs an API key with the role billing or admin",
+    Scope.ADMIN: "this needs an API key with the role admin",
+}
+QUESTIONS = {"query", "simulate"}  # they are sent a body, and change nothing
+
 
 def filled(path: str) -> str:
     """The path with something in its places."""
@@ -62,18 +76,39 @@ async def test_a_refusal_names_the_way_to_ask(client_of: ClientOf) -> None:
 
 
 @pytest.mark.parametrize("scope", Scope)
-async def test_a_key_reaches_what_its_scope_does_and_nothing_else(
+async def test_a_key_reaches_what_its_role_does_and_nothing_else(
     client_of: ClientOf, scope: Scope
 ) -> None:
     client = await client_of(scope)
 
     for route in ROUTES:
-        answer = await client.request(route.method, filled(route.paths[0]))
-        reached = route.scope in (None, scope) or scope is Scope.ADMIN
+        for path in route.paths:
+            answer = await client.request(route.method, filled(path))
+            reached = route.scope is None or route.scope in REACHED[scope]
 
-        assert (answer.status != 403) == reached, route.name
-        if not reached:
-            assert f'scope="{route.scope}"' in answer.headers["WWW-Authenticate"]
+            assert (answer.status != 403) == reached, path
+            if route.scope is not None and not reached:
+                assert f'scope="{route.scope}"' in answer.headers["WWW-Authenticate"]
+                problem = await answer.json()
+                assert (problem["code"], problem["detail"]) == ("forbidden", NEEDED[route.scope])
+
+
+def test_only_questions_are_reached_by_those_who_may_but_read() -> None:
+    asked = {
+        route.path.rpartition("/")[2]
+        for route in ROUTES
+        if route.method != "GET" and route.scope is Scope.READ
+    }
+
+    assert asked <= QUESTIONS
+
+
+async def test_a_key_may_have_several_roles(client_of: ClientOf) -> None:
+    client = await client_of(Scope.INGEST, Scope.READ)
+
+    assert (await client.post("/api/v3/openmeter/events")).status == 400
+    assert (await client.get("/api/v3/openmeter/meters")).status == 200
+    assert (await client.post("/api/v3/openmeter/customers")).status == 403
 
 
 async def test_a_revoked_key_is_refused_at_once(client: Client, server: TestServer) -> None:

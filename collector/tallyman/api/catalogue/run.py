@@ -14,7 +14,7 @@ from tallyman.api.catalogue.yaml_file import read_yaml
 from tallyman.api.parameters import refuse_any
 from tallyman.api.request_body import read_body
 from tallyman.api.route import JSON
-from tallyman.api.state import BOOKS, CALLER, CLOCK
+from tallyman.api.state import BOOKS, CALLER, NOW
 from tallyman.api.wire import Body
 from tallyman.billing.books import Books
 
@@ -43,7 +43,7 @@ async def answer_compare(request: web.Request) -> web.Response:
     refuse_any(request)
     body = await read_body(request, CompareRequest)
     caller, books = request[CALLER], request.app[BOOKS]
-    shelf = Shelf(books.database, caller.namespace, request.app[CLOCK](), caller.actor)
+    shelf = Shelf(books.database, caller.namespace, request[NOW], caller.actor)
     outcome = await compare(shelf, body.text, body.name, books)
     return web.Response(body=msgspec.json.encode(outcome), content_type=JSON)
 

@@ -18,6 +18,7 @@ from tallyman.store.tables.invoices import (
 )
 from tallyman.store.tables.metering import meters
 from tallyman.store.tables.payments import stripe_customers, stripe_events, stripe_invoices
+from tallyman.store.tables.sandboxes import sandboxes, test_clocks
 from tallyman.store.tables.subscriptions import entitlement_resets, subscriptions
 
 __all__ = [
@@ -38,8 +39,10 @@ __all__ = [
     "metadata",
     "meters",
     "plans",
+    "sandboxes",
     "stripe_customers",
     "stripe_events",
     "stripe_invoices",
     "subscriptions",
+    "test_clocks",
 ]
