@@ -12,6 +12,7 @@ from tallyman.commands import (
     keys,
     migrate,
     preview,
+    prices,
     replay,
     serve,
     status,
@@ -36,6 +37,7 @@ for command in (
     keys.keys,
     migrate.migrate,
     preview.preview,
+    prices.prices,
     replay.replay,
     status.status,
 ):

@@ -2,9 +2,9 @@
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Final
+from typing import Final, Protocol
 
 from aiohttp import web
 from pydantic import ValidationError
@@ -36,13 +36,13 @@ _NAMED: Final = ("customer_key", "customer_name")
 async def query(request: web.Request) -> web.Response:
     """The meter's value, by window and by dimension."""
     parameters.refuse_any(request)
-    body = await _read(request)
+    body = await read_query(request)
     meter = await meters.find(request)
     asked = meter_query(meter, body)
     with metrics.METER_QUERY_SECONDS.time():
-        rows = await request.app[EVENTS].query(meter, asked, await _owners(request, asked))
+        rows = await request.app[EVENTS].query(meter, asked, await owners_of(request, asked))
     if preferred(request.headers.get("Accept", ""), (JSON, CSV)) == CSV:
-        text = write_csv(asked.group_by, rows, await _named(request, asked, rows))
+        text = write_csv(asked.group_by, rows, await named(request, asked, rows))
         response = web.Response(text=text, content_type=CSV)
         response.headers["Content-Disposition"] = f'attachment; filename="{meter.key}.csv"'
         return response
@@ -80,7 +80,7 @@ def meter_query(meter: Meter, body: MeterQueryRequest) -> MeterQuery:
     return check_query(meter, asked)
 
 
-async def _owners(request: web.Request, asked: MeterQuery) -> tuple[Owner, ...]:
+async def owners_of(request: web.Request, asked: MeterQuery) -> tuple[Owner, ...]:
     """Whose usage it is, if that is asked: of the customers filtered by, or of all."""
     if CUSTOMER not in asked.group_by:
         return ()
@@ -89,9 +89,15 @@ async def _owners(request: web.Request, asked: MeterQuery) -> tuple[Owner, ...]:
     return await request.app[CUSTOMERS].every_owner(namespace, filtered[0] if filtered else None)
 
 
-async def _named(
-    request: web.Request, asked: MeterQuery, rows: Sequence[MeterRow]
+class _Grouped(Protocol):
+    @property
+    def dimensions(self) -> dict[str, str]: ...
+
+
+async def named(
+    request: web.Request, asked: MeterQuery, rows: Iterable[_Grouped]
 ) -> dict[str, Customer]:
+    """The customers that the rows name, by id."""
     if CUSTOMER not in asked.group_by:
         return {}
     ids = {row.dimensions[CUSTOMER] for row in rows}
@@ -125,7 +131,12 @@ def write_csv(
     return file.getvalue()
 
 
-async def _read(request: web.Request) -> MeterQueryRequest:
+async def read_query(request: web.Request) -> MeterQueryRequest:
+    """The body of a query; without one, everything is asked.
+
+    Raises:
+        InvalidInput: it breaks a rule; names the field.
+    """
     raw = await request.read()
     if not raw:
         return MeterQueryRequest()

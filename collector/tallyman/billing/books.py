@@ -20,8 +20,10 @@ from tallyman.store.credit_grants import CreditGrantStore
 from tallyman.store.credit_ledger import CreditLedger
 from tallyman.store.customers import CustomerStore
 from tallyman.store.database import Database
+from tallyman.store.events import EventStore
 from tallyman.store.features import FeatureStore
 from tallyman.store.invoices import InvoiceStore
+from tallyman.store.llm_prices import LlmPriceStore
 from tallyman.store.meters import MeterStore
 from tallyman.store.sandboxes import Sandboxes
 from tallyman.store.subscriptions import SubscriptionStore
@@ -59,6 +61,8 @@ class Books:
         self.subscriptions = SubscriptionStore(database)
         self.features = FeatureStore(database)
         self.meters = MeterStore(database)
+        self.prices = LlmPriceStore(database)
+        self.events = EventStore(clickhouse)
         self.quantities = UsageQuantities(clickhouse, settle_seconds)
 
     async def accounts(self, namespace: str, customer_ids: Collection[str]) -> list[Account]:

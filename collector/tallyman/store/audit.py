@@ -29,6 +29,8 @@ Entity = Literal[
     "credit_grant",
     "sandbox",
     "test_clock",
+    "llm_price",
+    "held_llm_price",
 ]
 
 

@@ -16,6 +16,7 @@ from tallyman.store.tables.invoices import (
     invoice_numbers,
     invoices,
 )
+from tallyman.store.tables.llm_prices import held_llm_prices, llm_prices
 from tallyman.store.tables.metering import meters
 from tallyman.store.tables.payments import stripe_customers, stripe_events, stripe_invoices
 from tallyman.store.tables.sandboxes import sandboxes, test_clocks
@@ -33,9 +34,11 @@ __all__ = [
     "customers",
     "entitlement_resets",
     "features",
+    "held_llm_prices",
     "invoice_lines",
     "invoice_numbers",
     "invoices",
+    "llm_prices",
     "metadata",
     "meters",
     "plans",

@@ -1,0 +1,202 @@
+"""Price lists as files: ours, LiteLLM's `model_prices` and models.dev's `api.json`, told apart by shape.
+
+What a list changes is `price_merge.py`'s.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal, InvalidOperation
+from typing import Any, Final
+
+from tallyman.domain.llm_price import PRICED_TYPES, ModelPricing, OfferedPrice
+from tallyman.domain.model_name import provider_key
+from tallyman.domain.money import EXACT
+from tallyman.errors import InvalidInput, InvalidParameter
+
+MILLION: Final = Decimal(1_000_000)
+LITELLM: Final = "litellm"
+MODELS_DEV: Final = "models.dev"
+MOST_EXPENSIVE: Final = Decimal(1)  # per token: a mistaken unit is far above, every model far below
+_LITELLM_MODES: Final = ("chat", "completion", "responses", "embedding")
+_LITELLM_FIELDS: Final = {
+    "input": "input_cost_per_token",
+    "output": "output_cost_per_token",
+    "cache_read": "cache_read_input_token_cost",
+    "cache_write": "cache_creation_input_token_cost",
+    "reasoning": "output_cost_per_reasoning_token",
+}
+
+
+@dataclass(frozen=True)
+class PriceList:
+    """What a file offers; `skipped` are the entries that have no price by the token, or no sense."""
+
+    origin: str
+    offered: tuple[OfferedPrice, ...]
+    skipped: tuple[str, ...] = ()
+
+
+def read_price_list(text: str) -> PriceList:
+    """The list in a file.
+
+    Raises:
+        InvalidInput: it has none of the three shapes, or nothing in it is a price.
+    """
+    try:
+        given = json.loads(text, parse_float=Decimal, parse_int=Decimal, parse_constant=_refuse)
+    except (ValueError, RecursionError) as err:
+        raise _refused("must be JSON") from err
+    match given:
+        case {"prices": list(entries)}:
+            read = _read_ours(given, entries)
+        case dict() if any(_is_litellm(entry) for entry in given.values()):
+            read = _read_litellm(given)
+        case dict() if any(_is_models_dev(entry) for entry in given.values()):
+            read = _read_models_dev(given)
+        case _:
+            raise _refused(
+                "must be a price list of Tallyman, LiteLLM's model_prices or models.dev's api.json"
+            )
+    if not read.offered:
+        raise _refused("has no price by the token")
+    return read
+
+
+def _is_litellm(entry: Any) -> bool:
+    return isinstance(entry, dict) and "litellm_provider" in entry
+
+
+def _is_models_dev(entry: Any) -> bool:
+    return isinstance(entry, dict) and isinstance(entry.get("models"), dict)
+
+
+def _read_ours(given: Mapping[str, Any], entries: list[Any]) -> PriceList:
+    per, currency = _number(given.get("per", "1")), str(given.get("currency", "USD"))
+    if per is None or per <= 0:
+        raise _refused("must have a number above 0 in `per`")
+    names = given.get("providers", {})
+    offered, skipped = [], []
+    for at, entry in enumerate(entries):
+        pricing = _pricing({name: entry.get(name) for name in PRICED_TYPES}, per)
+        if pricing is None or not entry.get("provider") or not entry.get("model"):
+            skipped.append(f"prices[{at}]")
+            continue
+        offered.append(
+            OfferedPrice(
+                entry["provider"],
+                entry["model"],
+                pricing,
+                currency,
+                names.get(entry["provider"], ""),
+                entry.get("name", ""),
+                _day(entry.get("from")),
+                _day(entry.get("to")),
+            )
+        )
+    return PriceList(str(given.get("name", "list")), tuple(offered), tuple(skipped))
+
+
+def _read_litellm(given: Mapping[str, Any]) -> PriceList:
+    def found() -> Iterator[tuple[str, OfferedPrice | None]]:
+        # The name without a prefix is the provider's own, and goes before the others.
+        for key in sorted(given, key=lambda key: (key.count("/"), key)):
+            entry = given[key]
+            if key == "sample_spec" or not _is_litellm(entry):
+                continue
+            if entry.get("mode", "chat") not in _LITELLM_MODES:
+                continue
+            costs = {name: entry.get(field) for name, field in _LITELLM_FIELDS.items()}
+            costs["output"] = costs["output"] if costs["output"] is not None else Decimal(0)
+            pricing = _pricing(costs, Decimal(1))
+            provider = provider_key(str(entry["litellm_provider"]))
+            first, _, rest = key.partition("/")
+            model = rest if rest and provider_key(first) == provider else key
+            yield key, None if pricing is None else OfferedPrice(provider, model, pricing)
+
+    return _list(LITELLM, found())
+
+
+def _read_models_dev(given: Mapping[str, Any]) -> PriceList:
+    def found() -> Iterator[tuple[str, OfferedPrice | None]]:
+        for provider, seller in given.items():
+            if not _is_models_dev(seller):
+                continue
+            for model, entry in seller["models"].items():
+                cost = entry.get("cost") if isinstance(entry, dict) else None
+                if not isinstance(cost, dict):
+                    continue
+                pricing = _pricing({name: cost.get(name) for name in PRICED_TYPES}, MILLION)
+                one = None
+                if pricing is not None:
+                    one = OfferedPrice(
+                        provider_key(provider),
+                        model,
+                        pricing,
+                        provider_name=str(seller.get("name", "")),
+                        model_name=str(entry.get("name", "")),
+                        effective_from=_day(entry.get("release_date")),
+                    )
+                yield f"{provider}/{model}", one
+
+    return _list(MODELS_DEV, found())
+
+
+def _list(origin: str, found: Iterable[tuple[str, OfferedPrice | None]]) -> PriceList:
+    """Of two entries for the same model the first counts."""
+    offered: dict[tuple[str, str], OfferedPrice] = {}
+    skipped = []
+    for name, one in found:
+        if one is None:
+            skipped.append(name)
+        else:
+            offered.setdefault((one.provider, one.model.lower()), one)
+    return PriceList(origin, tuple(offered.values()), tuple(skipped))
+
+
+def _pricing(costs: Mapping[str, Any], per: Decimal) -> ModelPricing | None:
+    """None where a number is missing, negative, none, or too large to be the price of a token."""
+    numbers: dict[str, Decimal] = {}
+    for name, given in costs.items():
+        if given is None:
+            continue
+        number = _number(given)
+        if number is None:
+            return None
+        price = EXACT.divide(number, per).normalize(EXACT)
+        if not 0 <= price <= MOST_EXPENSIVE:
+            return None
+        numbers[name] = Decimal(f"{price:f}")
+    if "input" not in numbers or "output" not in numbers:
+        return None
+    return ModelPricing(**numbers)
+
+
+def _number(given: Any) -> Decimal | None:
+    if not isinstance(given, str | Decimal):
+        return None
+    try:
+        number = Decimal(given)
+    except InvalidOperation:
+        return None
+    return number if number.is_finite() else None
+
+
+def _day(given: Any) -> datetime | None:
+    """The beginning of a day; a month alone is its first day."""
+    if not isinstance(given, str):
+        return None
+    try:
+        moment = datetime.fromisoformat(f"{given}-01" if len(given) == len("2026-11") else given)
+    except ValueError:
+        return None
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(constant)
+
+
+def _refused(reason: str) -> InvalidInput:
+    return InvalidInput(f"the file {reason}", [InvalidParameter("text", "invalid", reason)])
