@@ -63,6 +63,10 @@ BILLING_LAST_RUN: Final = Gauge(
     "tallyman_billing_last_run_timestamp_seconds",
     "When the last billing run of this server ended well, in seconds since 1970.",
 )
+NOT_CORRECTED: Final = Counter(
+    "tallyman_not_corrected",
+    "Invoiced lines that could not be rated again when billing looked at them: what came late is not billed.",
+)
 INVOICES: Final = Gauge(
     "tallyman_invoices",
     "Invoices by extended status after the last billing run; those that end in failed or invalid wait for someone.",

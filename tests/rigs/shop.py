@@ -11,6 +11,7 @@ from decimal import Decimal as D
 from typing import Any
 
 import msgspec
+from sqlalchemy import select, update
 from tallyman.billing.books import Books
 from tallyman.billing.outcome import Outcome
 from tallyman.billing.run import Order, run
@@ -32,6 +33,7 @@ from tallyman.store.database import Database
 from tallyman.store.events import EventStore, Received
 from tallyman.store.new_subscription import NewSubscription, PlanReference
 from tallyman.store.plans import PlanStore
+from tallyman.store.tables import features
 
 NOVEMBER = datetime(2026, 11, 1, tzinfo=UTC)
 DECEMBER = datetime(2026, 12, 1, tzinfo=UTC)
@@ -69,6 +71,14 @@ class Shop:
             )
         )
         return RateCard(key=key, price=price, feature=FeatureReference(feature.id, key), **given)
+
+    async def set_meter(self, card: RateCard, meter_id: str | None) -> str | None:
+        """What the card's feature is counted by from now on, or nothing; returns what it was."""
+        mine = features.c.id == (card.feature.id if card.feature else "")
+        async with self.database.writing() as connection:
+            before = await connection.execute(select(features.c.meter_id).where(mine))
+            await connection.execute(update(features).where(mine).values(meter_id=meter_id))
+            return str(before.scalar_one())
 
     async def plan(self, *cards: RateCard, key: str = "starter", **rest: Any) -> Plan:
         """A plan that is in force."""

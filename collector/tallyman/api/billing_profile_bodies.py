@@ -18,9 +18,9 @@ from tallyman.api.wire import (
     by_type,
     tagged,
 )
-from tallyman.domain.billable import EndProration
 from tallyman.domain.billing_profile import BillingProfile, CollectionMethod, Workflow
 from tallyman.domain.duration import Cadence, parse_duration
+from tallyman.domain.service_period import EndProration
 from tallyman.errors import InvalidInput, InvalidParameter
 
 DEFAULTS = Workflow()

@@ -3,17 +3,17 @@
 What follows what is the domain's (`invoice_state.py`); what is kept, `run.py` and the actions keep.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from tallyman.billing.books import Account, Books
-from tallyman.billing.corrections import corrections
+from tallyman.billing.corrections import corrections, note_failed
 from tallyman.billing.draft import count, with_lines
 from tallyman.billing.gather import Owed, owed_by
 from tallyman.domain.access import LOCAL
 from tallyman.domain.billing_profile import App
-from tallyman.domain.invoice import Invoice, act
+from tallyman.domain.invoice import Invoice, ValidationIssue, act
 from tallyman.domain.invoice_credit import paid_by_credit
 from tallyman.domain.invoice_line import InvoiceLine
 from tallyman.domain.invoice_state import InvoiceState, Trigger, following, move
@@ -71,34 +71,40 @@ async def snapshot(
     counted = await count(books, asked, watermark)
     accounts = list({one.account.customer.id: one.account for one in many}.values())
     lacking: dict[tuple[str, str], list[InvoiceLine]] = {}
+    failed: dict[tuple[str, str], list[ValidationIssue]] = {}
     replaced = [one.invoice for one in many]
     if not preliminary:
         found = await corrections(books, accounts, watermark, now, replaced)
-        lacking = dict(found.lines)
+        note_failed(found)
+        lacking, failed = dict(found.lines), dict(found.failed)
         counted = replace(counted, metered={**found.metered, **counted.metered})
+    left = {customer_id for customer_id, _ in failed}
     made = []
     for one in many:
         key = one.account.customer.id, one.invoice.currency
-        lined = with_lines(one.invoice, one.account, one.owed, counted, lacking.pop(key, ()))
+        lined = with_lines(
+            one.invoice, one.account, one.owed, counted, lacking.pop(key, ()), failed.pop(key, ())
+        )
         at = None if preliminary else now
         made.append(replace(lined, quantity_snapshotted_at=at))
     if preliminary:
         return made, []
-    return made, await _looked_at(books, accounts, lacking, watermark, replaced)
+    left |= {customer_id for customer_id, _ in lacking}
+    return made, await _looked_at(books, accounts, left, watermark, replaced)
 
 
 async def _looked_at(
     books: Books,
     accounts: Sequence[Account],
-    lacking: dict[tuple[str, str], list[InvoiceLine]],
+    left: Collection[str],
     watermark: datetime,
     replaced: Sequence[Invoice],
 ) -> list[Progress]:
-    """Whose late events are all on an invoice now; not where one in another currency must follow.
+    """Whose late events are all on an invoice now: not those who are left, since an invoice in
+    another currency must follow, or something could not be rated.
 
     What came after the watermark of a draft that waits for someone is late once the draft is final.
     """
-    left = {customer_id for customer_id, _ in lacking}
     waiting = await books.billed.counted_until(
         [one.customer.id for one in accounts], but={one.id for one in replaced}
     )

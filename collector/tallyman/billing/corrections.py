@@ -3,23 +3,26 @@
 A final invoice is never touched. See `domain/invoice_line.py` for what such a line says.
 """
 
+import logging
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from tallyman.billing.books import Account, Books
-from tallyman.billing.draft import Counted, count
+from tallyman.billing.draft import Counted, count, nothing_counts
 from tallyman.billing.gather import Owed, owed_by
 from tallyman.domain.billable import needs_usage
 from tallyman.domain.counting import Metered
-from tallyman.domain.invoice import Invoice
-from tallyman.domain.invoice_line import InvoiceLine, correction_for
+from tallyman.domain.invoice import Invoice, IssueSeverity, ValidationIssue
+from tallyman.domain.invoice_line import InvoiceLine, correction_for, taken_back
 from tallyman.domain.period import EPOCH, Period
 from tallyman.errors import RatingError
+from tallyman.metrics import NOT_CORRECTED
 from tallyman.store.billed_lines import BilledLine
 from tallyman.store.slot_sql import Parts
 
+_log = logging.getLogger(__name__)
 _MICROSECOND = timedelta(microseconds=1)
 _YEAR = timedelta(days=366)
 _BEGINNING = EPOCH + timedelta(days=1)
@@ -29,10 +32,14 @@ _CLAIM_REACH = timedelta(days=1)
 
 @dataclass(frozen=True)
 class Lacking:
-    """The correcting lines by customer and currency, and what they were counted by."""
+    """The correcting lines by customer and currency, and what they were counted by.
+
+    `failed` are those that could not be rated: nobody knows what is lacking.
+    """
 
     lines: Mapping[tuple[str, str], list[InvoiceLine]]
     metered: Mapping[str, Metered]
+    failed: Mapping[tuple[str, str], list[ValidationIssue]]
 
 
 async def corrections(
@@ -46,17 +53,19 @@ async def corrections(
 
     As it is known at the watermark. The lines of the drafts that are replaced do not count: what they
     corrected is corrected anew. A billable that is on another draft is left to that, and what is
-    still being served, which was billed in advance, to when it is over.
+    still being served, which was billed in advance, to when it is over. What was billed ahead, and
+    then the subscription ended before it, is given back.
     """
     late = await _late(books, accounts, watermark)
-    ended = [
-        (one.id, one.active_to)
+    ended = {
+        one.id: one.active_to
         for account in accounts
         for one in account.subscriptions
         if one.active_to is not None and one.active_to <= now
-    ]
+    }
     again = {line.billable_id for one in replaced for line in one.lines if line.corrects}
-    touched = await books.billed.touched(late, ended, again)
+    again |= (await books.billed.headless(account.customer.id for account in accounts)).keys()
+    touched = await books.billed.touched(late, ended.items(), again)
     touched |= await _cut_once(books, accounts)
     gone = {invoice.id for invoice in replaced}
     left = {
@@ -75,11 +84,34 @@ async def corrections(
     ]
     counted = await count(books, asked, watermark)
     found: dict[tuple[str, str], list[InvoiceLine]] = defaultdict(list)
+    failed: dict[tuple[str, str], list[ValidationIssue]] = defaultdict(list)
     for account, owed in asked:
-        line = _correction(owed, final[owed.billable.id], counted)
+        key = account.customer.id, owed.subscription.currency
+        try:
+            line = _correction(owed, final[owed.billable.id], counted)
+        except RatingError as err:
+            failed[key].append(_not_corrected(owed, err))
+            continue
         if line is not None:
-            found[account.customer.id, line.currency].append(line)
-    return Lacking(found, counted.metered)
+            found[key].append(line)
+    for account, lines in _never_served(accounts, ended, final):
+        given_back = taken_back(account.customer.id, lines)
+        if given_back is not None:
+            found[account.customer.id, given_back.currency].append(given_back)
+    return Lacking(found, counted.metered, failed)
+
+
+def _never_served(
+    accounts: Sequence[Account],
+    ended: Mapping[str, datetime],
+    final: Mapping[str, list[InvoiceLine]],
+) -> Iterator[tuple[Account, list[InvoiceLine]]]:
+    """The lines of each billable that begins only after its subscription has ended."""
+    whose = {one.id: account for account in accounts for one in account.subscriptions}
+    for lines in final.values():
+        of, begins = lines[0].subscription_id, lines[0].service_period.from_
+        if of in ended and ended[of] <= begins:
+            yield whose[of], lines
 
 
 async def _cut_once(books: Books, accounts: Sequence[Account]) -> dict[str, list[BilledLine]]:
@@ -166,8 +198,22 @@ def _correction(
 ) -> InvoiceLine | None:
     usage = counted.usage.get(owed.billable.id)
     if owed.billable.needs_usage and usage is None:
-        return None
-    try:
-        return correction_for(owed.subscription, owed.billable, invoiced, usage)
-    except RatingError:
-        return None  # such as a sum that late events made negative: the final line stays
+        raise nothing_counts(owed.billable.rate_card)
+    return correction_for(owed.subscription, owed.billable, invoiced, usage)
+
+
+def _not_corrected(owed: Owed, err: RatingError) -> ValidationIssue:
+    """The final line stays as it is, and the next run tries again."""
+    period = owed.billable.service_period
+    what = f"{owed.billable.rate_card.key} from {period.from_:%Y-%m-%d} to {period.to:%Y-%m-%d}"
+    message = f"{what} cannot be rated again, so that what came late is not billed: {err}"
+    return ValidationIssue("invoice_line_not_corrected", message, IssueSeverity.WARNING)
+
+
+def note_failed(lacking: Lacking) -> list[str]:
+    """Make what could not be corrected known; returns the customers' ids."""
+    for (customer_id, _), issues in lacking.failed.items():
+        for issue in issues:
+            NOT_CORRECTED.inc()
+            _log.warning("customer %s: %s", customer_id, issue.message)
+    return [customer_id for customer_id, _ in lacking.failed]

@@ -126,6 +126,7 @@ def with_lines(
     owed: Sequence[Owed],
     counted: Counted,
     corrections: Sequence[InvoiceLine] = (),
+    not_corrected: Sequence[ValidationIssue] = (),
 ) -> Invoice:
     """The invoice with its lines rated anew; what cannot be rated is an issue that stops it."""
     rated = [rated_line(one, counted) for one in owed]
@@ -143,7 +144,7 @@ def with_lines(
         watermark=counted.watermark,
         counting=counted.counting(account, lines),
     )
-    return replace(made, validation_issues=(*issues, *issues_of(made)))
+    return replace(made, validation_issues=(*issues, *not_corrected, *issues_of(made)))
 
 
 def rated_line(one: Owed, counted: Counted) -> Unrated:
@@ -153,13 +154,17 @@ def rated_line(one: Owed, counted: Counted) -> Unrated:
     line = blank_line(one.subscription, one.billable)
     try:
         if one.billable.needs_usage and usage is None:
-            raise RatingError(
-                f"nothing counts for {card.key}: its feature has no meter",
-                "rate_card_feature_not_found",
-            )
+            raise nothing_counts(card)
         return rated(line, usage), None
     except RatingError as err:
         return unrated(line, usage), ValidationIssue(err.code, str(err), field="rate_card")
+
+
+def nothing_counts(card: RateCard) -> RatingError:
+    """There is no usage to rate the card by."""
+    return RatingError(
+        f"nothing counts for {card.key}: its feature has no meter", "rate_card_feature_not_found"
+    )
 
 
 def unrated(line: InvoiceLine, usage: Usage | None) -> InvoiceLine:

@@ -35,11 +35,13 @@ class Billed:
 class Outcome:
     """What a run did, or in a dry run would do.
 
-    `left` is how many invoices someone else was first with.
+    `left` is how many invoices someone else was first with; `not_corrected` says what could not be
+    rated again, and is on no invoice that would say so.
     """
 
     invoices: dict[str, Billed] = field(default_factory=dict)
     left: int = 0
+    not_corrected: list[str] = field(default_factory=list)
 
     def add(self, invoices: Iterable[Invoice]) -> None:
         """Take these in, as they are now."""

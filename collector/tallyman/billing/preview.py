@@ -51,8 +51,9 @@ async def previews(
     for (customer_id, currency), some in by_invoice.items():
         account = by_id[customer_id]
         draft = drafted(Gathered(account, currency, now, tuple(some)), 1, now)
-        corrected = lacking.lines.get((customer_id, currency), ())
-        lined = with_lines(draft, account, some, counted, corrected)
+        key = customer_id, currency
+        corrected, failed = lacking.lines.get(key, ()), lacking.failed.get(key, ())
+        lined = with_lines(draft, account, some, counted, corrected, failed)
         made.append(replace(lined, state=InvoiceState.GATHERING, watermark=None))
         await asyncio.sleep(0)  # a server goes on answering meanwhile
     for (customer_id, currency), lines in lacking.lines.items():

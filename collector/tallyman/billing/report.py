@@ -31,12 +31,16 @@ class BilledAnswer(msgspec.Struct):
 
 
 class RunAnswer(msgspec.Struct):
-    """What a run did; `left` is how many invoices another run was first with."""
+    """What a run did; `left` is how many invoices another run was first with.
+
+    `not_corrected` says what came late, could not be rated, and is on no invoice.
+    """
 
     invoices: list[BilledAnswer]
     left: int
     totals: dict[str, str]
     by_status: dict[str, int]
+    not_corrected: list[str]
 
 
 class PreviewPeriod(msgspec.Struct, frozen=True, rename={"from_": "from"}):
@@ -93,6 +97,7 @@ def run_answer(outcome: Outcome) -> RunAnswer:
         left=outcome.left,
         totals={currency: written(total) for currency, total in outcome.totals().items()},
         by_status=dict(outcome.by_status()),
+        not_corrected=list(outcome.not_corrected),
     )
 
 

@@ -79,9 +79,10 @@ async def _bill(
     """New invoices of what is due, and of corrections where nothing else will ever be due."""
     gathered, progress = await gather(books, accounts, order.now)
     made, looked_at = await _made(books, gathered, order.now)
-    lone, also_looked_at = await corrected_alone(books, accounts, gathered, order.now)
-    whose = _by_customer([*progress, *looked_at, *also_looked_at])
-    fresh = [*made, *lone]
+    lone = await corrected_alone(books, accounts, gathered, order.now)
+    outcome.not_corrected += lone.failed
+    whose = _by_customer([*progress, *looked_at, *lone.progress])
+    fresh = [*made, *lone.invoices]
     if order.dry_run:
         outcome.add(await paid_as_of_now(books, list(_without(fresh, shown)), order.now))
         return

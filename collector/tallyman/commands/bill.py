@@ -73,7 +73,7 @@ def bill(
         )
         answer = asyncio.run(work(settings, namespace, wanted, report))
     _print(console, answer, dry_run=dry_run)
-    if any(one.issues for one in answer.invoices):
+    if answer.not_corrected or any(one.issues for one in answer.invoices):
         raise SystemExit(1)
 
 
@@ -110,6 +110,8 @@ async def _bill_here(
 
 
 def _print(console: Console, answer: RunAnswer, *, dry_run: bool) -> None:
+    for text in answer.not_corrected:
+        console.print(text)
     if not answer.invoices:
         console.print("Nothing is due.")
         return

@@ -6,7 +6,6 @@ It does not know how much: see `rating/`. It does not know what is invoiced alre
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from enum import StrEnum
 from fractions import Fraction
 from itertools import islice
 from typing import Final
@@ -16,18 +15,11 @@ from tallyman.domain.duration import Cadence, Duration
 from tallyman.domain.period import Period
 from tallyman.domain.price import FlatPrice, FreePrice
 from tallyman.domain.rate_card import PaymentTerm, RateCard
-from tallyman.domain.service_period import clip, holds, share_of
+from tallyman.domain.service_period import EndProration, clip, holds, share_of
 from tallyman.domain.subscription import Subscription, SubscriptionItem, SubscriptionPhase
 
 _INSTANT: Final = timedelta(microseconds=1)
 _LONGER_THAN_MEAN: Final = 1.1  # of a month by 2 %: 31 days
-
-
-class EndProration(StrEnum):
-    """What a flat price costs in the period that a subscription ends in."""
-
-    BILL_FULL_PERIOD = "bill_full_period"
-    BILL_ACTUAL_PERIOD = "bill_actual_period"
 
 
 @dataclass(frozen=True)
@@ -68,7 +60,10 @@ def due(
     since: datetime | None = None,
     end_proration: EndProration = EndProration.BILL_ACTUAL_PERIOD,
 ) -> list[Billable]:
-    """What is due after `since`, or ever, and up to `until` inclusive; by time, then by plan."""
+    """What is due after `since`, or ever, and up to `until` inclusive; by time, then by plan.
+
+    `end_proration` holds where none is kept with the subscription's end.
+    """
 
     def wanted(slot: _Slot) -> bool:
         return slot.invoice_at <= until and (since is None or since < slot.invoice_at)
@@ -189,7 +184,8 @@ def _share(query: _Query, card: RateCard, service: Period, full: Period) -> Frac
     if not subscription.pro_rating_enabled or card.billing_cadence is None:
         return Fraction(1)
     is_cut = service.to == subscription.active_to
-    if is_cut and query.end_proration is EndProration.BILL_FULL_PERIOD:
+    end_proration = subscription.end_proration or query.end_proration
+    if is_cut and end_proration is EndProration.BILL_FULL_PERIOD:
         return share_of(Period(service.from_, full.to), full)
     return share_of(service, full)
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from tallyman.domain.billable import EndProration
 from tallyman.domain.customer import Address
 from tallyman.domain.duration import Cadence, Duration
+from tallyman.domain.service_period import EndProration
 
 
 class App(StrEnum):

@@ -149,6 +149,16 @@ def issues_of(invoice: Invoice) -> tuple[ValidationIssue, ...]:
         for index, line in enumerate(invoice.lines)
         if line.currency != invoice.currency
     ]
+    issues += [
+        ValidationIssue(
+            "invoice_line_negative_quantity",
+            f"the meter comes to {line.raw_quantity}: it is billed as nothing",
+            IssueSeverity.WARNING,
+            f"lines[{index}].usage_quantity_detail.raw_quantity",
+        )
+        for index, line in enumerate(invoice.lines)
+        if line.corrects is None and line.raw_quantity is not None and line.raw_quantity < 0
+    ]
     owed = invoice.totals.total
     if owed < 0:
         issues.append(

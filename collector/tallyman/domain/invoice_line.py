@@ -76,8 +76,9 @@ class TierUsed:
 class InvoiceLine:
     """`usage` says what is behind the raw quantity; a flat price has neither.
 
-    `share` is how much of the full service period a flat price was taken for. With the rate card and
-    the usage it is all that the line is rated by, whatever becomes of the subscription.
+    `share` is how much of the full service period a flat price was taken for; 0 where the whole is
+    given back, usage too, since the period was never served. With the rate card and the usage it is
+    all that the line is rated by, whatever becomes of the subscription.
 
     A correction of a line that is final has a version above 1, names that line in `corrects`, and
     holds the difference: its quantities and total may be negative.
@@ -187,13 +188,30 @@ def correction_for(
     Raises:
         RatingError: it cannot be rated.
     """
+    blank = blank_line(subscription, billable)
+    return _corrected_next(blank, subscription.customer_id, invoiced, usage)
+
+
+def taken_back(customer_id: str, invoiced: Sequence[InvoiceLine]) -> InvoiceLine | None:
+    """What gives back all that final invoices have of a billable that there is no more.
+
+    Such as a period that was billed ahead, and is not served after all. None if that was nothing.
+    """
+    return _corrected_next(
+        replace(invoiced[0], share=Fraction(0), credits_applied=()), customer_id, invoiced, None
+    )
+
+
+def _corrected_next(
+    line: InvoiceLine, customer_id: str, invoiced: Sequence[InvoiceLine], usage: Usage | None
+) -> InvoiceLine | None:
     version = max(line.version for line in invoiced) + 1
-    begins = billable.full_service_period.from_
+    begins = line.full_service_period.from_
     blank = replace(
-        blank_line(subscription, billable),
-        id=content_id(begins, subscription.customer_id, billable.id, str(version)),
+        line,
+        id=content_id(begins, customer_id, line.billable_id, str(version)),
         version=version,
-        corrects=invoiced[0].id,
+        corrects=invoiced[0].corrects or invoiced[0].id,
     )
     made = corrected(blank, invoiced, usage)
     return made if made.totals.before_credits or made.raw_quantity else None
@@ -209,6 +227,8 @@ def corrected(
     Raises:
         RatingError: it cannot be rated.
     """
+    if not line.share and needs_usage(line.rate_card):
+        usage = Usage(ZERO, unit=next((x.usage.unit for x in invoiced if x.usage), "unit"))
     whole = rated(line, usage)
     billed = total(line.totals.before_credits for line in invoiced)
     owed = EXACT.subtract(whole.totals.total, billed)

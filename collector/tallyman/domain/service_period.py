@@ -4,12 +4,20 @@ It does not know calendars: see `duration.py`.
 """
 
 from datetime import datetime, timedelta
+from enum import StrEnum
 from fractions import Fraction
 from typing import Final
 
 from tallyman.domain.period import Period
 
 _MICROSECOND: Final = timedelta(microseconds=1)
+
+
+class EndProration(StrEnum):
+    """What a flat price costs in the period that a subscription ends in."""
+
+    BILL_FULL_PERIOD = "bill_full_period"
+    BILL_ACTUAL_PERIOD = "bill_actual_period"
 
 
 def holds(period: Period, moment: datetime) -> bool:

@@ -13,7 +13,7 @@ from tallyman.domain.duration import Cadence, Duration
 from tallyman.domain.period import Period
 from tallyman.domain.plan import Plan, SettlementMode
 from tallyman.domain.rate_card import RateCard
-from tallyman.domain.service_period import clip, whole_milliseconds
+from tallyman.domain.service_period import EndProration, clip, whole_milliseconds
 
 
 class SubscriptionStatus(StrEnum):
@@ -52,6 +52,7 @@ class Subscription:
     """Served in [active_from, active_to), to the millisecond.
 
     Billing periods are counted from `billing_anchor`, which may be before or after the start.
+    `end_proration` is the billing profile's as it was when the end was set, which it is kept with.
     """
 
     id: str
@@ -74,6 +75,7 @@ class Subscription:
     description: str | None = None
     labels: dict[str, str] = field(default_factory=dict)
     deleted_at: datetime | None = None
+    end_proration: EndProration | None = None
 
     @property
     def cadence(self) -> Cadence:

@@ -8,7 +8,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from tallyman.domain.plan import Plan
-from tallyman.domain.service_period import whole_milliseconds
+from tallyman.domain.service_period import EndProration, whole_milliseconds
 from tallyman.domain.subscription import Subscription, SubscriptionStatus, start
 from tallyman.errors import InvalidInput, InvalidParameter, SubscriptionNotChangeable
 
@@ -23,14 +23,22 @@ class EditTiming(StrEnum):
 Timing = EditTiming | datetime
 
 
-def cancel(subscription: Subscription, timing: Timing, now: datetime) -> Subscription:
+def cancel(
+    subscription: Subscription,
+    timing: Timing,
+    now: datetime,
+    end_proration: EndProration | None = None,
+) -> Subscription:
     """End it then. What was served until then is billed; what was paid in advance is not lost.
+
+    `end_proration` is kept with the end: what the billing profile says later does not change it.
 
     Raises:
         SubscriptionNotChangeable: it is not active.
         InvalidInput: the time is in the past.
     """
-    return replace(subscription, active_to=_takes_effect(subscription, timing, now), updated_at=now)
+    ends_at = _takes_effect(subscription, timing, now)
+    return replace(subscription, active_to=ends_at, end_proration=end_proration, updated_at=now)
 
 
 def unschedule_cancelation(subscription: Subscription, now: datetime) -> Subscription:
@@ -42,7 +50,7 @@ def unschedule_cancelation(subscription: Subscription, now: datetime) -> Subscri
     status = subscription.status_at(now)
     if status is not SubscriptionStatus.CANCELED:
         raise SubscriptionNotChangeable(f"subscription {subscription.id} is {status}, not canceled")
-    return replace(subscription, active_to=None, updated_at=now)
+    return replace(subscription, active_to=None, end_proration=None, updated_at=now)
 
 
 def change(
@@ -53,6 +61,7 @@ def change(
     *,
     next_id: str,
     billing_anchor: datetime | None = None,
+    end_proration: EndProration | None = None,
 ) -> tuple[Subscription, Subscription]:
     """End it and go on with the plan at the same moment: (the one that ends, the one that begins).
 
@@ -62,7 +71,7 @@ def change(
         SubscriptionNotChangeable: it is not active.
         InvalidInput: the time is in the past.
     """
-    ended = cancel(subscription, timing, now)
+    ended = cancel(subscription, timing, now, end_proration)
     begun = start(
         plan,
         subscription_id=next_id,

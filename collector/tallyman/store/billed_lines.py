@@ -74,6 +74,27 @@ class BilledLines:
                 found |= {row.billable_id for row in rows}
         return found
 
+    async def headless(self, customer_ids: Iterable[str]) -> dict[str, tuple[str, str]]:
+        """Billables whose first line was freed while later ones count, with customer and currency.
+
+        What is owed is then what the whole is now, less what those later ones have.
+        """
+        freed, counts = invoice_lines.alias("freed"), invoice_lines.alias("counts")
+        statement = (
+            select(freed.c.billable_id, freed.c.customer_id, invoices.c.currency)
+            .join(counts, counts.c.billable_id == freed.c.billable_id)
+            .join(invoices, invoices.c.id == freed.c.invoice_id)
+            .where(freed.c.freed.is_(True), freed.c.version == 1, counts.c.freed.is_(False))
+            .group_by(freed.c.billable_id, freed.c.customer_id, invoices.c.currency)
+            .having(func.min(counts.c.version) > 1)
+        )
+        found: dict[str, tuple[str, str]] = {}
+        async with self._database.reading() as connection:
+            for some in portions(customer_ids):
+                rows = await connection.execute(statement.where(freed.c.customer_id.in_(some)))
+                found |= {row.billable_id: (row.customer_id, row.currency) for row in rows}
+        return found
+
     async def numbers(self, line_ids: Iterable[str]) -> dict[str, str]:
         """The number of the invoice that each of these lines is on."""
         found: dict[str, str] = {}
@@ -171,18 +192,24 @@ class BilledLines:
         self, corrections: Sequence[InvoiceLine], at: datetime
     ) -> dict[str, list[InvoiceLine]]:
         """By the id of each correction, what counted as billed when it was made: the lines that it
-        was taken from, in the order of their versions."""
+        was taken from, in the order of their versions.
+
+        An earlier line was issued before, though its time may be later: it may be billed ahead. Of
+        those that were billed again, with the same version, the first that was not freed yet counted.
+        """
         of = {line.billable_id: line for line in corrections}
         counted = or_(invoice_lines.c.freed.is_(False), invoices.c.voided_at > at)
-        found: dict[str, list[InvoiceLine]] = defaultdict(list)
+        found: dict[str, dict[int, InvoiceLine]] = defaultdict(dict)
         async with self._database.reading() as connection:
             for some in portions(of):
-                wanted = and_(invoice_lines.c.billable_id.in_(some), invoices.c.issued_at <= at)
+                wanted = and_(
+                    invoice_lines.c.billable_id.in_(some), invoices.c.issued_at.is_not(None)
+                )
                 for one in await _read(connection, and_(wanted, counted)):
                     correction = of[one.line.billable_id]
                     if one.line.version < correction.version:
-                        found[correction.id].append(one.line)
-        return found
+                        found[correction.id].setdefault(one.line.version, one.line)
+        return {id_: list(lines.values()) for id_, lines in found.items()}
 
 
 async def _read(connection: Any, wanted: ColumnElement[bool]) -> list[BilledLine]:
@@ -191,7 +218,12 @@ async def _read(connection: Any, wanted: ColumnElement[bool]) -> list[BilledLine
             select(invoice_lines.c.invoice_id, invoice_lines.c.body, invoices.c.state)
             .join(invoices, invoices.c.id == invoice_lines.c.invoice_id)
             .where(wanted)
-            .order_by(invoice_lines.c.billable_id, invoice_lines.c.version)
+            .order_by(
+                invoice_lines.c.billable_id,
+                invoice_lines.c.version,
+                invoice_lines.c.freed.desc(),
+                invoices.c.voided_at,
+            )
         )
     ).all()
     lines = read_lines(row.body for row in rows)

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from msgspec import convert, to_builtins
-from sqlalchemy import Row, and_, false, func, select, update
+from sqlalchemy import Row, and_, case, false, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 from ulid import ULID
 
@@ -17,10 +17,11 @@ from tallyman.domain.access import LOCAL
 from tallyman.domain.billing_profile import App, BillingProfile, Supplier, Workflow
 from tallyman.domain.content_id import content_id
 from tallyman.domain.period import EPOCH
+from tallyman.domain.service_period import EndProration
 from tallyman.errors import Conflict, Gone, InvalidParameter, NotFound
 from tallyman.store.audit import record
 from tallyman.store.database import Database, upsert
-from tallyman.store.tables import billing_profiles
+from tallyman.store.tables import billing_profiles, customers
 
 SORTABLE: Final = ("created_at", "updated_at", "name")
 DEFAULT_NAME: Final = "Default"
@@ -183,6 +184,22 @@ def profile_of(
     """The customer's profile, or the default one where it has none or a deleted one."""
     given = None if billing_profile_id is None else profiles.get(billing_profile_id)
     return given or _default_of(profiles.values())
+
+
+async def end_proration_of(
+    connection: AsyncConnection, namespace: str, customer_id: str
+) -> EndProration:
+    """What the customer's profile says of a subscription's last period, in the transaction."""
+    whose = select(customers.c.billing_profile_id).where(customers.c.id == customer_id)
+    mine = billing_profiles.c.id == whose.scalar_subquery()
+    rows = await connection.execute(
+        select(billing_profiles.c.workflow)
+        .where(_kept(namespace), or_(mine, billing_profiles.c.is_default))
+        .order_by(case((mine, 0), else_=1))
+        .limit(1)
+    )
+    workflow = rows.scalars().one_or_none()
+    return (Workflow() if workflow is None else convert(workflow, Workflow)).end_proration
 
 
 def _default_of(profiles: Iterable[BillingProfile]) -> BillingProfile:

@@ -11,7 +11,9 @@ from typing import Any, Final
 from sqlalchemy import ColumnElement, Row, and_, case, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from tallyman.domain.invoice_state import InvoiceState
 from tallyman.domain.plan import Plan
+from tallyman.domain.service_period import EndProration
 from tallyman.domain.subscription import Subscription, SubscriptionStatus, start
 from tallyman.errors import Conflict, Gone, InvalidParameter, NotFound
 from tallyman.store.audit import record
@@ -19,7 +21,7 @@ from tallyman.store.comparison import Comparison, condition_of
 from tallyman.store.customer_rows import get_customer, unended
 from tallyman.store.customer_subjects import portions
 from tallyman.store.plan_rows import plans_of
-from tallyman.store.tables import plans, subscriptions
+from tallyman.store.tables import invoice_lines, invoices, plans, subscriptions
 
 FILTERED: Final = ("id", "customer_id", "status", "plan_id", "plan_key")
 ONE_AT_A_TIME: Final = "only_single_subscription_allowed_per_customer_at_a_time"
@@ -118,6 +120,7 @@ def values_of(subscription: Subscription) -> dict[str, Any]:
         "created_at": subscription.created_at,
         "updated_at": subscription.updated_at,
         "deleted_at": subscription.deleted_at,
+        "end_proration": subscription.end_proration,
     }
 
 
@@ -137,7 +140,11 @@ async def write_subscription(
     await connection.execute(
         update(subscriptions)
         .where(subscriptions.c.id == changed.id)
-        .values(active_to=changed.active_to, updated_at=changed.updated_at)
+        .values(
+            active_to=changed.active_to,
+            end_proration=changed.end_proration,
+            updated_at=changed.updated_at,
+        )
     )
     after = await find_row(connection, changed.namespace, changed.id)
     await record(connection, by, action, "subscription", before, after)
@@ -155,6 +162,28 @@ async def refuse_overlap(connection: AsyncConnection, wanted: Subscription) -> N
     )
     if (other := others.scalars().first()) is not None:
         raise taken(f"the subscription {other}")
+
+
+async def refuse_billed(connection: AsyncConnection, subscription_id: str) -> None:
+    """Raises Conflict where an invoice has lines of it, other than one that is void or deleted."""
+    void = (InvoiceState.VOIDED.value, InvoiceState.DELETED.value)
+    numbers = await connection.execute(
+        select(invoices.c.number)
+        .join(invoice_lines, invoice_lines.c.invoice_id == invoices.c.id)
+        .join(subscriptions, subscriptions.c.customer_id == invoice_lines.c.customer_id)
+        .where(
+            subscriptions.c.id == subscription_id,
+            invoice_lines.c.subscription_id == subscription_id,
+            invoice_lines.c.freed.is_(False),
+            invoices.c.state.not_in(void),
+        )
+        .limit(1)
+    )
+    if (number := numbers.scalars().first()) is not None:
+        raise Conflict(
+            f"subscription {subscription_id} is on the invoice {number}, ahead of time: void that "
+            "first, or delete it if it is a draft"
+        )
 
 
 def taken(other: str) -> Conflict:
@@ -192,6 +221,7 @@ def _subscription(row: Row[Any], plan: Plan) -> Subscription:
         settlement_mode=row.settlement_mode,
         updated_at=row.updated_at,
         deleted_at=row.deleted_at,
+        end_proration=None if row.end_proration is None else EndProration(row.end_proration),
     )
 
 

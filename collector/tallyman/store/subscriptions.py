@@ -26,6 +26,7 @@ from tallyman.errors import (
     SubscriptionNotChangeable,
 )
 from tallyman.store.audit import record
+from tallyman.store.billing_profiles import end_proration_of
 from tallyman.store.comparison import Comparison
 from tallyman.store.customer_rows import get_customer
 from tallyman.store.customer_subjects import portions
@@ -38,6 +39,7 @@ from tallyman.store.subscription_rows import (
     find_row,
     get_subscription,
     lock_subscription,
+    refuse_billed,
     refuse_overlap,
     select_subscriptions,
     served_in,
@@ -172,7 +174,9 @@ class SubscriptionStore:
         """
         async with self._database.writing() as connection:
             before = await lock_subscription(connection, namespace, subscription_id)
-            return await write_subscription(connection, cancel(before, timing, now), "canceled", by)
+            proration = await end_proration_of(connection, namespace, before.customer_id)
+            after = cancel(before, timing, now, proration)
+            return await write_subscription(connection, after, "canceled", by)
 
     async def unschedule_cancelation(
         self, namespace: str, subscription_id: str, now: datetime, *, by: str = LOCAL
@@ -225,6 +229,7 @@ class SubscriptionStore:
                 now,
                 next_id=str(ULID()),
                 billing_anchor=new.billing_anchor,
+                end_proration=await end_proration_of(connection, namespace, before.customer_id),
             )
             begun = replace(
                 begun,
@@ -244,6 +249,7 @@ class SubscriptionStore:
             NotFound: there is none.
             Gone: it was deleted before.
             SubscriptionNotChangeable: it has begun: cancel it.
+            Conflict: it was billed ahead of time, and that invoice stands.
         """
         async with self._database.writing() as connection:
             before = await lock_subscription(connection, namespace, subscription_id)
@@ -252,6 +258,7 @@ class SubscriptionStore:
                     f"subscription {subscription_id} is {status}: only one that has not begun can "
                     "be deleted; cancel it"
                 )
+            await refuse_billed(connection, subscription_id)
             row = await find_row(connection, namespace, subscription_id)
             await connection.execute(
                 update(subscriptions)

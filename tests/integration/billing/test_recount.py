@@ -70,10 +70,12 @@ async def test_what_becomes_of_a_subscription_does_not_change_what_was_charged(s
 
 
 async def test_what_could_not_be_rated_is_the_same_too(shop: Shop) -> None:
-    await shop.plan(await shop.card(price=PER_TOKEN))
+    card = await shop.card(price=PER_TOKEN)
+    await shop.plan(card)
     await shop.customer()
     await shop.subscribe()
-    await shop.use(-5, NOVEMBER)
+    await shop.use(5, NOVEMBER)
+    await shop.set_meter(card, None)
     await shop.bill(DECEMBER + COLLECTED)
 
     [invoice] = await shop.invoices()

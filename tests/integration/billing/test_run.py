@@ -8,12 +8,12 @@ import pytest
 from tallyman.billing.advance import trigger
 from tallyman.billing.gather import gather
 from tallyman.billing.preview import preview
-from tallyman.domain.billable import EndProration
 from tallyman.domain.duration import Cadence, Duration
 from tallyman.domain.invoice import IssueSeverity
 from tallyman.domain.invoice_state import InvoiceState, Trigger
 from tallyman.domain.period import Period
 from tallyman.domain.price import FlatPrice, GraduatedPrice, PriceTier, UnitPrice
+from tallyman.domain.service_period import EndProration
 from tallyman.domain.subscription_change import EditTiming
 from tallyman.store.customers import CustomerChange
 from tallyman.store.new_subscription import NewSubscription, PlanReference
@@ -263,11 +263,12 @@ async def test_what_cannot_be_rated_stays_a_draft_until_it_is_mended(shop: Shop)
     await shop.plan(card)
     await shop.customer()
     await shop.subscribe()
-    await shop.use(-5, NOVEMBER)
+    await shop.use(15_000, NOVEMBER)
+    meter_id = await shop.set_meter(card, None)
 
     outcome = await shop.bill(DECEMBER + COLLECTED)
     [invalid] = await shop.invoices()
-    await shop.use(15_005, NOVEMBER)
+    await shop.set_meter(card, meter_id)
     mended = await trigger(
         shop.books, shop.namespace, invalid.id, Trigger.RETRY, DECEMBER + COLLECTED
     )

@@ -31,6 +31,7 @@ from tallyman.domain.usage import Usage
 from tallyman.errors import RatingError
 
 ALL: Final = Fraction(1)
+ZERO: Final = Decimal(0)
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Rating:
 
     lines: tuple[DetailedLine, ...]
     raw_quantity: Decimal | None = None
-    discounted_quantity: Decimal = Decimal(0)
+    discounted_quantity: Decimal = ZERO
     invoiced_quantity: Decimal | None = None
 
     @property
@@ -56,11 +57,14 @@ def rate(card: RateCard, usage: Usage | None = None, share: Fraction = ALL) -> R
 
     `share` is how much of the full period is served; it prorates a flat price and nothing else:
     usage is what it is, and tiers and commitments are for the period, however long. `usage` is
-    needed by prices by usage.
+    needed by prices by usage; a negative quantity costs what none costs. Where nothing is served at
+    all, nothing is owed, whatever the price.
 
     Raises:
-        RatingError: there is no usage to rate, it is negative, or the price leaves it unpriced.
+        RatingError: there is no usage to rate, or the price leaves it unpriced.
     """
+    if not share:
+        return _nothing(card)
     match card.price:
         case FreePrice():
             return Rating(())
@@ -75,11 +79,15 @@ def rate(card: RateCard, usage: Usage | None = None, share: Fraction = ALL) -> R
             assert_never(card.price)
 
 
+def _nothing(card: RateCard) -> Rating:
+    none = ZERO if isinstance(card.price, UnitPrice | GraduatedPrice | VolumePrice) else None
+    return Rating((), none, ZERO, none)
+
+
 def _rate_usage(card: RateCard, price: UsagePrice, raw: Decimal) -> Rating:
-    if raw < 0:
-        raise RatingError(f"a negative quantity of {card.key}: {raw}")
-    discounted = discounted_usage(card.discounts, raw)
-    invoiced = convert(card.unit_config, EXACT.subtract(raw, discounted))
+    counted = max(raw, ZERO)
+    discounted = discounted_usage(card.discounts, counted)
+    invoiced = convert(card.unit_config, EXACT.subtract(counted, discounted))
     lines = _price(price, card.name, invoiced)
     lines = less_percentage(card.discounts, lines)
     lines = up_to_maximum(card.commitments, lines)

@@ -135,6 +135,13 @@ Index(
     postgresql_where=not_(invoice_lines.c.freed),
 )
 Index("invoice_lines_of_customer", invoice_lines.c.customer_id, invoice_lines.c.service_to)
+# What may have to be billed again: few of all.
+Index(
+    "invoice_lines_freed",
+    invoice_lines.c.customer_id,
+    sqlite_where=invoice_lines.c.freed,
+    postgresql_where=invoice_lines.c.freed,
+)
 
 # Up to where what a subscription owes is on invoices, and up to which watermark late events have been
 # looked at; what is freed puts both back.

@@ -24,6 +24,7 @@ subscriptions = Table(
     Column("created_at", UtcDateTime, nullable=False),
     Column("updated_at", UtcDateTime, nullable=False),
     Column("deleted_at", UtcDateTime),
+    Column("end_proration", String(32)),
 )
 Index("subscriptions_of_customer", subscriptions.c.customer_id, subscriptions.c.active_from)
 Index("subscriptions_by_namespace", subscriptions.c.namespace, subscriptions.c.created_at)

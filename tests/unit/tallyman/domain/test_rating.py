@@ -324,9 +324,28 @@ def test_usage_and_commitments_are_not_prorated() -> None:
 
 
 @pytest.mark.parametrize(
+    "price",
+    [
+        pytest.param(UnitPrice(D(1)), id="unit"),
+        pytest.param(GraduatedPrice((PriceTier(None, D(1), D(3)),)), id="graduated"),
+        pytest.param(VolumePrice((PriceTier(None, D(1), D(3)),)), id="volume"),
+    ],
+)
+def test_a_negative_quantity_costs_what_none_costs(price: Price) -> None:
+    priced = card(price, commitments=Commitments(D(20)), discounts=Discounts(usage=D(4)))
+
+    assert rated(priced, -5) == replace(rated(priced, 0), raw_quantity=D(-5))
+
+
+def test_where_nothing_is_served_no_minimum_is_owed() -> None:
+    priced = card(UnitPrice(D(1)), commitments=Commitments(D(20)))
+
+    assert rated(priced, 15, Fraction(0)).total == 0
+
+
+@pytest.mark.parametrize(
     ("price", "usage", "code"),
     [
-        pytest.param(UnitPrice(D(1)), Usage(D(-1)), "rating_error", id="less than nothing"),
         pytest.param(UnitPrice(D(1)), None, "rating_error", id="usage that nobody counted"),
         pytest.param(VolumePrice(()), Usage(D(1)), "invoice_line_no_tiers", id="no tiers"),
         pytest.param(

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tallyman.domain.billable import Billable, EndProration, due, in_service, next_due
+from tallyman.domain.billable import Billable, due, in_service, next_due
 from tallyman.domain.content_id import content_id
 from tallyman.domain.duration import Duration, parse_duration
 from tallyman.domain.period import Period
@@ -18,6 +18,7 @@ from tallyman.domain.plan import Plan
 from tallyman.domain.plan_phase import PlanPhase
 from tallyman.domain.price import FlatPrice, UnitPrice
 from tallyman.domain.rate_card import FeatureReference, PaymentTerm, RateCard
+from tallyman.domain.service_period import EndProration
 from tallyman.domain.subscription import Subscription, SubscriptionStatus, start
 from tallyman.domain.subscription_change import (
     EditTiming,
