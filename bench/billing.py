@@ -29,7 +29,7 @@ INSERT INTO incoming SELECT '{namespace}', 'llm.tokens', {subject},
         '","model":"', {models}[1 + intDiv(number, 7) % 5],
         '","provider":"openai","status_code":200,"outcome":"complete","usage_source":"provider",',
         '"waived_tokens":0}}'),
-    '', '', now64(3) FROM numbers({start}, {count})
+    '', '', now64(3), '', 0 FROM numbers({start}, {count})
 """
 
 

@@ -108,7 +108,9 @@ async def _prepare(data_dir: Path, events: int) -> None:
         "fromUnixTimestamp64Micro({from:Int64} + number * {step:Int64}, 'UTC'), 'bench', "
         'toString(number), \'\', concat(\'{{"tokens": 7, "type": "request", "model": '
         "\"model-', toString(intDiv(number, {customers:UInt32}) % {features:UInt32}), '\"}}'), "
-        "'', '', now64(3) FROM numbers({events:UInt64})".replace("{{", "{").replace("}}", "}"),
+        "'', '', now64(3), '', 0 FROM numbers({events:UInt64})".replace("{{", "{").replace(
+            "}}", "}"
+        ),
         {
             "customers": CUSTOMERS,
             "features": FEATURES,

@@ -3,9 +3,10 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from typing import Any
 
 from aiohttp import web
 from tallyman_kong.usage import configuration
@@ -20,6 +21,7 @@ from tallyman.api.routes import ROUTES
 from tallyman.api.state import (
     BOOKS,
     CLOCK,
+    COMPLETENESS,
     CUSTOMERS,
     DATABASE,
     ENTITLEMENTS,
@@ -29,6 +31,7 @@ from tallyman.api.state import (
     KEYS,
     METERS,
     PLANS,
+    RECONCILIATION,
     REQUESTS,
     RESETS,
     SAYS_WHAT_WAS_NEW,
@@ -54,6 +57,7 @@ from tallyman.kong_config import load_usage_configuration
 from tallyman.payments.stripe_app import StripeAccount, StripeApp
 from tallyman.store.api_keys import ApiKeyStore
 from tallyman.store.clickhouse import ClickHouse
+from tallyman.store.completeness import Completeness
 from tallyman.store.customers import CustomerStore
 from tallyman.store.database import Database
 from tallyman.store.entitlement_definitions import EntitlementDefinitions
@@ -62,6 +66,7 @@ from tallyman.store.events import EventStore
 from tallyman.store.features import FeatureStore
 from tallyman.store.meters import MeterStore
 from tallyman.store.plans import PlanStore
+from tallyman.store.seen import Seen
 from tallyman.store.stripe_customers import StripeCustomerStore
 from tallyman.store.subscriptions import SubscriptionStore
 from tallyman.store.unattributed import UnattributedUsage
@@ -69,6 +74,8 @@ from tallyman.stream.group_commit import GroupCommit
 from tallyman.stream.intake import Intake
 from tallyman.stream.kafka_connection import KafkaConnection
 from tallyman.stream.producer import KafkaIntake
+from tallyman.stream.reconcile import KafkaTopics, Reconciliation
+from tallyman.stream.reconcile_job import reconcile_for_ever
 
 
 def build(settings: Settings) -> web.Application:
@@ -94,6 +101,7 @@ def build(settings: Settings) -> web.Application:
     app.cleanup_ctx.append(_events)
     app.cleanup_ctx.append(_billing)
     app.cleanup_ctx.append(lambda app: _stripe(app, account))
+    app.cleanup_ctx.append(_reconciling)
     return app
 
 
@@ -117,6 +125,19 @@ def books(settings: Settings, database: Database, clickhouse: ClickHouse) -> Boo
     """What billing reads and writes."""
     settle = 0.0 if settings.clickhouse_url is None else settings.billing_settle_seconds
     return Books(database, clickhouse, settle)
+
+
+def reconciliation(
+    settings: Settings, clickhouse: ClickHouse, customers: CustomerStore
+) -> Reconciliation:
+    """What says whether anything is missing."""
+    kafka = kafka_connection(settings)
+    topics = None
+    if kafka is not None:
+        dead_topic, group = settings.kafka_dead_topic, settings.kafka_group
+        topics = KafkaTopics(kafka, settings.kafka_topic, dead_topic, group)
+    nobodys = UnattributedUsage(clickhouse, customers)
+    return Reconciliation(Completeness(clickhouse), Seen(clickhouse), nobodys, topics)
 
 
 @asynccontextmanager
@@ -248,6 +269,8 @@ async def _events(app: web.Application) -> AsyncIterator[None]:
         await store.migrate()
         app[EVENTS] = store
         app[UNATTRIBUTED] = UnattributedUsage(clickhouse, app[CUSTOMERS])
+        app[RECONCILIATION] = reconciliation(app[SETTINGS], clickhouse, app[CUSTOMERS])
+        app[COMPLETENESS] = app[RECONCILIATION].completeness
         app[UNATTRIBUTED_GAUGE] = UnattributedGauge(app[UNATTRIBUTED])
         app[BOOKS] = books(app[SETTINGS], app[DATABASE], clickhouse)
         app[SAYS_WHAT_WAS_NEW] = app[KAFKA] is None
@@ -262,16 +285,31 @@ async def _events(app: web.Application) -> AsyncIterator[None]:
 async def _billing(app: web.Application) -> AsyncIterator[None]:
     """The job that bills by itself; it is cut off where the server stops, and goes on later."""
     interval = app[SETTINGS].billing_interval_seconds
-    if not interval:
+    async with _running(bill_for_ever(app[BOOKS], interval, app[CLOCK]) if interval else None):
+        yield
+
+
+async def _reconciling(app: web.Application) -> AsyncIterator[None]:
+    """The job that reconciles by itself."""
+    interval = app[SETTINGS].reconcile_interval_seconds
+    job = reconcile_for_ever(app[RECONCILIATION], interval, app[CLOCK]) if interval else None
+    async with _running(job):
+        yield
+
+
+@asynccontextmanager
+async def _running(job: Coroutine[Any, Any, None] | None) -> AsyncIterator[None]:
+    """Have a job run, if there is one, until the end of the block."""
+    if job is None:
         yield
         return
-    job = asyncio.create_task(bill_for_ever(app[BOOKS], interval, app[CLOCK]))
+    task = asyncio.create_task(job)
     try:
         yield
     finally:
-        job.cancel()
+        task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
-            await job
+            await task
 
 
 async def _stripe(app: web.Application, account: StripeAccount | None) -> AsyncIterator[None]:
@@ -281,11 +319,8 @@ async def _stripe(app: web.Application, account: StripeAccount | None) -> AsyncI
         yield
         return
     stripe = app[STRIPE] = StripeApp(account, app[DATABASE], app[CLOCK])
-    job = asyncio.create_task(stripe.work_for_ever(app[SETTINGS].stripe_interval_seconds))
     try:
-        yield
+        async with _running(stripe.work_for_ever(app[SETTINGS].stripe_interval_seconds)):
+            yield
     finally:
-        job.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await job
         await stripe.close()

@@ -13,6 +13,7 @@ from tallyman.commands import (
     migrate,
     preview,
     prices,
+    reconcile,
     replay,
     serve,
     status,
@@ -38,6 +39,7 @@ for command in (
     migrate.migrate,
     preview.preview,
     prices.prices,
+    reconcile.reconcile,
     replay.replay,
     status.status,
 ):

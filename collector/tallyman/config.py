@@ -133,6 +133,13 @@ class Settings(BaseSettings):
         description="How far an invoice's watermark stays behind the clock of `clickhouse_url`: the "
         "most by which clocks of its servers may differ. chDB has one clock, and needs none.",
     )
+    reconcile_interval_seconds: float = Field(
+        3600.0,
+        ge=0,
+        le=86_400,
+        description="Time between two reconciliations of `serve`, the first a minute after the start; "
+        "0: it does not reconcile by itself.",
+    )
     invoice_link_secret: SecretStr | None = Field(
         None,
         min_length=16,

@@ -93,6 +93,20 @@ STRIPE_WAITING: Final = Gauge(
     "Invoices that wait for Stripe: not yet sent, or with a call that failed and is repeated.",
 )
 
+MISSING: Final = Gauge(
+    "tallyman_missing",
+    "What the last reconciliation found missing, by kind: lost, missing, refused or forgotten; docs/reconcile.md has what each means.",
+    ["kind"],
+)
+LATE: Final = Gauge(
+    "tallyman_late_events",
+    "Numbered events that the last reconciliation found to be still on their way.",
+)
+RECONCILED_AT: Final = Gauge(
+    "tallyman_reconciled_timestamp_seconds",
+    "When the last reconciliation of this server was done, in seconds since 1970.",
+)
+
 for _result in ("new", "known", "conflict", "rejected", "queued"):
     EVENTS.labels(_result)  # shown as 0 from the start, so that an alert on its rate sees the first
 for _result in ("counted", "ignored", "bad"):

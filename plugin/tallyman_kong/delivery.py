@@ -7,14 +7,17 @@ import asyncio
 import json
 import logging
 import sqlite3
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from datetime import UTC, datetime
 from typing import Protocol, TypeVar
 
 import tenacity
 
+from tallyman_kong import heartbeat
 from tallyman_kong.logs import EACH
 from tallyman_kong.metrics import SEND_ERRORS
 from tallyman_kong.sink import Sink
@@ -29,6 +32,7 @@ POLL_SECONDS = 0.2
 FIRST_PAUSE_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 60.0
 LONGEST_REASON = 500
+NOT_SPOOLED = -1  # the position of what is sent without having been in the spool
 T = TypeVar("T")
 
 
@@ -104,8 +108,13 @@ class Delivery:
     """The events of one sink, from the spool to its client."""
 
     def __init__(
-        self, spool: SpoolAccess, sink: Sink, make_client: Callable[[Sink], Client]
+        self,
+        spool: SpoolAccess,
+        sink: Sink,
+        make_client: Callable[[Sink], Client],
+        heartbeat_seconds: float = 0.0,
     ) -> None:
+        """`heartbeat_seconds` lie between two heartbeats; 0 for none."""
         self._spool = spool
         self._sink = sink
         self._make_client = make_client
@@ -114,6 +123,8 @@ class Delivery:
         self._stopping = False
         self._wake = asyncio.Event()
         self._largest_batch = BATCH_EVENTS
+        self._heartbeat_seconds = heartbeat_seconds
+        self._heartbeat_at = time.monotonic() + heartbeat_seconds
 
     def use(self, sink: Sink) -> None:
         """Go on with these settings, at once: a new token may be what was missing.
@@ -139,6 +150,8 @@ class Delivery:
                         self._sink.name, limit, BATCH_BYTES
                     )
                 )
+                if self._heartbeat_seconds and time.monotonic() >= self._heartbeat_at:
+                    await self._say_how_far()
                 if batch:
                     await self._deliver(batch)
                 elif self._stopping:
@@ -150,6 +163,18 @@ class Delivery:
         finally:
             if self._client is not None:
                 await self._client.close()
+
+    async def _say_how_far(self) -> None:
+        """Send a heartbeat, once: the next one says the same better."""
+        self._heartbeat_at = time.monotonic() + self._heartbeat_seconds
+        states = await self._spool.do(lambda spool: spool.states())
+        now = datetime.now(UTC)
+        beats = [Spooled(NOT_SPOOLED, heartbeat.event_of(state, now)) for state in states]
+        try:
+            if beats:
+                await (await self._current_client()).send(beats)
+        except Unsent as err:
+            log.info("the %s sink did not take a heartbeat: %s", self._sink.kind, err.reason)
 
     async def _deliver(self, batch: list[Spooled]) -> None:
         """See each event of the batch acknowledged or set aside.

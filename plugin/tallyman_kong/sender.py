@@ -41,9 +41,10 @@ def make_client(sink: Sink) -> Client:
 class Sender:
     """The deliveries, one per sink; they begin when it is `alone`."""
 
-    def __init__(self, spool: SpoolAccess) -> None:
+    def __init__(self, spool: SpoolAccess, heartbeat_seconds: float = 0.0) -> None:
         self.alone = asyncio.Event()
         self._spool = spool
+        self._heartbeat_seconds = heartbeat_seconds
         self._deliveries: dict[str, tuple[Delivery, asyncio.Task[None]]] = {}
 
     def use(self, sink: Sink) -> None:
@@ -51,7 +52,7 @@ class Sender:
         if sink.name in self._deliveries:
             self._deliveries[sink.name][0].use(sink)
             return
-        delivery = Delivery(self._spool, sink, make_client)
+        delivery = Delivery(self._spool, sink, make_client, self._heartbeat_seconds)
         self._deliveries[sink.name] = (delivery, asyncio.create_task(self._run(delivery)))
         log.info("sending to %s %s", sink.kind, sink.address)
 
@@ -99,7 +100,7 @@ async def _run(settings: Settings) -> None:
     stopping = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopping.set)
     spool = SpoolAccess(Spool(settings.spool))
-    sender = Sender(spool)
+    sender = Sender(spool, settings.heartbeat_seconds)
     told = asyncio.create_task(_follow_supervisor(sender, stopping))
     async with _alone(settings.spool, stopping) as alone:
         if alone:

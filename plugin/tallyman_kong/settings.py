@@ -53,6 +53,12 @@ OPTIONS = (
     Option("socket-mode", "660", "octal mode of the socket; Kong's user needs to write to it"),
     Option("metrics", "127.0.0.1:9542", "address of the metrics and health page; `off` for none"),
     Option("drain-seconds", "10", "how long a stop may take to send what is spooled"),
+    Option(
+        "heartbeat-seconds",
+        "60",
+        "how often each sink is told what waits in the spool, as an event `tallyman.heartbeat`; "
+        "0 for never, where the sink is not Tallyman's collector",
+    ),
     Option("log-level", "info", "debug, info, warning or error"),
     Option(
         "api-token",
@@ -81,6 +87,7 @@ class Settings:
     socket_mode: int
     metrics: tuple[str, int] | None
     drain_seconds: float
+    heartbeat_seconds: float
     log_level: str
     api_token: str
     sasl_password: str
@@ -126,6 +133,7 @@ def settings(given: Mapping[str, Any], environment: Mapping[str, str] = os.envir
         socket_mode=_mode(texts["socket_mode"]),
         metrics=_address(texts["metrics"]),
         drain_seconds=_number(texts, "drain_seconds", 0, MOST_SECONDS),
+        heartbeat_seconds=_number(texts, "heartbeat_seconds", 0, MOST_SECONDS),
         log_level=_log_level(texts["log_level"]),
         api_token=texts["api_token"],
         sasl_password=texts["sasl_password"],
@@ -145,6 +153,7 @@ def environment_of(settings: Settings) -> dict[str, str]:
         "socket-mode": f"{settings.socket_mode:o}",
         "metrics": f"{host}:{port}" if settings.metrics else "off",
         "drain-seconds": repr(settings.drain_seconds),
+        "heartbeat-seconds": repr(settings.heartbeat_seconds),
         "log-level": settings.log_level,
         "api-token": settings.api_token,
         "sasl-password": settings.sasl_password,

@@ -13,13 +13,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tallyman_kong.heartbeat import FIRST_SEQUENCE, SEQUENCE, SpoolState, read_states
 from tallyman_kong.metrics import EVENTS, REFUSED, SENT, SET_ASIDE, SPOOLED, Count
 from tallyman_kong.spool_file import SequenceMark, SpoolFile
 
 log = logging.getLogger("tallyman_kong.spool")
 
 MOST_SET_ASIDE = 10_000  # then the sender stops at the next poison event rather than drop it
-SEQUENCE = "sequence"  # the counter that holds a node's last sequence
 PROBE = "probe"
 
 
@@ -177,8 +177,8 @@ class Spool:
             counts = {
                 Count(name, labels): value
                 for name, labels, value in connection.execute(
-                    "SELECT name, labels, value FROM counter WHERE name NOT IN (?, ?)",
-                    (SEQUENCE, PROBE),
+                    "SELECT name, labels, value FROM counter WHERE name NOT IN (?, ?, ?)",
+                    (SEQUENCE, FIRST_SEQUENCE, PROBE),
                 )
             }
             oldest = connection.execute(
@@ -193,6 +193,10 @@ class Spool:
             )
 
         return self._file.read(work)
+
+    def states(self) -> list[SpoolState]:
+        """What there is to say of each node that has numbered events in this file."""
+        return self._file.read(read_states)
 
     def probe(self) -> None:
         """Write something, to know that it can be.
@@ -247,6 +251,10 @@ class Spool:
             "INSERT INTO counter VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET value = excluded.value",
             (SEQUENCE, node, last + len(rows)),
         )
+        if row is None:
+            connection.execute(
+                "INSERT INTO counter VALUES (?, ?, ?)", (FIRST_SEQUENCE, node, last + 1)
+            )
         return counts
 
 

@@ -19,6 +19,7 @@ from tallyman.api import (
     meter_query,
     meters,
     payment_routes,
+    reconciliation,
     status,
     subscription_routes,
     test_clocks,
@@ -38,6 +39,7 @@ from tallyman.api.route import JSON, Answered, Route
 from tallyman.api.status import StatusAnswer
 from tallyman.domain.access import Scope
 from tallyman.domain.event import CloudEvent
+from tallyman.stream.reconcile import Report
 
 TEXT: Final = {"type": "string"}
 METER: Final = {JSON: MeterAnswer}
@@ -141,6 +143,20 @@ ROUTES: Final = (
         "preview-customer", "What is not yet billed, by model and type",
         Answered(200, "A table for each currency.", billing_runs.PREVIEW),
         openmeter=False, problems=(404, 410),
+    ),
+    Route(
+        "POST", "/api/v1/reconciliation", reconciliation.run, Scope.ADMIN,
+        "reconcile", "What is missing, of every namespace",
+        Answered(200, "The report.", {JSON: Report}),
+        "For the commands of the server's own machine, over its local socket; no key can ask.",
+        body={JSON: reconciliation.ReconcileRequest}, openmeter=False, problems=(404,),
+    ),
+    Route(
+        "POST", "/api/v1/reconciliation/events", reconciliation.stored, Scope.READ,
+        "reconcile-events", "Whether events are stored",
+        Answered(200, "For each event, in order.", {JSON: reconciliation.StoredAnswer}),
+        "By type, subject, time, source and id; an event without a time is not looked for.",
+        body={JSON: list[CloudEvent]}, openmeter=False, problems=(413,),
     ),
     Route(
         "GET", "/api/v1/status", status.get, Scope.READ,

@@ -17,6 +17,7 @@ from tallyman.config import Settings
 from tallyman.domain.access import Caller
 from tallyman.payments.stripe_app import StripeApp
 from tallyman.store.api_keys import ApiKeyStore
+from tallyman.store.completeness import Completeness
 from tallyman.store.customers import CustomerStore
 from tallyman.store.database import Database
 from tallyman.store.events import EventStore
@@ -27,6 +28,7 @@ from tallyman.store.stripe_customers import StripeCustomerStore
 from tallyman.store.subscriptions import SubscriptionStore
 from tallyman.store.unattributed import UnattributedUsage
 from tallyman.stream.intake import Intake
+from tallyman.stream.reconcile import Reconciliation
 
 SETTINGS: Final = web.AppKey("settings", Settings)
 REQUESTS: Final = web.AppKey("requests", Requests)
@@ -46,6 +48,8 @@ BOOKS: Final = web.AppKey("books", Books)
 # None where no key of Stripe's is set.
 STRIPE_CUSTOMERS: Final = web.AppKey("stripe_customers", StripeCustomerStore)
 STRIPE: Final[web.AppKey[StripeApp | None]] = web.AppKey("stripe")
+RECONCILIATION: Final = web.AppKey("reconciliation", Reconciliation)
+COMPLETENESS: Final = web.AppKey("completeness", Completeness)
 EVENTS: Final = web.AppKey("events", EventStore)
 INTAKE: Final = web.AppKey("intake", Intake)
 # Whether the intake knows what was new; Kafka's does not, only the consumer behind it will.

@@ -13,16 +13,18 @@ from aiohttp import web
 from tallyman import __version__
 from tallyman.api import parameters
 from tallyman.api.route import JSON
-from tallyman.api.state import CALLER, EVENTS, KEYS, SETTINGS, UNATTRIBUTED
+from tallyman.api.state import CALLER, COMPLETENESS, EVENTS, KEYS, SETTINGS, UNATTRIBUTED
 from tallyman.config import Settings
 from tallyman.domain.builtin_meters import DIMENSIONS, EVENT_TYPE
 from tallyman.domain.meter import Aggregation, Meter, MeterQuery
 from tallyman.errors import Unavailable
 from tallyman.store.api_keys import ApiKeyStore
+from tallyman.store.completeness import Completeness
 from tallyman.store.events import EventStore
 from tallyman.store.unattributed import UnattributedUsage
 from tallyman.stream.kafka_connection import KafkaConnection
 from tallyman.stream.progress import read_progress
+from tallyman.stream.reconcile import Report, missing_in
 
 STARTED: Final = web.AppKey("started", float)
 KAFKA: Final[web.AppKey[KafkaConnection | None]] = web.AppKey("kafka")
@@ -63,6 +65,15 @@ class Unattributed(msgspec.Struct):
     subjects: list[UnattributedSubject]
 
 
+class Reconciled(msgspec.Struct):
+    """What the last reconciliation, by whatever process, found missing and late in all namespaces."""
+
+    at: datetime
+    is_complete: bool
+    missing: int
+    late: int
+
+
 class StatusAnswer(msgspec.Struct):
     """All of it is about the caller's namespace, but for the version and what waits.
 
@@ -76,6 +87,7 @@ class StatusAnswer(msgspec.Struct):
     newest_event_at: datetime | None
     today: list[Today]
     unattributed: Unattributed
+    reconciled: Reconciled | None
     keys: int
     lag: list[Lag] | None
 
@@ -88,6 +100,7 @@ async def get(request: web.Request) -> web.Response:
         request.app[EVENTS],
         request.app[KEYS],
         request.app[UNATTRIBUTED],
+        request.app[COMPLETENESS],
         request.app[KAFKA],
         request[CALLER].namespace,
     )
@@ -100,6 +113,7 @@ async def read_status(
     events: EventStore,
     keys: ApiKeyStore,
     unattributed: UnattributedUsage,
+    completeness: Completeness,
     kafka: KafkaConnection | None,
     namespace: str,
 ) -> StatusAnswer:
@@ -114,6 +128,7 @@ async def read_status(
         newest_event_at=newest,
         today=await _today(events, namespace),
         unattributed=await _unattributed(unattributed, namespace),
+        reconciled=await _reconciled(completeness),
         keys=await keys.count(namespace),
         lag=None if kafka is None else await _lag(kafka, settings),
     )
@@ -152,6 +167,14 @@ async def _unattributed(usage: UnattributedUsage, namespace: str) -> Unattribute
             for one in found[:MOST_SUBJECTS]
         ],
     )
+
+
+async def _reconciled(completeness: Completeness) -> Reconciled | None:
+    text = await completeness.last_report()
+    if text is None:
+        return None
+    report = msgspec.json.decode(text, type=Report)
+    return Reconciled(report.at, report.is_complete, missing_in(report), report.late)
 
 
 async def _lag(kafka: KafkaConnection, settings: Settings) -> list[Lag] | None:

@@ -20,7 +20,7 @@ from tallyman.errors import Unavailable
 from tallyman.store.api_keys import ApiKeyStore
 from tallyman.store.customers import CustomerStore
 from tallyman.store.events import EventStore
-from tallyman.store.unattributed import UnattributedUsage
+from tallyman.stream.reconcile import Reconciliation
 from tallyman.stream.replay import LOCAL_NAMESPACE_HEADER, connect
 
 
@@ -62,23 +62,30 @@ async def _ask(settings: Settings, namespace: str) -> StatusAnswer:
 
 
 async def _read_here(settings: Settings, namespace: str) -> StatusAnswer:
-    async with _stores(settings) as (events, keys, unattributed):
-        kafka = app.kafka_connection(settings)
-        return await read_status(settings, events, keys, unattributed, kafka, namespace)
+    async with _stores(settings) as (events, keys, reconciliation):
+        return await read_status(
+            settings,
+            events,
+            keys,
+            reconciliation.unattributed,
+            reconciliation.completeness,
+            app.kafka_connection(settings),
+            namespace,
+        )
 
 
 @asynccontextmanager
 async def _stores(
     settings: Settings,
-) -> AsyncIterator[tuple[EventStore, ApiKeyStore, UnattributedUsage]]:
+) -> AsyncIterator[tuple[EventStore, ApiKeyStore, Reconciliation]]:
     clickhouse = app.open_clickhouse(settings)
     database = app.open_database(settings)
     try:
         await database.migrate()
         events = EventStore(clickhouse)
         await events.migrate()
-        unattributed = UnattributedUsage(clickhouse, CustomerStore(database))
-        yield events, ApiKeyStore(database), unattributed
+        reconciliation = app.reconciliation(settings, clickhouse, CustomerStore(database))
+        yield events, ApiKeyStore(database), reconciliation
     finally:
         await database.close()
         await clickhouse.close()
@@ -97,6 +104,7 @@ def _rows(settings: Settings, answer: StatusAnswer, namespace: str) -> list[tupl
         (f"newest in {namespace}", f"{newest:%Y-%m-%d %H:%M:%S} UTC" if newest else "none"),
         *((_kind(one), f"{one.events:,}") for one in answer.today),
         ("usage without customer", _unattributed_row(answer)),
+        ("reconciled", _reconciled_row(answer)),
         ("API keys made", str(answer.keys)),
     ]
     if settings.kafka_brokers is not None:
@@ -117,6 +125,15 @@ def _unattributed_row(answer: StatusAnswer) -> str:
     named = ", ".join(f"{one.subject}: {one.events:,}" for one in found.subjects[:5])
     more = ", …" if found.subjects_in_all > 5 else ""
     return f"{found.events:,} events of {found.subjects_in_all:,} {subjects} ({named}{more})"
+
+
+def _reconciled_row(answer: StatusAnswer) -> str:
+    found = answer.reconciled
+    if found is None:
+        return "not yet; `tallyman reconcile` does it now"
+    late = f", {found.late:,} still on their way" if found.late else ""
+    says = "nothing is missing" if found.is_complete else f"{found.missing:,} missing"
+    return f"{found.at:%Y-%m-%d %H:%M} UTC: {says}{late}"
 
 
 def _lag_rows(answer: StatusAnswer) -> list[tuple[str, str]]:

@@ -3,7 +3,7 @@
 An event is sent to `incoming`, a Null table, and reaches `events` by a materialized view that reads
 the plugin's fields out of its data once. `events` is the truth: a ReplacingMergeTree whose key goes
 through (source, id), so that FINAL holds each event once. `seen` and `seen_by_id` are hints: what is
-known already, so that it need not be stored again.
+known already, so that it need not be stored again. `dropped` is what was not stored for that reason.
 
 Every statement may run twice: processes that start together migrate together.
 """
@@ -65,6 +65,10 @@ SEEN_COLUMNS: Final = (
     "id_hash FixedString(16), time DateTime64(6, 'UTC'), type_hash UInt32, subject_hash UInt32, "
     "data_hash UInt32"
 )
+DROPPED_COLUMNS: Final = """
+    door LowCardinality(String), place UInt64, reason LowCardinality(String),
+    nodeid LowCardinality(String), sequence String, ingested_at DateTime64(3, 'UTC'),
+    stored_at DateTime64(3, 'UTC') DEFAULT now64(3)"""
 INCOMING_COLUMNS: Final = """
     namespace String, type String, subject String, time DateTime64(6, 'UTC'),
     source String, id String, dataschema String, data String, nodeid String,
@@ -78,9 +82,25 @@ def _typed(field: str) -> str:
     return f"if({scalar}, {found}, {text_at('data', [field])})"
 
 
-def _first(layout: Layout) -> list[str]:
+def _stored(more: str = "") -> str:
+    """What the view makes of a row of `incoming`; `more` are columns that are passed on."""
     tokens = _typed("tokens")
     is_integer = f"match({tokens}, '^-?[0-9]{{1,18}}$')"
+    return f"""
+        WITH JSONExtract(data,
+            'Tuple(tokens String, type String, model String, provider String)') AS d
+        SELECT namespace, type, subject, time, source, id, dataschema, data, nodeid, sequence,
+            ingested_at, now64(3) AS stored_at,
+            if({is_integer}, toInt64OrNull({tokens}), NULL) AS tokens,
+            if({is_integer}, '', {tokens}) AS tokens_text,
+            {_typed("type")} AS token_type, {_typed("model")} AS model,
+            {_typed("provider")} AS provider,
+            18446744073709551615 - toUnixTimestamp64Micro(now64(6)) AS first_wins{more}
+        FROM incoming
+        """  # noqa: S608 – a migration: names and paths are ours
+
+
+def _first(layout: Layout) -> list[str]:
     by_id = "cityHash64(id_hash)"
     return [
         *layout.table(
@@ -107,19 +127,8 @@ def _first(layout: Layout) -> list[str]:
         ),
         f"CREATE TABLE IF NOT EXISTS incoming{layout.on_cluster} ({INCOMING_COLUMNS}) "
         "ENGINE = Null",
-        f"""
-        CREATE MATERIALIZED VIEW IF NOT EXISTS incoming_to_events{layout.on_cluster} TO events AS
-        WITH JSONExtract(data,
-            'Tuple(tokens String, type String, model String, provider String)') AS d
-        SELECT namespace, type, subject, time, source, id, dataschema, data, nodeid, sequence,
-            ingested_at, now64(3) AS stored_at,
-            if({is_integer}, toInt64OrNull({tokens}), NULL) AS tokens,
-            if({is_integer}, '', {tokens}) AS tokens_text,
-            {_typed("type")} AS token_type, {_typed("model")} AS model,
-            {_typed("provider")} AS provider,
-            18446744073709551615 - toUnixTimestamp64Micro(now64(6)) AS first_wins
-        FROM incoming
-        """,  # noqa: S608 – a migration: names and paths are ours
+        "CREATE MATERIALIZED VIEW IF NOT EXISTS "
+        f"incoming_to_events{layout.on_cluster} TO events AS{_stored()}",
     ]
 
 
@@ -141,7 +150,39 @@ def _second(layout: Layout) -> list[str]:
     ]
 
 
-MIGRATIONS: Final[tuple[Callable[[Layout], list[str]], ...]] = (_first, _second)
+def _third(layout: Layout) -> list[str]:
+    """By which door an event came in and as the how-manieth: what is missing leaves a hole.
+
+    `dropped` has the numbers of those that were not stored, as they were known or in conflict.
+    """
+    tables = ("events_local", "events") if layout.cluster else ("events",)
+    columns = ("door LowCardinality(String)", "place UInt64")
+    return [
+        *(
+            f"ALTER TABLE {table}{layout.on_cluster} ADD COLUMN IF NOT EXISTS {column}"
+            for table in (*tables, "incoming")
+            for column in columns
+        ),
+        f"ALTER TABLE incoming_to_events{layout.on_cluster} MODIFY QUERY"
+        + _stored(", door, place"),
+        *layout.table(
+            "dropped",
+            DROPPED_COLUMNS,
+            "ReplacingMergeTree()",
+            "PARTITION BY toYYYYMM(ingested_at) ORDER BY (door, place)",
+            "cityHash64(door, place)",
+        ),
+        *layout.table(
+            "reconciliation",
+            "at DateTime64(3, 'UTC'), report String",
+            "MergeTree()",
+            "ORDER BY at TTL toDateTime(at) + INTERVAL 400 DAY",
+            "toUnixTimestamp64Milli(at)",
+        ),
+    ]
+
+
+MIGRATIONS: Final[tuple[Callable[[Layout], list[str]], ...]] = (_first, _second, _third)
 
 
 async def migrate(clickhouse: ClickHouse, layout: Layout) -> int:

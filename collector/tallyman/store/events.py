@@ -15,7 +15,8 @@ from tallyman.domain.meter_query import check_query
 from tallyman.domain.period import microseconds
 from tallyman.store import event_schema, event_sql, meter_sql
 from tallyman.store.clickhouse import ClickHouse
-from tallyman.store.intake import FINAL_SETTINGS, Accepted, EventConflict, Intake, Received
+from tallyman.store.intake import FINAL_SETTINGS, Intake
+from tallyman.store.received import Accepted, EventConflict, Received
 from tallyman.store.seen import Seen, id_hash
 
 __all__ = ["Accepted", "EventConflict", "EventStore", "Received"]

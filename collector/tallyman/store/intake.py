@@ -13,8 +13,10 @@ from typing import Final
 
 import msgspec
 
-from tallyman.domain.event import CloudEvent, as_utc
+from tallyman.domain.event import as_utc
+from tallyman.store.arrivals import Arrival, Arrivals
 from tallyman.store.clickhouse import ClickHouse
+from tallyman.store.received import Accepted, EventConflict, Received
 from tallyman.store.seen import Seen, Trace, trace
 
 INSERT_SETTINGS: Final = {
@@ -26,63 +28,6 @@ INSERT_SETTINGS: Final = {
 # one: FINAL need not look across them.
 FINAL_SETTINGS: Final = {"do_not_merge_across_partitions_select_final": 1}
 COMPARED_AT_ONCE: Final = 1000
-
-
-@dataclass(frozen=True)
-class Received:
-    """A checked event with whose it is and when it came.
-
-    An event without a time counts at `ingested_at`, which must be the same when it is delivered
-    again by a stream: a Kafka record's own timestamp, say.
-    """
-
-    namespace: str
-    event: CloudEvent
-    ingested_at: datetime
-
-    @property
-    def time(self) -> datetime:
-        return as_utc(self.event.time or self.ingested_at)
-
-    @property
-    def data(self) -> bytes:
-        """The event's data as it came; nothing for null."""
-        raw = bytes(self.event.data)
-        return b"" if raw == b"null" else raw
-
-    @property
-    def time_is_derived(self) -> bool:
-        """The plugin takes an event's time from the log entry: sent again, it is the same."""
-        event = self.event
-        return None not in (event.nodeid, event.sequence, event.time)
-
-
-@dataclass(frozen=True)
-class EventConflict:
-    """An event whose (source, id) is known with another content: the first stays, this one is not kept.
-
-    `differs` names what is not equal, of time, subject, type, dataschema and data; `position` is
-    where it stood in the batch.
-    """
-
-    namespace: str
-    source: str
-    id: str
-    differs: tuple[str, ...]
-    position: int = 0
-
-
-@dataclass(frozen=True)
-class Accepted:
-    """What became of a batch: new + known + len(conflicts) is its length.
-
-    `known_at` is where the known ones stood in it: several callers' batches are stored as one.
-    """
-
-    new: int
-    known: int
-    conflicts: tuple[EventConflict, ...] = ()
-    known_at: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -118,6 +63,8 @@ class _Row(msgspec.Struct):
     nodeid: str
     sequence: str
     ingested_at: datetime
+    door: str
+    place: int
 
 
 class Intake:
@@ -126,6 +73,7 @@ class Intake:
     def __init__(self, clickhouse: ClickHouse) -> None:
         self._clickhouse = clickhouse
         self._seen = Seen(clickhouse)
+        self._arrivals = Arrivals(clickhouse)
         self._turn = asyncio.Condition()
         self._under_way: set[bytes] = set()
         self._doubtful = True  # something may be stored and not remembered
@@ -142,13 +90,15 @@ class Intake:
             _Candidate(position, one, trace(one.namespace, one.event, one.time, one.data))
             for position, one in enumerate(batch)
         ]
-        async with self._alone_with({one.trace.id_hash for one in candidates}):
-            fresh, repeated = await self._split(candidates)
-            if fresh:
-                await self._store(fresh)
-        conflicts = await self._conflicts(repeated)
-        strangers = {conflict.position for conflict in conflicts}
-        known_at = tuple(one.position for one, _ in repeated if one.position not in strangers)
+        with self._arrivals.numbered(batch) as arrivals:
+            async with self._alone_with({one.trace.id_hash for one in candidates}):
+                fresh, repeated = await self._split(candidates)
+                if fresh:
+                    await self._store(fresh, arrivals)
+            conflicts = await self._conflicts(repeated)
+            strangers = {conflict.position for conflict in conflicts}
+            known_at = tuple(one.position for one, _ in repeated if one.position not in strangers)
+            await self._arrivals.drop(batch, arrivals, known_at, sorted(strangers))
         return Accepted(len(fresh), len(known_at), tuple(conflicts), known_at)
 
     @asynccontextmanager
@@ -192,9 +142,9 @@ class Intake:
                 repeated.append((one, before))
         return fresh, repeated
 
-    async def _store(self, fresh: Sequence[_Candidate]) -> None:
+    async def _store(self, fresh: Sequence[_Candidate], arrivals: Sequence[Arrival]) -> None:
         """Store, and only then remember."""
-        lines = b"\n".join(_encode(one.received) for one in fresh)
+        lines = b"\n".join(_encode(one.received, arrivals[one.position]) for one in fresh)
         try:
             await self._clickhouse.insert("incoming", lines, "JSONEachRow", INSERT_SETTINGS)
             await self._seen.remember(
@@ -269,7 +219,7 @@ def _number(literal: str) -> int | float:
     return int(number) if number.is_integer() else number
 
 
-def _encode(received: Received) -> bytes:
+def _encode(received: Received, arrival: Arrival) -> bytes:
     event = received.event
     return msgspec.json.encode(
         _Row(
@@ -284,5 +234,7 @@ def _encode(received: Received) -> bytes:
             nodeid=event.nodeid or "",
             sequence=event.sequence or "",
             ingested_at=as_utc(received.ingested_at),
+            door=arrival.door,
+            place=arrival.place,
         )
     )

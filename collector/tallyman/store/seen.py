@@ -15,6 +15,7 @@ from typing import Any, Final, NamedTuple
 from tallyman.domain.event import CloudEvent
 from tallyman.domain.period import microseconds
 from tallyman.store.clickhouse import ClickHouse
+from tallyman.store.json_sql import quote
 
 MINUTE_US: Final = 60_000_000
 _BY_MINUTE: Final = struct.Struct("<I16sqIII")  # RowBinary of `seen`
@@ -115,6 +116,40 @@ class Seen:
             f"INSERT INTO seen_by_id SELECT {_SUMS} {stored} WHERE nodeid = '' OR sequence = ''",
             _MEND,
         )
+
+    async def remembered_only(self, from_: datetime, to: datetime) -> list[bytes]:
+        """The ids remembered for [from, to) whose events are not stored: they would be dropped.
+
+        No crash leads to that, since events are stored first: rows must have been taken away.
+        """
+        moments = {"from": int(from_.timestamp()), "to": int(to.timestamp())}
+        remembered = (
+            "minute >= toDateTime({from:Int64}, 'UTC') AND minute < toDateTime({to:Int64}, 'UTC')"
+        )
+        stored = (
+            f"SELECT toFixedString({_ID_HASH}, 16) FROM events WHERE "  # noqa: S608 – ours
+            "time >= toDateTime64({from:Int64}, 6, 'UTC') AND time < toDateTime64({to:Int64}, 6, 'UTC')"
+        )
+        # What is remembered between the two readings is stored before: the second one sees it.
+        first = await self._clickhouse.rows(
+            f"SELECT DISTINCT id_hash FROM seen WHERE {remembered} AND id_hash NOT IN ({stored})",  # noqa: S608 – ours
+            moments,
+        )
+        if not first:
+            return []
+        second = {row[0] for row in await self._clickhouse.rows(stored, moments)}
+        return [row[0] for row in first if row[0] not in second]
+
+    async def forget(self, hashes: Sequence[bytes], from_: datetime, to: datetime) -> None:
+        """Forget ids of [from, to), so that their events are stored when they are sent again."""
+        which = f"hex(id_hash) IN ({', '.join(repr(one.hex().upper()) for one in hashes)})"
+        bounds = f"minute >= toDateTime({int(from_.timestamp())}, 'UTC') AND minute < toDateTime({int(to.timestamp())}, 'UTC')"
+        for table, where in (("seen", f"{bounds} AND {which}"), ("seen_by_id", which)):
+            local = f"{table}_local" if self._clickhouse.cluster else table
+            on = (
+                f" ON CLUSTER {quote(self._clickhouse.cluster)}" if self._clickhouse.cluster else ""
+            )
+            await self._clickhouse.command(f"DELETE FROM {local}{on} WHERE {where}")  # noqa: S608 – tables of ours, numbers and hexadecimal
 
     async def _find(self, table: str, where: str, hashes: Sequence[bytes]) -> dict[bytes, Trace]:
         wanted = b"".join(hashes).hex()

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from tallyman.domain.attribution import NobodysReason, free_since, nobody
+from tallyman.domain.completeness import HEARTBEAT
 from tallyman.domain.period import microseconds
 from tallyman.store.clickhouse import ClickHouse
 from tallyman.store.customers import CustomerStore
@@ -17,7 +18,9 @@ from tallyman.store.intake import FINAL_SETTINGS
 
 LOOKED_BACK: Final = timedelta(days=31)
 
-_SINCE: Final = "time >= fromUnixTimestamp64Micro({since:Int64}, 'UTC')"
+_SINCE: Final = (
+    f"type != '{HEARTBEAT}' AND time >= fromUnixTimestamp64Micro({{since:Int64}}, 'UTC')"
+)
 
 
 @dataclass(frozen=True)

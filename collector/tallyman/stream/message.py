@@ -94,7 +94,9 @@ def decode(record: Record, default_namespace: str) -> Received:
     headers = dict(record.headers)
     namespace = _namespace(headers, default_namespace)
     ingested_at = _ingested_at(headers, record) if event.time is not None else _moment(record)
-    return Received(namespace, event, ingested_at)
+    return Received(
+        namespace, event, ingested_at, f"{record.topic}/{record.partition}", record.offset
+    )
 
 
 def _namespace(headers: dict[str, bytes], default: str) -> str:

@@ -4,12 +4,15 @@ It does not own the lag that a running consumer shows: see `consumer.py`.
 """
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import GroupCoordinatorNotAvailableError, KafkaError
+from aiokafka.structs import TopicPartition
 
 from tallyman.errors import Unavailable
 from tallyman.stream.kafka_connection import KafkaConnection
@@ -43,6 +46,35 @@ async def read_progress(
             return await _progress(connection, topic, committed)
     except (KafkaError, TimeoutError, OSError) as err:
         raise Unavailable(f"Kafka did not answer: {err!r}") from err
+
+
+async def consumed_until(
+    connection: KafkaConnection,
+    topic: str,
+    progress: Sequence[Progress],
+    patience_seconds: float = 10.0,
+) -> datetime | None:
+    """The time of the oldest message that is not dealt with; None where there is none.
+
+    Raises:
+        Unavailable: Kafka did not answer.
+    """
+    behind = {TopicPartition(topic, one.partition): one.committed for one in progress if one.lag}
+    if not behind:
+        return None
+    consumer = AIOKafkaConsumer(**connection.options(), enable_auto_commit=False)
+    try:
+        async with asyncio.timeout(patience_seconds):
+            await consumer.start()
+            consumer.assign(list(behind))
+            for partition, offset in behind.items():
+                consumer.seek(partition, offset)
+            oldest = [(await consumer.getone(partition)).timestamp for partition in behind]
+    except (KafkaError, TimeoutError, OSError) as err:
+        raise Unavailable(f"Kafka did not answer: {err!r}") from err
+    finally:
+        await consumer.stop()
+    return datetime.fromtimestamp(min(oldest) / 1000, UTC)
 
 
 async def _committed(connection: KafkaConnection, group: str) -> Any:

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from typing import Any
 
 import pytest
 from aiohttp import web
@@ -336,3 +337,33 @@ async def test_a_sender_that_waits_for_another_stops_at_once(
     assert time.monotonic() - stopped_at < 4.0
     assert plugin.process is not None
     assert plugin.process.poll() is None
+
+
+async def test_a_heartbeat_says_how_far_the_node_has_numbered_and_what_waits(
+    command: Command, receiver: Receiver
+) -> None:
+    async def refuse_poison(batch: Received) -> web.Response:
+        await asyncio.sleep(0)
+        return web.Response(status=400 if "poison" in str(batch.events) else 202)
+
+    receiver.answer = refuse_poison
+    plugin = await command(heartbeat_seconds="0.2").start()
+    driver = plugin.connect()
+    instance = driver.start_instance({"ingest_endpoint": receiver.url})
+    for request in ("r-1", "poison", "r-2"):
+        driver.log(instance, entry(request))
+    await until(lambda: _heard(receiver).get("set_aside") == 2)
+    last = receiver.taken[-1]
+
+    assert last["type"] == "tallyman.heartbeat"
+    assert (last["nodeid"], last["subject"], "sequence" in last) == ("kong-1", "kong-1", False)
+    assert last["data"] == {
+        "first": 1, "newest": 6, "oldest": None, "waiting": 0, "set_aside": 2,
+        "set_aside_numbers": [3, 4], "refused": 0, "bad": 0, "sinks": 1,
+    }  # fmt: skip
+
+
+def _heard(receiver: Receiver) -> dict[str, Any]:
+    """What the last heartbeat said."""
+    beats = [event["data"] for event in receiver.taken if event["type"] == "tallyman.heartbeat"]
+    return beats[-1] if beats else {}

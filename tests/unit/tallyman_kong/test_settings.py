@@ -14,6 +14,7 @@ DEFAULT = Settings(
     socket_mode=0o660,
     metrics=("127.0.0.1", 9542),
     drain_seconds=10.0,
+    heartbeat_seconds=60.0,
     log_level="info",
     api_token="",
     sasl_password="",

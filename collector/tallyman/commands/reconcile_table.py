@@ -1,0 +1,104 @@
+"""A reconciliation as a person reads it; what was found is `stream/reconcile.py`'s."""
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from tallyman.domain.completeness import GapKind
+from tallyman.stream.reconcile import GapReport, Report, missing_in
+
+WIDTH = 200  # where the output is no terminal
+MOST_HOURS = 48
+MEANINGS = {
+    GapKind.LATE: "still on its way",
+    GapKind.SET_ASIDE: "set aside in the node's spool",
+    GapKind.LOST: "missing",
+}
+
+
+def show(report: Report) -> None:
+    """Print the tables, and a last line that says whether anything is missing."""
+    console = Console(width=None if Console().is_terminal else WIDTH, markup=False, highlight=False)
+    console.print(_totals(report))
+    if report.nodes:
+        console.print(_nodes(report))
+    if report.gaps:
+        console.print(_gaps(report.gaps))
+    console.print(_hours(report))
+    click.echo(_verdict(report))
+
+
+def _totals(report: Report) -> Table:
+    table = Table(
+        "", "", show_header=False, box=None, title="What is missing", title_justify="left"
+    )
+    rows = [
+        ("came in since", f"{report.since:%Y-%m-%d %H:%M} UTC"),
+        ("lost between a node and the store", f"{report.lost:,}"),
+        ("accepted, and not accounted for", f"{report.missing:,}"),
+        ("calls that a node refused", f"{report.refused:,}"),
+        ("remembered though not stored (put right)", f"{report.forgotten:,}"),
+        ("still on their way", f"{report.late:,} numbered, {report.waiting:,} messages in Kafka"),
+        ("set aside by nodes", f"{report.set_aside:,}"),
+        ("dead letters", f"{report.dead:,}"),
+        (
+            "usage without customer",
+            f"{report.unattributed_events:,} events of {report.unattributed_subjects:,} subjects",
+        ),
+    ]
+    if report.log is not None:
+        rows.append(
+            (
+                "in Kong's log, and not stored",
+                f"{report.log.uncounted:,} of {report.log.events:,} events"
+                + (f"; {report.log.bad:,} lines are bad" if report.log.bad else ""),
+            )
+        )
+    for name, value in rows:
+        table.add_row(name, value)
+    return table
+
+
+def _nodes(report: Report) -> Table:
+    table = Table("node", "numbered", "lost", "late", "refused", "waiting", "last heard", box=None)
+    for node in report.nodes:
+        heard = f"{node.heartbeat_at:%Y-%m-%d %H:%M:%S}" if node.heartbeat_at else "never"
+        waiting = "?" if node.waiting is None else f"{node.waiting:,}"
+        numbers = (f"{one:,}" for one in (node.last, node.lost, node.late, node.refused))
+        table.add_row(node.node, *numbers, waiting, heard)
+    return table
+
+
+def _gaps(gaps: list[GapReport]) -> Table:
+    table = Table("missing in", "from", "to", "count", "after", "", box=None)
+    for gap in gaps:
+        count = gap.last - gap.first + 1
+        after = f"{gap.after:%Y-%m-%d %H:%M:%S}"
+        at_most = "at most " if gap.at_most else ""
+        numbers = (str(gap.first), str(gap.last), f"{at_most}{count:,}")
+        table.add_row(gap.lane, *numbers, after, MEANINGS[gap.kind])
+    return table
+
+
+def _hours(report: Report) -> Table:
+    table = Table("hour", "accepted", "counted", "known", "conflicts", "dead", "missing", box=None)
+    for hour in report.hours[-MOST_HOURS:]:
+        numbers = (
+            hour.accepted, hour.counted, hour.known, hour.conflicts, hour.dead, hour.missing,
+        )  # fmt: skip
+        table.add_row(f"{hour.hour:%Y-%m-%d %H:%M}", *(f"{number:,}" for number in numbers))
+    return table
+
+
+def _verdict(report: Report) -> str:
+    log = report.log
+    if log is not None and log.uncounted:
+        calls = ", ".join(log.calls[:3])
+        more = ", …" if log.uncounted > len(log.calls[:3]) else ""
+        return f"Not counted: {calls}{more}. Make it good: tallyman replay {' '.join(log.files)}"
+    if report.is_complete:
+        return "Nothing is missing."
+    return (
+        f"{missing_in(report):,} missing. Make it good with the log of the gateway: "
+        "tallyman replay FILE…, then tallyman reconcile --node NODE FILE…"
+    )

@@ -1,0 +1,130 @@
+"""What is missing of numbered things, and why: holes in the numbers of a node or a door.
+
+It does not know where numbers are stored: see `store/completeness.py`.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Final
+
+HEARTBEAT: Final = "tallyman.heartbeat"  # the type of what a node says of itself; nobody's usage
+
+
+class GapKind(StrEnum):
+    """Why numbers are missing. `late` ones may still come, `lost` ones will not by themselves."""
+
+    LATE = "late"
+    SET_ASIDE = "set_aside"
+    LOST = "lost"
+
+
+@dataclass(frozen=True)
+class Hole:
+    """The numbers from `first` to `last` that a lane lacks, with the times of their neighbours.
+
+    `after_at` is None where nothing later is stored yet.
+    """
+
+    lane: str
+    first: int
+    last: int
+    before_at: datetime
+    after_at: datetime | None
+
+    @property
+    def size(self) -> int:
+        return self.last - self.first + 1
+
+
+@dataclass(frozen=True)
+class Gap:
+    """A hole, or a part of one, with the reason. `is_upper_bound`: the numbers may never have been given."""
+
+    hole: Hole
+    kind: GapKind
+    is_upper_bound: bool = False
+
+
+@dataclass(frozen=True)
+class Heartbeat:
+    """What a node last said of its spool; see the plugin's `heartbeat.py`."""
+
+    node: str
+    at: datetime
+    first: int
+    newest: int
+    oldest: int | None
+    waiting: int = 0
+    set_aside: int = 0
+    set_aside_numbers: tuple[int, ...] = ()
+    refused: int = 0
+    bad: int = 0
+    sinks: int = 1
+
+
+def sort_gap(hole: Hole, heartbeat: Heartbeat | None, consumed_until: datetime | None) -> list[Gap]:
+    """Why the numbers of a node's hole are missing, in order.
+
+    `consumed_until` is how far what the node has sent has been read; None where it is stored when it is
+    acknowledged. A node that has not said that a number has left its spool may still send it.
+    """
+    if heartbeat is None or (consumed_until is not None and heartbeat.at > consumed_until):
+        return [Gap(hole, GapKind.LATE)]
+    left = heartbeat.newest if heartbeat.oldest is None else heartbeat.oldest - 1
+    aside = {number for number in heartbeat.set_aside_numbers if hole.first <= number <= hole.last}
+    gaps: list[Gap] = []
+    if hole.first <= left:
+        # Behind the last number of a spool file that is gone, some are reserved and never given.
+        is_upper_bound = heartbeat.first - 1 == hole.last
+        for first, last, is_aside in _runs(hole.first, min(hole.last, left), aside):
+            kind = GapKind.SET_ASIDE if is_aside else GapKind.LOST
+            gaps.append(Gap(_part(hole, first, last), kind, is_upper_bound and not is_aside))
+    if hole.last > left:
+        gaps.append(Gap(_part(hole, max(hole.first, left + 1), hole.last), GapKind.LATE))
+    return gaps
+
+
+def _part(hole: Hole, first: int, last: int) -> Hole:
+    return Hole(hole.lane, first, last, hole.before_at, hole.after_at)
+
+
+def _runs(first: int, last: int, aside: Iterable[int]) -> Iterable[tuple[int, int, bool]]:
+    """The stretches of [first, last] that are set aside, and those that are not."""
+    at = first
+    for number in sorted(number for number in aside if first <= number <= last):
+        if at < number:
+            yield at, number - 1, False
+        yield number, number, True
+        at = number + 1
+    if at <= last:
+        yield at, last, False
+
+
+@dataclass(frozen=True)
+class HourBalance:
+    """What became of what was accepted in an hour: accepted = counted + known + conflicts + dead + missing."""
+
+    hour: datetime
+    counted: int = 0
+    known: int = 0
+    conflicts: int = 0
+    dead: int = 0
+    missing: int = 0
+
+    @property
+    def accepted(self) -> int:
+        return self.counted + self.known + self.conflicts + self.dead + self.missing
+
+
+def without(holes: Sequence[Hole], found: Mapping[str, Iterable[int]]) -> list[Hole]:
+    """The holes without the numbers that were found elsewhere, by lane."""
+    left: list[Hole] = []
+    for hole in holes:
+        left += [
+            _part(hole, first, last)
+            for first, last, is_found in _runs(hole.first, hole.last, found.get(hole.lane, ()))
+            if not is_found
+        ]
+    return left

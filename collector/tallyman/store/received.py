@@ -1,0 +1,69 @@
+"""An event on its way into the store: whose it is, when it came, and what became of its batch.
+
+It does not store: see `intake.py`.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from tallyman.domain.event import CloudEvent, as_utc
+
+
+@dataclass(frozen=True)
+class Received:
+    """A checked event with whose it is and when it came.
+
+    An event without a time counts at `ingested_at`, which must be the same when it is delivered
+    again by a stream: a Kafka record's own timestamp, say. `door` and `place` say which of a stream's
+    messages it was; without a door the store numbers it by itself.
+    """
+
+    namespace: str
+    event: CloudEvent
+    ingested_at: datetime
+    door: str = ""
+    place: int = 0
+
+    @property
+    def time(self) -> datetime:
+        return as_utc(self.event.time or self.ingested_at)
+
+    @property
+    def data(self) -> bytes:
+        """The event's data as it came; nothing for null."""
+        raw = bytes(self.event.data)
+        return b"" if raw == b"null" else raw
+
+    @property
+    def time_is_derived(self) -> bool:
+        """The plugin takes an event's time from the log entry: sent again, it is the same."""
+        event = self.event
+        return None not in (event.nodeid, event.sequence, event.time)
+
+
+@dataclass(frozen=True)
+class EventConflict:
+    """An event whose (source, id) is known with another content: the first stays, this one is not kept.
+
+    `differs` names what is not equal, of time, subject, type, dataschema and data; `position` is
+    where it stood in the batch.
+    """
+
+    namespace: str
+    source: str
+    id: str
+    differs: tuple[str, ...]
+    position: int = 0
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """What became of a batch: new + known + len(conflicts) is its length.
+
+    `known_at` is where the known ones stood in it: several callers' batches are stored as one.
+    """
+
+    new: int
+    known: int
+    conflicts: tuple[EventConflict, ...] = ()
+    known_at: tuple[int, ...] = ()

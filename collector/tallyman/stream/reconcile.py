@@ -1,0 +1,335 @@
+"""Owns the check that nothing that was accepted is missing: nodes, doors, hours, memory, customers.
+
+It does not own how holes are found (`store/completeness.py`) nor what they mean
+(`domain/completeness.py`); a log as second witness is the command's.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Final
+
+import msgspec
+
+from tallyman.domain.completeness import (
+    Gap,
+    GapKind,
+    Heartbeat,
+    Hole,
+    HourBalance,
+    sort_gap,
+    without,
+)
+from tallyman.errors import NotFound
+from tallyman.store.completeness import DOORS, NODES, Completeness
+from tallyman.store.seen import Seen
+from tallyman.store.unattributed import UnattributedUsage
+from tallyman.stream.dead_letters import DeadLetter, read_dead_letters
+from tallyman.stream.kafka_connection import KafkaConnection
+from tallyman.stream.progress import Progress, consumed_until, read_progress
+
+MOST_GAPS: Final = 100  # that a report names; all are counted
+DAY: Final = timedelta(days=1)
+
+
+class NodeReport(msgspec.Struct):
+    """A gateway node: its numbers that came in, and what it last said of its spool.
+
+    `refused` and `bad` are log entries that got no number between its first and last heartbeat.
+    """
+
+    node: str
+    last: int
+    late: int
+    lost: int
+    set_aside: int
+    refused: int
+    bad: int
+    waiting: int | None
+    heartbeat_at: datetime | None
+    sinks: int
+
+
+class GapReport(msgspec.Struct):
+    """Numbers of a node or a door that are missing, after what came in at `after`.
+
+    `at_most`: some of them may never have been given.
+    """
+
+    lane: str
+    first: int
+    last: int
+    kind: GapKind
+    after: datetime
+    at_most: bool = False
+
+
+class HourReport(msgspec.Struct):
+    """What became of what was accepted in the hour that begins at `hour`."""
+
+    hour: datetime
+    accepted: int
+    counted: int
+    known: int
+    conflicts: int
+    dead: int
+    missing: int
+
+
+class LogReport(msgspec.Struct):
+    """Kong's log against the store: the events of its calls, and those that are not stored."""
+
+    files: list[str]
+    events: int
+    uncounted: int
+    calls: list[str]
+    bad: int = 0
+    made_good: int = 0
+
+
+class Report(msgspec.Struct):
+    """What a reconciliation found; `is_complete` where nothing is missing.
+
+    Of what came in from `since` on. `lost` numbers of nodes, `missing` numbers of doors, `refused` log
+    entries and `forgotten` ids (remembered though not stored, put right by this) are missing. `late` and
+    `waiting` (in Kafka) may still come. `dead` letters are kept and can be replayed.
+    """
+
+    at: datetime
+    since: datetime
+    is_complete: bool
+    lost: int
+    missing: int
+    refused: int
+    forgotten: int
+    late: int
+    waiting: int
+    set_aside: int
+    dead: int
+    unattributed_events: int
+    unattributed_subjects: int
+    nodes: list[NodeReport]
+    gaps: list[GapReport]
+    hours: list[HourReport]
+    log: LogReport | None = None
+
+
+def missing_in(report: Report) -> int:
+    """How much is missing, whatever it is."""
+    return report.lost + report.missing + report.refused + report.forgotten
+
+
+@dataclass(frozen=True)
+class KafkaTopics:
+    """Where messages come from, who reads them, and where those go that are no events."""
+
+    connection: KafkaConnection
+    topic: str
+    dead_topic: str
+    group: str
+
+
+@dataclass(frozen=True)
+class MadeGood:
+    """A node whose log of [from, to] has no call that is not counted."""
+
+    node: str
+    from_: datetime
+    to: datetime
+
+
+@dataclass(frozen=True)
+class Reconciliation:
+    """The stores, and Kafka where there is one."""
+
+    completeness: Completeness
+    seen: Seen
+    unattributed: UnattributedUsage
+    kafka: KafkaTopics | None
+
+    async def run(
+        self, now: datetime, since: datetime, made_good: MadeGood | None = None
+    ) -> Report:
+        """Look at all that came in since then, put right what can be, and keep the report.
+
+        What a log has shown to be made good is taken for accounted for, now and from now on.
+
+        Raises:
+            Unavailable: a store or Kafka did not answer.
+        """
+        progress, dead, until = await self._kafka_says()
+        if made_good is not None:
+            await self._make_good(made_good, since, until)
+        nodes, node_gaps = await self._nodes(since, until)
+        missing = await self._missing(since, progress, dead)
+        hours = _hours(await self.completeness.hours(since), dead, missing, since)
+        forgotten = await self._forget(since, now)
+        nobodys = await self.unattributed.subjects(now)
+        lost = sum(node.lost for node in nodes)
+        refused = sum(node.refused for node in nodes)
+        missing_numbers = sum(hole.size for hole in missing)
+        gaps = [*node_gaps, *(Gap(hole, GapKind.LOST) for hole in missing)]
+        report = Report(
+            at=now,
+            since=since,
+            is_complete=not (lost or refused or missing_numbers or forgotten),
+            lost=lost,
+            missing=missing_numbers,
+            refused=refused,
+            forgotten=forgotten,
+            late=sum(node.late for node in nodes),
+            waiting=sum(one.lag for one in progress),
+            set_aside=sum(node.set_aside for node in nodes),
+            dead=sum(hour.dead for hour in hours),
+            unattributed_events=sum(one.events for one in nobodys),
+            unattributed_subjects=len(nobodys),
+            nodes=nodes,
+            gaps=[_gap(gap) for gap in gaps[:MOST_GAPS]],
+            hours=[_hour(hour) for hour in hours],
+        )
+        await self.completeness.write_report(now, msgspec.json.encode(report).decode())
+        return report
+
+    async def _kafka_says(
+        self,
+    ) -> tuple[Sequence[Progress], Sequence[DeadLetter], datetime | None]:
+        """How far it is read, what is dead, and when the oldest message was sent that is not read."""
+        if self.kafka is None:
+            return (), (), None
+        progress = await read_progress(self.kafka.connection, self.kafka.topic, self.kafka.group)
+        until = await consumed_until(self.kafka.connection, self.kafka.topic, progress)
+        try:
+            dead = [
+                letter
+                async for letter in read_dead_letters(self.kafka.connection, self.kafka.dead_topic)
+            ]
+        except NotFound:
+            dead = []
+        return progress, dead, until
+
+    async def _make_good(
+        self, made_good: MadeGood, since: datetime, until: datetime | None
+    ) -> None:
+        _, gaps = await self._nodes(since, until)
+        for gap in gaps:
+            hole = gap.hole
+            if hole.lane != made_good.node or gap.kind is not GapKind.LOST:
+                continue
+            times = await self.completeness.event_times(hole.lane, [hole.first - 1, hole.last + 1])
+            times = times if len(times) > 1 else [hole.before_at, hole.after_at or until or since]
+            if made_good.from_ <= times[0] and times[-1] <= made_good.to:
+                await self.completeness.make_good(hole)
+
+    async def _nodes(
+        self, since: datetime, until: datetime | None
+    ) -> tuple[list[NodeReport], list[Gap]]:
+        lanes, holes = await self.completeness.holes(NODES, since)
+        beats = await self.completeness.heartbeats(since)
+        for node, (_, last) in beats.items():
+            holes += await self.completeness.behind(NODES, node, last.newest, last.at)
+        by_node: dict[str, list[Gap]] = defaultdict(list)
+        for hole in holes:
+            beat = beats[hole.lane][1] if hole.lane in beats else None
+            by_node[hole.lane] += sort_gap(hole, beat, until)
+        numbered = {lane.name: lane.last for lane in lanes}
+        nodes = [
+            _node(name, numbered.get(name, 0), by_node[name], beats.get(name, ()))
+            for name in sorted(numbered.keys() | beats.keys() | by_node.keys())
+        ]
+        return nodes, [gap for name in sorted(by_node) for gap in by_node[name]]
+
+    async def _missing(
+        self, since: datetime, progress: Iterable[Progress], dead: Iterable[DeadLetter]
+    ) -> list[Hole]:
+        """What came in by a door and is neither stored, nor dropped, nor dead."""
+        _, holes = await self.completeness.holes(DOORS, since)
+        for one in progress:
+            door = f"{self.kafka.topic}/{one.partition}" if self.kafka else ""
+            holes += await self.completeness.behind(DOORS, door, one.committed - 1, since)
+        found: dict[str, list[int]] = defaultdict(list)
+        for letter in dead:
+            door, _, place = letter.origin.rpartition("/")
+            found[door].append(int(place))
+        return without(holes, found)
+
+    async def _forget(self, since: datetime, now: datetime) -> int:
+        """Forget what is remembered and not stored; how many ids that were."""
+        forgotten = 0
+        begin, now = _minute_of(since), _minute_of(now)
+        while begin < now:
+            end = min(begin + DAY, now)
+            ids = await self.seen.remembered_only(begin, end)
+            if ids:
+                await self.seen.forget(ids, begin, end)
+                forgotten += len(ids)
+            begin = end
+        return forgotten
+
+
+def _node(name: str, last: int, gaps: Iterable[Gap], beats: Sequence[Heartbeat]) -> NodeReport:
+    counted: dict[GapKind, int] = defaultdict(int)
+    for gap in gaps:
+        counted[gap.kind] += gap.hole.size
+    newest = beats[1] if beats else None
+    return NodeReport(
+        node=name,
+        last=max(last, newest.newest if newest else 0),
+        late=counted[GapKind.LATE],
+        lost=counted[GapKind.LOST],
+        set_aside=newest.set_aside if newest else 0,
+        refused=_rise(beats[0].refused, beats[1].refused) if beats else 0,
+        bad=_rise(beats[0].bad, beats[1].bad) if beats else 0,
+        waiting=newest.waiting if newest else None,
+        heartbeat_at=newest.at if newest else None,
+        sinks=newest.sinks if newest else 1,
+    )
+
+
+def _rise(first: int, last: int) -> int:
+    """By how much a count rose that begins anew with a new spool."""
+    return last - first if last >= first else last
+
+
+def _hours(
+    stored: Mapping[datetime, HourBalance],
+    dead: Iterable[DeadLetter],
+    missing: Iterable[Hole],
+    since: datetime,
+) -> list[HourBalance]:
+    hours = dict(stored)
+    for letter in {letter.origin: letter for letter in dead}.values():
+        at = datetime.fromtimestamp(letter.origin_timestamp_ms / 1000, since.tzinfo)
+        if at >= since:
+            hour = hours.setdefault(_hour_of(at), HourBalance(_hour_of(at)))
+            hours[hour.hour] = replace(hour, dead=hour.dead + 1)
+    for hole in missing:
+        begin = _hour_of(hole.before_at)
+        hour = hours.setdefault(begin, HourBalance(begin))
+        hours[begin] = replace(hour, missing=hour.missing + hole.size)
+    return [hours[begin] for begin in sorted(hours)]
+
+
+def _hour_of(moment: datetime) -> datetime:
+    return moment.replace(minute=0, second=0, microsecond=0)
+
+
+def _minute_of(moment: datetime) -> datetime:
+    return moment.replace(second=0, microsecond=0)
+
+
+def _hour(hour: HourBalance) -> HourReport:
+    return HourReport(
+        hour.hour,
+        hour.accepted,
+        hour.counted,
+        hour.known,
+        hour.conflicts,
+        hour.dead,
+        hour.missing,
+    )
+
+
+def _gap(gap: Gap) -> GapReport:
+    hole = gap.hole
+    return GapReport(hole.lane, hole.first, hole.last, gap.kind, hole.before_at, gap.is_upper_bound)

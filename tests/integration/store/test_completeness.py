@@ -1,0 +1,164 @@
+"""Holes in numbers, and hours that balance, as the event store sees them."""
+
+import json
+from collections.abc import AsyncIterator, Iterable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from tallyman.domain.completeness import HourBalance
+from tallyman.domain.event import parse_event
+from tallyman.store.clickhouse import ClickHouse
+from tallyman.store.completeness import BLOCK, DOORS, NODES, Completeness
+from tallyman.store.events import EventStore, Received
+from tallyman.store.seen import Seen
+
+HOUR = datetime(2026, 11, 19, 9, tzinfo=UTC)
+LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
+
+
+@pytest.fixture
+async def chdb(tmp_path: Path) -> AsyncIterator[ClickHouse]:
+    """Empty event tables of one's own: completeness is of all namespaces."""
+    clickhouse = ClickHouse.embedded(str(tmp_path / "chdb"))
+    await EventStore(clickhouse).migrate()
+    yield clickhouse
+    await clickhouse.close()
+
+
+def numbered(numbers: Iterable[int], at: datetime = HOUR, node: str = "kong-1") -> list[Received]:
+    """The plugin's events with these numbers, as Kafka brought them, ten an hour."""
+    return [
+        Received(
+            "default",
+            parse_event(
+                json.dumps(
+                    {
+                        "id": f"{node}-{number}",
+                        "source": "kong",
+                        "type": "llm.tokens",
+                        "subject": "acme",
+                        "time": (at + timedelta(minutes=number % 60)).isoformat(),
+                        "nodeid": node,
+                        "sequence": f"{number:018d}",
+                        "data": {"tokens": 1},
+                    }
+                ).encode()
+            ),
+            at + timedelta(hours=number // 10 % 24),
+            "usage/0",
+            number,
+        )
+        for number in numbers
+    ]
+
+
+async def holes_of(
+    chdb: ClickHouse, lanes: tuple[str, str, str], since: datetime = LONG_AGO
+) -> list[tuple[str, int, int]]:
+    _, holes = await Completeness(chdb).holes(lanes, since)
+    return [(hole.lane, hole.first, hole.last) for hole in holes]
+
+
+async def test_numbers_that_are_stored_or_known_leave_no_hole_and_others_do(
+    chdb: ClickHouse,
+) -> None:
+    store = EventStore(chdb)
+    await store.accept(numbered([*range(1, 20), *range(23, 40), 50]))
+    twice = [
+        Received(one.namespace, one.event, one.ingested_at, "usage/0", 40 + at)
+        for at, one in enumerate(numbered(range(1, 6)))
+    ]
+    assert (await store.accept(twice)).known == 5
+
+    assert await holes_of(chdb, NODES) == [("kong-1", 20, 22), ("kong-1", 40, 49)]
+    assert await holes_of(chdb, DOORS) == [("usage/0", 20, 22), ("usage/0", 45, 49)]
+
+
+async def test_a_hole_across_blocks_of_numbers_is_one_hole(chdb: ClickHouse) -> None:
+    await EventStore(chdb).accept(numbered([BLOCK - 2, 3 * BLOCK + 5, 3 * BLOCK + 7]))
+
+    assert await holes_of(chdb, NODES) == [
+        ("kong-1", BLOCK - 1, 3 * BLOCK + 4),
+        ("kong-1", 3 * BLOCK + 6, 3 * BLOCK + 6),
+    ]
+
+
+async def test_what_came_in_before_fills_holes_and_begins_what_came_since(chdb: ClickHouse) -> None:
+    """A batch that was stored out of order, and a hole just before what is looked at."""
+    store = EventStore(chdb)
+    await store.accept(numbered([1, 2, 105, 2 * BLOCK]))
+    early = [
+        Received(one.namespace, one.event, one.ingested_at - timedelta(days=9), one.door, one.place)
+        for one in numbered([90, 103, BLOCK])
+    ]
+    await store.accept(early)
+    await store.accept(numbered([100, 101, 102, 104, 106, 3 * BLOCK]))
+
+    assert await holes_of(chdb, NODES, HOUR - timedelta(days=1)) == [
+        ("kong-1", 91, 99),
+        ("kong-1", 107, BLOCK - 1),
+        ("kong-1", BLOCK + 1, 2 * BLOCK - 1),
+        ("kong-1", 2 * BLOCK + 1, 3 * BLOCK - 1),
+    ]
+    assert await holes_of(chdb, NODES, HOUR + timedelta(hours=10)) == [("kong-1", 91, 99)]
+
+
+async def test_every_hour_balances_whatever_is_delivered_again(chdb: ClickHouse) -> None:
+    store = EventStore(chdb)
+    await store.accept(numbered(range(30)))
+    await store.accept(numbered(range(30)))  # the same messages once more
+    again = [
+        Received(one.namespace, one.event, one.ingested_at, "usage/0", 30 + at)
+        for at, one in enumerate(numbered(range(5)))
+    ]
+    await store.accept(again)
+
+    assert await Completeness(chdb).hours(LONG_AGO) == {
+        HOUR: HourBalance(HOUR, counted=10, known=5),
+        HOUR + timedelta(hours=1): HourBalance(HOUR + timedelta(hours=1), counted=10),
+        HOUR + timedelta(hours=2): HourBalance(HOUR + timedelta(hours=2), counted=10),
+    }
+
+
+async def test_without_kafka_the_store_numbers_what_it_takes_and_sees_what_is_taken_away(
+    chdb: ClickHouse,
+) -> None:
+    store = EventStore(chdb)
+    own = [Received(one.namespace, one.event, one.ingested_at) for one in numbered(range(6))]
+    await store.accept(own)
+    await store.accept(own[:2])
+    whole = await holes_of(chdb, DOORS)
+    await chdb.command("DELETE FROM events WHERE id = 'kong-1-3'")
+
+    [(door, first, last)] = await holes_of(chdb, DOORS)
+
+    assert whole == []
+    assert door.startswith("store/")
+    assert (first, last) == (3, 3)
+
+
+async def test_a_number_that_a_log_has_shown_is_no_hole_any_more(chdb: ClickHouse) -> None:
+    await EventStore(chdb).accept(numbered([1, 2, 6]))
+    completeness = Completeness(chdb)
+    _, [hole] = await completeness.holes(NODES, LONG_AGO)
+    await completeness.make_good(hole)
+
+    assert await holes_of(chdb, NODES) == []
+    assert len(await holes_of(chdb, DOORS)) == 1
+
+
+async def test_what_is_remembered_and_not_stored_is_found_and_forgotten(chdb: ClickHouse) -> None:
+    store, seen = EventStore(chdb), Seen(chdb)
+    await store.accept(numbered(range(3)))
+    await chdb.command("DELETE FROM events WHERE id = 'kong-1-1'")
+    day = (HOUR, HOUR + timedelta(days=1))
+
+    [remembered] = await seen.remembered_only(*day)
+    lost = await store.accept(numbered([1]))
+    await seen.forget([remembered], *day)
+    stored = await store.accept(numbered([1]))
+
+    assert (lost.known, stored.new) == (1, 1)
+    assert await seen.remembered_only(*day) == []
+    assert await store.count("default") == 3

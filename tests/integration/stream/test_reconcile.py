@@ -1,0 +1,204 @@
+"""`tallyman reconcile` as an operator runs it: what is missing is said, with its status and the way out."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tallyman import app
+from tallyman.config import Settings
+from tallyman.domain.event import parse_event
+from tallyman.store.clickhouse import ClickHouse
+from tallyman.store.customers import CustomerStore
+from tallyman.store.database import Database
+from tallyman.store.events import EventStore, Received
+from tallyman.stream.reconcile import Report
+from tallyman.stream.replay import connect
+from tallyman_kong.heartbeat import SpoolState, event_of
+
+from tests.integration.stream.test_commands import Deployment, deployment
+from tests.integration.stream.test_replay import entries, serving, tallyman
+from tests.rigs.stream import Stream, usage
+
+__all__ = ["deployment"]
+NOW = datetime.now(UTC)
+
+
+def numbered(*numbers: int) -> list[dict[str, Any]]:
+    """Events as the plugin numbers them."""
+    return [
+        {
+            **json.loads(usage(number)),
+            "time": NOW.isoformat(),
+            "nodeid": "kong-1",
+            "sequence": f"{number:018d}",
+        }
+        for number in numbers
+    ]
+
+
+def heartbeat(newest: int, oldest: int | None = None, **changes: int) -> dict[str, Any]:
+    """What the node says, now."""
+    values: dict[str, Any] = {
+        "first": 1, "waiting": 0, "set_aside": 0, "set_aside_numbers": (), "refused": 0, "bad": 0,
+        "sinks": 1, **changes,
+    }  # fmt: skip
+    state = SpoolState(node="kong-1", newest=newest, oldest=oldest, **values)
+    said: dict[str, Any] = json.loads(event_of(state, NOW + timedelta(seconds=len(changes))))
+    return said
+
+
+def at_once(*events: dict[str, Any]) -> list[Received]:
+    return [Received("default", parse_event(json.dumps(event).encode()), NOW) for event in events]
+
+
+class Here:
+    """A data directory that is reconciled in this process."""
+
+    def __init__(self, clickhouse: ClickHouse, database: Database) -> None:
+        self._store = EventStore(clickhouse)
+        customers = CustomerStore(database)
+        self._reconciliation = app.reconciliation(Settings(), clickhouse, customers)
+
+    async def store(self, *events: dict[str, Any]) -> None:
+        await self._store.accept(at_once(*events))
+
+    async def report(self) -> Report:
+        return await self._reconciliation.run(NOW + timedelta(minutes=1), NOW - timedelta(days=1))
+
+
+@pytest.fixture
+async def here(tmp_path: Path) -> AsyncIterator[Here]:
+    settings = Settings(data_dir=tmp_path / "data")
+    clickhouse, database = app.open_clickhouse(settings), app.open_database(settings)
+    await EventStore(clickhouse).migrate()
+    await database.migrate()
+    yield Here(clickhouse, database)
+    await database.close()
+    await clickhouse.close()
+
+
+def reconcile(tmp_path: Path, *arguments: str | Path) -> tuple[int, dict[str, Any]]:
+    done = tallyman(tmp_path, "reconcile", "--json", *arguments)
+    assert done.stdout, done.stderr
+    return done.returncode, json.loads(done.stdout)
+
+
+async def test_a_late_event_is_told_from_a_lost_one_by_the_nodes_heartbeat(here: Here) -> None:
+    await here.store(*numbered(1, 2, 5, 6, 9))
+    unheard = await here.report()
+    await here.store(heartbeat(12, oldest=7))
+    heard = await here.report()
+
+    assert (unheard.is_complete, unheard.lost, unheard.late) == (True, 0, 4)
+    assert (heard.is_complete, heard.lost, heard.late) == (False, 2, 5)
+    assert [(gap.first, gap.last, str(gap.kind)) for gap in heard.gaps] == [
+        (3, 4, "lost"), (7, 8, "late"), (10, 12, "late"),
+    ]  # fmt: skip
+
+
+async def test_calls_that_a_node_refused_are_missing(here: Here) -> None:
+    await here.store(*numbered(1), heartbeat(1), heartbeat(1, refused=3, bad=2))
+    report = await here.report()
+
+    assert (report.is_complete, report.refused, report.nodes[0].bad) == (False, 3, 2)
+
+
+async def test_the_hours_balance_and_usage_of_nobody_is_shown(here: Here) -> None:
+    await here.store(*numbered(1, 2, 3))
+    await here.store(*numbered(2, 3), heartbeat(3))
+    report = await here.report()
+
+    [hour] = report.hours
+    assert report.is_complete
+    assert (hour.accepted, hour.counted, hour.known, hour.missing) == (6, 4, 2, 0)
+    assert (report.unattributed_events, report.unattributed_subjects) == (3, 3)
+
+
+def test_a_call_that_kongs_log_has_and_nobody_counted_is_found_until_it_is_replayed(
+    tmp_path: Path,
+) -> None:
+    log = tmp_path / "kong.log"
+    log.write_text("".join(json.dumps(entry) + "\n" for entry in entries()))
+    half = tmp_path / "half.log"
+    half.write_text("".join(json.dumps(entry) + "\n" for entry in entries()[:10]))
+
+    tallyman(tmp_path, "replay", half)
+    status, found = reconcile(tmp_path, log)
+    with serving(tmp_path):
+        shown = tallyman(tmp_path, "reconcile", log)
+        tallyman(tmp_path, "replay", log)
+        after, good = reconcile(tmp_path, log)
+
+    assert (shown.returncode, status) == (1, 1)
+    assert f"Make it good: tallyman replay {log}" in shown.stdout
+    assert 0 < found["log"]["uncounted"] < found["log"]["events"] == 124
+    assert (after, good["log"]["uncounted"], good["log"]["events"]) == (0, 0, 124)
+
+
+async def test_what_a_node_lost_is_made_good_by_its_log_and_stays_so(
+    tmp_path: Path,
+) -> None:
+    """Replayed events have no number: the log shows that they were those that are missing."""
+    log = tmp_path / "kong.log"
+    log.write_text("".join(json.dumps(entry) + "\n" for entry in entries()))
+    printed = tallyman(tmp_path, "replay", "--print", log).stdout.splitlines()
+    events = sorted((json.loads(line) for line in printed), key=lambda event: event["time"])
+    for number, event in enumerate(events, start=1):
+        event |= {"nodeid": "kong-1", "sequence": f"{number:018d}"}
+    with serving(tmp_path):
+        async with connect(tmp_path / "data" / "tallyman.sock") as session:
+            sent = [*events[:5], *events[9:], heartbeat(len(events))]
+            await session.post("http://tallyman/api/v3/openmeter/events", json=sent)
+            before, lost = reconcile(tmp_path)
+            tallyman(tmp_path, "replay", log)
+            good, made = reconcile(tmp_path, "--node", "kong-1", log)
+    shown = tallyman(tmp_path, "reconcile")
+    status = tallyman(tmp_path, "status")
+
+    assert (before, lost["lost"]) == (1, 4)
+    assert (good, made["lost"], made["log"]["uncounted"]) == (0, 0, 0)
+    assert (shown.returncode, shown.stdout.splitlines()[-1]) == (0, "Nothing is missing.")
+    assert "UTC: nothing is missing" in status.stdout
+
+
+async def test_through_kafka_every_offset_is_counted_known_dead_or_missing(
+    stream: Stream, deployment: Deployment, http_store: EventStore
+) -> None:
+    events = [json.dumps(event).encode() for event in numbered(*range(1, 301))]
+    async with stream.consumer(http_store):
+        await stream.put([*events[:200], b"no event", *events[:50]])
+        await stream.wait_until_committed(251)
+    await stream.put([*events[200:290], b"nor this"])
+    waiting = await _report(deployment)
+    async with stream.consumer(http_store):
+        await stream.wait_until_committed(342)
+    whole = await _report(deployment)
+    await http_store._clickhouse.command("DELETE FROM events WHERE sequence = '000000000000000007'")
+    robbed = await _report(deployment)
+
+    assert (waiting["is_complete"], waiting["waiting"], waiting["dead"]) == (True, 91, 1)
+    assert (whole["is_complete"], whole["waiting"], whole["dead"]) == (True, 0, 2)
+    assert _sums(whole) == {"accepted": 342, "counted": 290, "known": 50, "dead": 2, "missing": 0}
+    assert not robbed["is_complete"]
+    assert (robbed["missing"], robbed["forgotten"]) == (1, 1)
+    assert _sums(robbed) == {"accepted": 342, "counted": 289, "known": 50, "dead": 2, "missing": 1}
+
+
+async def _report(deployment: Deployment) -> dict[str, Any]:
+    done = await asyncio.to_thread(
+        tallyman, deployment.tmp_path, "reconcile", "--json", settings=deployment.settings
+    )
+    assert done.stdout, done.stderr
+    report: dict[str, Any] = json.loads(done.stdout)
+    return report
+
+
+def _sums(report: dict[str, Any]) -> dict[str, int]:
+    return {
+        name: sum(hour[name] for hour in report["hours"])
+        for name in ("accepted", "counted", "known", "dead", "missing")
+    }

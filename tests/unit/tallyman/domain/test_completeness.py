@@ -1,0 +1,79 @@
+"""Why numbers are missing: what the node's last heartbeat says about each part of a hole."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from tallyman.domain.completeness import (
+    GapKind,
+    Heartbeat,
+    Hole,
+    HourBalance,
+    sort_gap,
+    without,
+)
+
+NOW = datetime(2026, 11, 21, 9, tzinfo=UTC)
+LATE, ASIDE, LOST = GapKind.LATE, GapKind.SET_ASIDE, GapKind.LOST
+
+
+def hole(first: int, last: int) -> Hole:
+    return Hole("kong-1", first, last, NOW, NOW)
+
+
+def heartbeat(newest: int, oldest: int | None, first: int = 1, *aside: int) -> Heartbeat:
+    return Heartbeat("kong-1", NOW, first, newest, oldest, set_aside_numbers=aside)
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        pytest.param(None, [(10, 19, LATE)], id="a node that was never heard may still send"),
+        pytest.param(
+            heartbeat(50, None), [(10, 19, LOST)], id="an empty spool has nothing to send"
+        ),
+        pytest.param(heartbeat(50, 20), [(10, 19, LOST)], id="the spool has gone past the hole"),
+        pytest.param(heartbeat(50, 10), [(10, 19, LATE)], id="the spool still holds the hole"),
+        pytest.param(heartbeat(50, 3), [(10, 19, LATE)], id="and what is before it"),
+        pytest.param(
+            heartbeat(50, 14), [(10, 13, LOST), (14, 19, LATE)], id="the spool holds a part"
+        ),
+        pytest.param(
+            heartbeat(12, None), [(10, 12, LOST), (13, 19, LATE)], id="the rest is newer than it"
+        ),
+        pytest.param(
+            heartbeat(50, None, 1, 3, 10, 15),
+            [(10, 10, ASIDE), (11, 14, LOST), (15, 15, ASIDE), (16, 19, LOST)],
+            id="what is set aside is neither",
+        ),
+    ],
+)
+def test_a_hole_is_late_set_aside_or_lost_by_what_the_node_has_said(
+    said: Heartbeat | None, expected: list[tuple[int, int, GapKind]]
+) -> None:
+    gaps = sort_gap(hole(10, 19), said, None)
+
+    assert [(gap.hole.first, gap.hole.last, gap.kind) for gap in gaps] == expected
+    assert not any(gap.is_upper_bound for gap in gaps)
+
+
+def test_a_hole_before_a_new_spool_is_an_upper_bound() -> None:
+    [gap] = sort_gap(hole(10, 10_000), heartbeat(10_050, None, 10_001), None)
+
+    assert (gap.kind, gap.is_upper_bound) == (LOST, True)
+
+
+def test_what_was_sent_and_not_yet_read_is_late() -> None:
+    said = heartbeat(50, None)
+
+    assert [gap.kind for gap in sort_gap(hole(10, 19), said, NOW - timedelta(seconds=1))] == [LATE]
+    assert [gap.kind for gap in sort_gap(hole(10, 19), said, NOW)] == [LOST]
+
+
+def test_what_is_found_elsewhere_is_no_hole() -> None:
+    left = without([hole(10, 14), hole(20, 20)], {"kong-1": [11, 20, 99], "kong-2": [12]})
+
+    assert [(one.first, one.last) for one in left] == [(10, 10), (12, 14)]
+
+
+def test_accepted_is_the_sum_of_what_became_of_it() -> None:
+    assert HourBalance(NOW, counted=5, known=4, conflicts=3, dead=2, missing=1).accepted == 15
