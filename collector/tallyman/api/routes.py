@@ -152,7 +152,7 @@ ROUTES: Final = (
         body={JSON: reconciliation.ReconcileRequest}, openmeter=False, problems=(404,),
     ),
     Route(
-        "POST", "/api/v1/reconciliation/events", reconciliation.stored, Scope.READ,
+        "POST", "/api/v1/reconciliation/query", reconciliation.stored, Scope.READ,
         "reconcile-events", "Whether events are stored",
         Answered(200, "For each event, in order.", {JSON: reconciliation.StoredAnswer}),
         "By type, subject, time, source and id; an event without a time is not looked for.",

@@ -194,7 +194,7 @@ def _served(settings: Settings, namespace: str) -> _Stores:
 
     async def is_stored(events: Sequence[CloudEvent]) -> Sequence[bool]:
         body = [msgspec.json.decode(encode_event(event)) for event in events]
-        path = "/api/v1/reconciliation/events"
+        path = "/api/v1/reconciliation/query"
         async with asked(settings, namespace, "POST", path, body) as answer:
             stored: list[bool] = (await answer.json())["stored"]
             return stored
