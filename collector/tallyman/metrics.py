@@ -85,12 +85,16 @@ STRIPE_CALL_SECONDS: Final = Histogram(
 )
 STRIPE_EVENTS: Final = Counter(
     "tallyman_stripe_events",
-    "Webhooks of Stripe, by what became of them: new, known, ignored (not about an invoice of ours) or forged.",
+    "Webhooks of Stripe, by what became of them: new, known, ignored (about nothing of ours) or forged.",
     ["result"],
 )
 STRIPE_WAITING: Final = Gauge(
     "tallyman_stripe_invoices_waiting",
     "Invoices that wait for Stripe: not yet sent, or with a call that failed and is repeated.",
+)
+STRIPE_OPERATIONS_WAITING: Final = Gauge(
+    "tallyman_stripe_operations_waiting",
+    "Credit notes, refunds and top-ups that wait for Stripe: not yet done, or with a call that failed.",
 )
 
 MISSING: Final = Gauge(

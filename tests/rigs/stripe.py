@@ -20,6 +20,8 @@ import stripe
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
+from tests.rigs.stripe_money import StripeMoney
+
 KEY_MEMORY_SECONDS = 24 * 3600
 SECRET = "whsec_of_the_tests"
 
@@ -36,7 +38,7 @@ class Fault:
 
 
 @dataclass
-class FakeStripe:
+class FakeStripe(StripeMoney):
     """Everything that the account has. `now` is its clock."""
 
     now: float = 1_796_000_000.0
@@ -122,6 +124,17 @@ class FakeStripe:
     ) -> tuple[int, dict[str, Any]]:
         parts = request.path.removeprefix("/v1/").split("/")
         id_ = parts[1] if len(parts) > 1 else ""
+        money = self.money(call, id_, params, request.query, int(self.now))
+        if money is not None:
+            return money
+        if call == "POST customers:id":
+            self.customers[id_] |= params
+            return self._found(self.customers, id_)
+        return self._of_account(call, id_, request, params)
+
+    def _of_account(
+        self, call: str, id_: str, request: web.Request, params: dict[str, Any]
+    ) -> tuple[int, dict[str, Any]]:
         match call:
             case "POST customers":
                 return 200, self._made("customer", "cus", self.customers, params)
@@ -188,10 +201,22 @@ class FakeStripe:
         self.take_payment(id_)
         return 200, self._shown(id_)
 
+    def invoice_for(self, stripe_id: str) -> dict[str, Any] | None:
+        """The final invoice, with its total."""
+        return self._shown(stripe_id) if stripe_id in self.invoices else None
+
+    def settle(self, stripe_id: str) -> None:
+        """Nothing is owed any more."""
+        self.invoices[stripe_id]["status"] = "paid"
+
+    def paid_of(self, payment: str) -> int:
+        """How much was paid with a payment."""
+        return sum(amount for id_, amount in self.payments if f"pi_{id_}" == payment)
+
     def take_payment(self, id_: str) -> None:
         """The customer has paid, there and then."""
         self.invoices[id_] |= {"status": "paid", "attempted": True, "intent": "succeeded"}
-        self.payments.append((id_, self._total(id_)))
+        self.payments.append((id_, self.owed(id_)))
 
     def _made(
         self, kind: str, prefix: str, where: dict[str, dict[str, Any]], params: dict[str, Any]
@@ -223,7 +248,11 @@ class FakeStripe:
         return invoice | {"total": self._total(id_), "payments": _list(payments)}
 
     def event(self, type_: str, invoice: str, number: int | None = None) -> bytes:
-        """A webhook's body."""
+        """The body of a webhook about an invoice."""
+        return self.event_of(type_, self._shown(invoice), number)
+
+    def event_of(self, type_: str, about: dict[str, Any], number: int | None = None) -> bytes:
+        """The body of a webhook about anything."""
         return json.dumps(
             {
                 "id": f"evt_{number or next(self._numbers)}",
@@ -231,7 +260,7 @@ class FakeStripe:
                 "type": type_,
                 "created": int(time.time()),
                 "livemode": False,
-                "data": {"object": self._shown(invoice)},
+                "data": {"object": about},
             }
         ).encode()
 

@@ -70,10 +70,10 @@ async def _apps(request: web.Request) -> list[Any]:
                 created_at=EPOCH,
                 updated_at=EPOCH,
                 definition=STRIPE_DEFINITION,
-                status="unauthorized" if app.calls.unauthorized else "ready",
+                status="unauthorized" if app.connection.unauthorized else "ready",
                 account_id=account_id or "",
-                livemode=app.calls.livemode,
-                masked_api_key=app.calls.masked_key,
+                livemode=app.connection.livemode,
+                masked_api_key=app.connection.masked_key,
             )
         )
     return found

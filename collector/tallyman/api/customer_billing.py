@@ -76,7 +76,7 @@ async def checkout(request: web.Request) -> web.Response:
     body = await read_body(request, CheckoutRequest)
     customer = await find(request)
     stripe_id = await app.collector.customer(customer)
-    params = body.stripe_options.params(stripe_id, customer.currency)
+    params = body.stripe_options.params(stripe_id, customer)
     session = await app.calls.checkout(params, f"{SESSION}{ULID()}")
     return _answer(CheckoutAnswer.of(session, customer.id, stripe_id), 201)
 

@@ -7,6 +7,8 @@ from pydantic import Field, StringConstraints
 
 from tallyman.api.customer_bodies import CurrencyCode
 from tallyman.api.wire import NO_NUL, Answer, Body, Labels, Time, Ulid
+from tallyman.domain.customer import Customer
+from tallyman.payments.stripe_lines import CUSTOMER_KEY
 from tallyman.store.stripe_customers import StripeCustomer
 
 StripeId = Annotated[str, StringConstraints(min_length=1, max_length=255, pattern=r"^[\w-]+$")]
@@ -133,15 +135,20 @@ class CheckoutOptions(Body):
     tax_id_collection: TaxIdCollectionBody | None = None
     ui_mode: Literal["embedded", "hosted"] | None = None
 
-    def params(self, stripe_customer: str, currency: str | None) -> dict[str, Any]:
-        """What Stripe is sent."""
+    def params(self, stripe_customer: str, customer: Customer) -> dict[str, Any]:
+        """What Stripe is sent; whose way to pay it is comes back with it."""
         given = self.model_dump(exclude_none=True)
-        wanted = given.pop("currency", currency)
+        wanted = given.pop("currency", customer.currency)
         if "ui_mode" in given:
             given["ui_mode"] = f"{given['ui_mode']}_page"
         if wanted is not None:
             given["currency"] = wanted.lower()
-        return {**given, "customer": stripe_customer, "mode": "setup"}
+        return {
+            **given,
+            "customer": stripe_customer,
+            "mode": "setup",
+            "setup_intent_data": {"metadata": {CUSTOMER_KEY: customer.id}},
+        }
 
 
 class CheckoutRequest(Body):

@@ -51,6 +51,6 @@ async def take(request: web.Request) -> web.Response:
     body = await request.read()
     event, livemode = read_event(body, signature, app.account.webhook_secret)
     result = "ignored"
-    if livemode == app.calls.livemode:
+    if livemode == app.connection.livemode:
         result = await app.webhooks.take(event, request.app[CLOCK]())
     return web.Response(body=WebhookAnswer(result=result).to_json(), content_type=JSON)

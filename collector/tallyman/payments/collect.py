@@ -6,7 +6,7 @@ the same key, or looked for. Only finalizing and paying move money, and both nam
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -15,58 +15,37 @@ from tallyman.domain.customer import Customer
 from tallyman.domain.invoice import Invoice, IssueSeverity, ValidationIssue, act
 from tallyman.domain.invoice_state import InvoiceState, Trigger, following
 from tallyman.errors import StripeKeySpent, StripeRefused, StripeUnanswered
-from tallyman.payments.standing import ISSUED, UNPAID, standing
-from tallyman.payments.stripe_calls import StripeCalls, StripeInvoice, generation_metadata
+from tallyman.payments.backoff import wait_after
+from tallyman.payments.issue import Issuer
+from tallyman.payments.look_back import looked_back
+from tallyman.payments.operation_calls import OperationCalls
+from tallyman.payments.standing import UNPAID, standing
+from tallyman.payments.stripe_calls import StripeCalls, StripeInvoice
 from tallyman.payments.stripe_customer import customer_at_stripe
-from tallyman.payments.stripe_lines import (
-    INVOICE_KEY,
-    LINES_AT_ONCE,
-    invoice_params,
-    lines_of,
-    total_of,
-)
-from tallyman.payments.stripe_memory import BY, CLOCKS, KEY_MEMORY, key_of
-from tallyman.payments.withdraw import is_gone, void
-from tallyman.store.database import Database
-from tallyman.store.invoices import InvoiceStore
-from tallyman.store.stripe_customers import StripeCustomerStore
-from tallyman.store.stripe_invoices import StripeInvoiceStore, StripeSync
+from tallyman.payments.stripe_memory import BY, key_of
+from tallyman.payments.stripe_stores import StripeStores
+from tallyman.payments.withdraw import is_gone, is_void
+from tallyman.store.stripe_invoices import StripeSync
 
 LOOK_AGAIN: Final = timedelta(hours=6)  # at what is not paid, should a webhook be lost
-FIRST_WAIT: Final = timedelta(seconds=5)
-LONGEST_WAIT: Final = timedelta(hours=1)
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class StripeStores:
-    """What collecting reads and writes, of one namespace."""
-
-    namespace: str
-    invoices: InvoiceStore
-    customers: StripeCustomerStore
-    syncs: StripeInvoiceStore
-
-    @classmethod
-    def of(cls, database: Database, namespace: str) -> "StripeStores":
-        """The stores of a database."""
-        return cls(
-            namespace,
-            InvoiceStore(database),
-            StripeCustomerStore(database),
-            StripeInvoiceStore(database, namespace),
-        )
 
 
 class Collector:
     """Works on one invoice at a time, each time as far as it can."""
 
     def __init__(
-        self, stores: StripeStores, calls: StripeCalls, clock: Callable[[], datetime]
+        self,
+        stores: StripeStores,
+        calls: StripeCalls,
+        more_calls: OperationCalls,
+        clock: Callable[[], datetime],
     ) -> None:
         self._stores = stores
         self._calls = calls
+        self._more_calls = more_calls
         self._clock = clock
+        self._issuer = Issuer(stores, calls, clock)
 
     async def work(self, invoice_id: str) -> None:
         """One look at an invoice; nothing happens if another server has it.
@@ -84,7 +63,9 @@ class Collector:
         except (StripeUnanswered, StripeRefused) as err:
             _log.warning("invoice %s waits for Stripe: %s", invoice_id, err)
             noted = replace(sync, failures=sync.failures + 1, last_error=str(err))
-            await self._stores.syncs.release(noted, self._clock() + _wait(sync, err), self._clock())
+            await self._stores.syncs.release(
+                noted, self._clock() + wait_after(sync.failures, err), self._clock()
+            )
             raise
         done = replace(sync, failures=0, last_error=None)
         work_at = None if again is None else self._clock() + again
@@ -97,9 +78,7 @@ class Collector:
             StripeUnanswered: Stripe did not answer.
             StripeRefused: Stripe takes no such customer.
         """
-        return await customer_at_stripe(
-            self._stores.customers, self._calls, customer, self._clock()
-        )
+        return await customer_at_stripe(self._stores.links, self._calls, customer, self._clock())
 
     async def _go_on(self, invoice: Invoice, sync: StripeSync) -> timedelta | None:
         """How long until the next look; None where nothing is left to do."""
@@ -109,7 +88,11 @@ class Collector:
             case InvoiceState.DELETE_SYNCING:
                 return await self._withdraw(invoice, sync)
             case InvoiceState.VOIDED:
-                await void(self._calls, sync)
+                if not await is_void(self._calls, sync):
+                    await self._warn_of_payment(invoice)
+                return None
+            case InvoiceState.PAID:
+                await self._look_back(invoice, sync)
                 return None
             case InvoiceState.UNCOLLECTIBLE:
                 return await self._collect(invoice, sync)
@@ -119,13 +102,7 @@ class Collector:
 
     async def _issue(self, invoice: Invoice, sync: StripeSync) -> timedelta | None:
         try:
-            sync, at_stripe = await self._draft(invoice, sync)
-            if at_stripe.status == "draft":
-                sync, at_stripe = await self._fill(invoice, sync, at_stripe)
-                key = f"{key_of(sync)}-finalize-{sync.failures}"
-                at_stripe = await self._calls.finalize(at_stripe.id, key)
-            if at_stripe.status not in ISSUED:
-                raise StripeUnanswered(f"{at_stripe.id} is {at_stripe.status} after finalizing")
+            sync, at_stripe = await self._issuer.issued(invoice, sync)
         except StripeRefused as err:
             await self._fail(invoice, err)
             return None
@@ -133,75 +110,6 @@ class Collector:
         if kept is None:
             return timedelta()
         return await self._collect(kept, sync, at_stripe)
-
-    async def _draft(self, invoice: Invoice, sync: StripeSync) -> tuple[StripeSync, StripeInvoice]:
-        """The invoice at Stripe, whatever has become of it; a new draft where there is none."""
-        now = self._clock()
-        if sync.stripe_id is not None:
-            found = await self._calls.invoice(sync.stripe_id)
-            if found is not None and found.status != "void":
-                return sync, found
-            sync = await self._anew(sync)
-        customer = await self.customer(invoice.customer)
-        spent = sync.attempted_at is not None and now - sync.attempted_at >= KEY_MEMORY
-        if sync.attempted_at is None:
-            sync = await self._noted(replace(sync, attempted_at=now))
-        while True:
-            made = generation_metadata(INVOICE_KEY, invoice.id, sync.generation)
-            if spent:
-                since = (sync.attempted_at or now) - CLOCKS
-                found = await self._calls.find_invoice(customer, made, since)
-                if found is not None:
-                    break
-                sync = await self._noted(
-                    replace(sync, generation=sync.generation + 1, attempted_at=now)
-                )
-            try:
-                found = await self._create(invoice, sync, customer)
-                break
-            except StripeKeySpent:
-                if spent:
-                    raise
-                spent = True
-        return await self._noted(replace(sync, stripe_id=found.id)), found
-
-    async def _create(self, invoice: Invoice, sync: StripeSync, customer: str) -> StripeInvoice:
-        params = invoice_params(invoice, customer, sync.generation)
-        link = await self._stores.customers.get(invoice.namespace, invoice.customer.id)
-        if link.default_payment_method_id is not None:
-            params["default_payment_method"] = link.default_payment_method_id
-        if invoice.workflow.collection_method is CollectionMethod.SEND_INVOICE:
-            issued_at = sync.attempted_at or self._clock()  # the same in each repetition
-            params["due_date"] = int(invoice.workflow.due_after.after(issued_at).timestamp())
-        return await self._calls.create_invoice(params, f"{key_of(sync)}-invoice")
-
-    async def _fill(
-        self, invoice: Invoice, sync: StripeSync, at_stripe: StripeInvoice
-    ) -> tuple[StripeSync, StripeInvoice]:
-        """Every line on the draft, and its total ours; else it is deleted, and not finalized.
-
-        Raises:
-            StripeRefused: Stripe takes no such lines, or comes to another total.
-        """
-        lines, wanted = lines_of(invoice), total_of(invoice)
-        there = await self._calls.line_keys(at_stripe.id)
-        for at in range(0, len(lines), LINES_AT_ONCE):
-            some = lines[at : at + LINES_AT_ONCE]
-            if {line.key for line in some} <= there:
-                continue
-            try:
-                at_stripe = await self._calls.add_lines(
-                    at_stripe.id, some, f"{key_of(sync)}-lines-{at}"
-                )
-            except StripeKeySpent:
-                await self._calls.delete_draft(at_stripe.id)
-                await self._anew(sync)
-                raise
-        if at_stripe.total != wanted:
-            await self._calls.delete_draft(at_stripe.id)
-            await self._anew(sync)
-            raise StripeRefused(f"Stripe comes to {at_stripe.total}, and the invoice to {wanted}")
-        return sync, at_stripe
 
     async def _collect(
         self, invoice: Invoice, sync: StripeSync, at_stripe: StripeInvoice | None = None
@@ -227,11 +135,20 @@ class Collector:
                 await self._noted(replace(sync, round=sync.round + 1))
                 raise
             sync = await self._noted(replace(sync, asked_at=self._clock()))
+        if at_stripe.payment_id not in (None, sync.payment_id):
+            sync = await self._noted(replace(sync, payment_id=at_stripe.payment_id))
         await self._settle(invoice, at_stripe, refused)
         match at_stripe.status:
             case "paid" | "void":
                 return None
         return LOOK_AGAIN
+
+    async def _look_back(self, invoice: Invoice, sync: StripeSync) -> None:
+        if sync.payment_id is None:
+            return
+        after = await looked_back(self._stores, self._more_calls, invoice, sync.payment_id)
+        if after != invoice:
+            await self._replace(invoice, after, "came back")
 
     async def _ask(
         self, invoice: Invoice, sync: StripeSync, at_stripe: StripeInvoice
@@ -288,6 +205,15 @@ class Collector:
         await self._fail(invoice, refused)
         return None
 
+    async def _warn_of_payment(self, invoice: Invoice) -> None:
+        """It is void here and paid there, which someone must give back."""
+        _log.error("invoice %s is void here and paid at Stripe", invoice.id)
+        said = "was paid at Stripe before it was void there: give it back"
+        issue = ValidationIssue("stripe_paid_though_void", said, IssueSeverity.WARNING)
+        if issue not in invoice.validation_issues:
+            warned = replace(invoice, validation_issues=(*invoice.validation_issues, issue))
+            await self._replace(invoice, warned, "refused")
+
     async def _fail(self, invoice: Invoice, err: StripeRefused) -> None:
         _log.error("Stripe refused invoice %s: %s", invoice.id, err)
         failed = act(invoice, Trigger.FAIL, self._clock())
@@ -303,19 +229,6 @@ class Collector:
     async def _noted(self, sync: StripeSync) -> StripeSync:
         await self._stores.syncs.note(sync, self._clock())
         return sync
-
-    async def _anew(self, sync: StripeSync) -> StripeSync:
-        """Begin with another draft."""
-        return await self._noted(
-            replace(sync, stripe_id=None, generation=sync.generation + 1, attempted_at=None)
-        )
-
-
-def _wait(sync: StripeSync, err: StripeUnanswered | StripeRefused) -> timedelta:
-    wait: timedelta = min(FIRST_WAIT * (1 << min(sync.failures, 20)), LONGEST_WAIT)
-    if isinstance(err, StripeRefused) or err.after_seconds is None:
-        return wait
-    return max(wait, timedelta(seconds=err.after_seconds))
 
 
 def _is_retried(invoice: Invoice, sync: StripeSync) -> bool:

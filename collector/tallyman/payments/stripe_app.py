@@ -1,25 +1,32 @@
 """Stripe as one installed app: its account, its namespace, and the work that it does by itself.
 
-The way of one invoice is `collect.py`'s.
+The way of one invoice is `collect.py`'s, of what else is asked for `operate.py`'s.
 """
 
 import asyncio
 import logging
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+from tallyman.domain.stripe_operation import OperationKind
 from tallyman.errors import ConfigurationError, StripeRefused, StripeUnanswered, TallymanError
-from tallyman.metrics import STRIPE_WAITING
-from tallyman.payments.collect import Collector, StripeStores
+from tallyman.metrics import STRIPE_OPERATIONS_WAITING, STRIPE_WAITING
+from tallyman.payments.collect import Collector
+from tallyman.payments.operate import Operator
+from tallyman.payments.operation_calls import OperationCalls
 from tallyman.payments.stripe_calls import StripeCalls
+from tallyman.payments.stripe_connection import StripeConnection
+from tallyman.payments.stripe_stores import StripeStores
+from tallyman.payments.way_to_pay import take_way_to_pay
 from tallyman.payments.webhook import Webhooks
 from tallyman.store.database import Database
+from tallyman.store.stripe_operations import Heard
 
 API: Final = "https://api.stripe.com"
-INVOICES_AT_ONCE: Final = 500
+AT_ONCE: Final = 500
 CUSTOMERS_AT_ONCE: Final = 8
 _SECRET_KEY: Final = re.compile(r"(sk|rk)_(test|live)_[A-Za-z0-9]+")
 _log = logging.getLogger(__name__)
@@ -51,22 +58,32 @@ class StripeAccount:
 
 
 class StripeApp:
-    """Everything that is done with one account."""
+    """Everything that is done with one account.
+
+    `heard` is called, in the transaction of the new state, with each operation of a kind that moves.
+    """
 
     def __init__(
-        self, account: StripeAccount, database: Database, clock: Callable[[], datetime]
+        self,
+        account: StripeAccount,
+        database: Database,
+        clock: Callable[[], datetime],
+        heard: Mapping[OperationKind, Heard] | None = None,
     ) -> None:
         self.account = account
-        self.calls = StripeCalls(account.key, account.url, account.timeout_seconds)
+        self.connection = StripeConnection(account.key, account.url, account.timeout_seconds)
+        self.calls = StripeCalls(self.connection)
+        self._more_calls = OperationCalls(self.connection)
         self.stores = StripeStores.of(database, account.namespace)
-        self.collector = Collector(self.stores, self.calls, clock)
+        self.collector = Collector(self.stores, self.calls, self._more_calls, clock)
+        self.operator = Operator(self.stores, self.calls, self._more_calls, clock, heard or {})
         self.webhooks = Webhooks(database, account.namespace)
         self._clock = clock
         self._account_id: str | None = None
 
     async def close(self) -> None:
         """Close the connections."""
-        await self.calls.close()
+        await self.connection.close()
 
     async def account_id(self) -> str | None:
         """The id of the account at Stripe; None if Stripe does not say."""
@@ -79,23 +96,41 @@ class StripeApp:
 
     async def work(self) -> int:
         """One look at everything that is due; returns at how many. Customers are independent."""
-        due = await self.stores.syncs.due(self._clock(), INVOICES_AT_ONCE)
+        self.connection.unauthorized = False
+        await self._take_ways_to_pay()
+        invoices = await self.stores.syncs.due(self._clock(), AT_ONCE)
+        await self._each(invoices, self.collector.work)
+        namespace = self.account.namespace
+        operations = await self.stores.operations.due(namespace, self._clock(), AT_ONCE)
+        await self._each(operations, self.operator.work)
+        STRIPE_WAITING.set(await self.stores.syncs.count_waiting())
+        STRIPE_OPERATIONS_WAITING.set(await self.stores.operations.count_waiting(namespace))
+        return len(invoices) + len(operations)
+
+    async def _take_ways_to_pay(self) -> None:
+        for link, at in await self.stores.links.hinted(self.account.namespace, AT_ONCE):
+            try:
+                await take_way_to_pay(self.stores, self._more_calls, link, at)
+            except (StripeUnanswered, StripeRefused) as err:
+                _log.warning("the way to pay of customer %s waits: %s", link.customer_id, err)
+
+    async def _each(
+        self, due: Sequence[tuple[str, str]], work: Callable[[str], Awaitable[None]]
+    ) -> None:
+        """Work on each (id, customer id): a customer's one after the other."""
         by_customer: dict[str, list[str]] = {}
-        for invoice_id, customer_id in due:
-            by_customer.setdefault(customer_id, []).append(invoice_id)
+        for id_, customer_id in due:
+            by_customer.setdefault(customer_id, []).append(id_)
         free = asyncio.Semaphore(CUSTOMERS_AT_ONCE)
 
-        async def one(invoice_ids: Sequence[str]) -> None:
+        async def one(ids: Sequence[str]) -> None:
             async with free:
-                for invoice_id in invoice_ids:
-                    if self.calls.unauthorized:
+                for id_ in ids:
+                    if self.connection.unauthorized:
                         return  # the key must be mended first
-                    await self._work_on(invoice_id)
+                    await _work_on(id_, work)
 
-        self.calls.unauthorized = False
         await asyncio.gather(*(one(ids) for ids in by_customer.values()))
-        STRIPE_WAITING.set(await self.stores.syncs.count_waiting())
-        return len(due)
 
     async def work_for_ever(self, interval_seconds: float) -> None:
         """Look now, and again after each interval, until it is cancelled."""
@@ -108,10 +143,11 @@ class StripeApp:
                 _log.error("working for Stripe failed: %s", type(err).__name__)
             await asyncio.sleep(interval_seconds)
 
-    async def _work_on(self, invoice_id: str) -> None:
-        try:
-            await self.collector.work(invoice_id)
-        except (StripeUnanswered, StripeRefused):
-            pass  # it has been logged, and is due again later
-        except Exception as err:  # noqa: BLE001 – one invoice must not hold up the others
-            _log.error("invoice %s: %s", invoice_id, type(err).__name__)
+
+async def _work_on(id_: str, work: Callable[[str], Awaitable[None]]) -> None:
+    try:
+        await work(id_)
+    except (StripeUnanswered, StripeRefused):
+        pass  # it has been logged, and is due again later
+    except Exception as err:  # noqa: BLE001 – one invoice must not hold up the others
+        _log.error("%s: %s", id_, type(err).__name__)

@@ -1,26 +1,20 @@
-"""Every call to Stripe, one method each, and what each of its answers means to us.
+"""The calls to Stripe about customers and invoices, one method each, and what their answers mean.
 
 When what is called is `collect.py`'s.
 """
 
-import asyncio
-import re
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
-import aiohttp
 import stripe
 
-from tallyman.errors import StripeKeySpent, StripeRefused, StripeUnanswered
-from tallyman.metrics import STRIPE_CALL_SECONDS, STRIPE_CALLS
+from tallyman.errors import StripeRefused
+from tallyman.payments.stripe_connection import PAGE, StripeConnection, has
 from tallyman.payments.stripe_lines import GENERATION_KEY, LINE_KEY, StripeLine
 
 _PAYMENTS: Final = ["payments.data.payment.payment_intent"]
-_PAGE: Final = 100
-_KEYS: Final = re.compile(r"\b(sk|rk|pk|whsec|pi|seti|cs)_[A-Za-z0-9_*]{6,}")
 
 
 @dataclass(frozen=True)
@@ -36,34 +30,12 @@ class StripeInvoice:
     metadata: dict[str, str] = field(default_factory=dict)
 
 
-def mask_key(key: str) -> str:
-    """`sk_test_…1234`: enough to tell which, too little to use."""
-    kind = re.match(r"(sk|rk)_(test|live)_", key)
-    return f"{kind[0] if kind else ''}…{key[-4:]}"
-
-
-def without_keys(text: str) -> str:
-    """The text with whatever looks like a secret of Stripe's taken out."""
-    return _KEYS.sub(lambda found: f"{found[1]}_…", text)
-
-
 class StripeCalls:
-    """Stripe, as one account with one key. It retries nothing by itself."""
+    """They go over the connection, which says what their errors mean."""
 
-    def __init__(self, key: str, url: str, timeout_seconds: float) -> None:
-        stripe.enable_telemetry = False
-        self.masked_key = mask_key(key)
-        self.livemode = "_live_" in key
-        self.unauthorized = False
-        self._http = stripe.AIOHTTPClient(timeout=timeout_seconds)
-        self._timeout = timeout_seconds
-        self._stripe = stripe.StripeClient(
-            key, base_addresses={"api": url}, http_client=self._http, max_network_retries=0
-        ).v1
-
-    async def close(self) -> None:
-        """Close the connections."""
-        await self._http.close_async()  # type: ignore[no-untyped-call]  # it has no types
+    def __init__(self, connection: StripeConnection) -> None:
+        self._stripe = connection.v1
+        self._call = connection.call
 
     async def account_id(self) -> str:
         """The id of the account that the key is of."""
@@ -91,9 +63,9 @@ class StripeCalls:
         """The id of a customer with this metadata that was made in that time."""
         created: Any = {"gte": int(since.timestamp()), "lte": int(until.timestamp()) + 1}
         async with self._call("find_customer"):
-            page = await self._stripe.customers.list_async({"created": created, "limit": _PAGE})
+            page = await self._stripe.customers.list_async({"created": created, "limit": PAGE})
             async for one in page.auto_paging_iter():
-                if _has(one.to_dict().get("metadata"), metadata):
+                if has(one.to_dict().get("metadata"), metadata):
                     return one.id
         return None
 
@@ -113,10 +85,10 @@ class StripeCalls:
         created: Any = {"gte": int(since.timestamp())}
         async with self._call("find_invoice"):
             page = await self._stripe.invoices.list_async(
-                {"customer": stripe_customer, "created": created, "limit": _PAGE}
+                {"customer": stripe_customer, "created": created, "limit": PAGE}
             )
             async for one in page.auto_paging_iter():
-                if _has(one.to_dict().get("metadata"), metadata):
+                if has(one.to_dict().get("metadata"), metadata):
                     return _invoice(one)
         return None
 
@@ -134,7 +106,7 @@ class StripeCalls:
     async def line_keys(self, stripe_id: str) -> set[str]:
         """Which of our lines the invoice has."""
         async with self._call("lines"):
-            page = await self._stripe.invoices.line_items.list_async(stripe_id, {"limit": _PAGE})
+            page = await self._stripe.invoices.line_items.list_async(stripe_id, {"limit": PAGE})
             return {
                 str((one.to_dict().get("metadata") or {}).get(LINE_KEY))
                 async for one in page.auto_paging_iter()
@@ -211,56 +183,6 @@ class StripeCalls:
                 {"idempotency_key": key},
             )
             return made.to_dict()
-
-    @asynccontextmanager
-    async def _call(self, name: str) -> AsyncIterator[None]:
-        """One call, counted; what Stripe answers is told as our errors."""
-        result = "unanswered"
-        try:
-            # The library bounds the answer's head and not its body.
-            with STRIPE_CALL_SECONDS.labels(name).time():
-                async with asyncio.timeout(self._timeout):
-                    yield
-            result = "done"
-            self.unauthorized = False
-        except stripe.StripeError as err:
-            error = _ours(err)
-            result = "refused" if isinstance(error, StripeRefused) else result
-            if isinstance(error, StripeUnanswered):
-                self.unauthorized = error.unauthorized
-            raise error from None  # the cause's text may repeat what was sent
-        except (TimeoutError, aiohttp.ClientError, OSError) as err:
-            raise StripeUnanswered(f"Stripe did not answer: {type(err).__name__}") from None
-        finally:
-            STRIPE_CALLS.labels(name, result).inc()
-
-
-def _ours(err: stripe.StripeError) -> StripeRefused | StripeUnanswered:
-    headers = {name.lower(): value for name, value in (err.headers or {}).items()}
-    said = without_keys(f"{err.user_message or type(err).__name__}")
-    request = f" ({err.request_id})" if err.request_id else ""
-    code = f" {err.code}" if err.code else ""
-    text = f"Stripe{code}: {said}{request}"
-    if isinstance(err, stripe.IdempotencyError):
-        return StripeKeySpent(text)
-    if isinstance(err, stripe.AuthenticationError | stripe.PermissionError):
-        return StripeUnanswered(text, unauthorized=True)
-    if isinstance(err, stripe.CardError) or (
-        isinstance(err, stripe.InvalidRequestError) and err.http_status in (400, 402, 404)
-    ):
-        return StripeRefused(text, missing=err.http_status == 404)
-    if headers.get("idempotent-replayed") == "true":
-        return StripeKeySpent(text)
-    return StripeUnanswered(text, _seconds(headers.get("retry-after")))
-
-
-def _seconds(text: str | None) -> float | None:
-    return float(text) if text is not None and re.fullmatch(r"\d{1,5}", text) else None
-
-
-def _has(given: Any, wanted: dict[str, str]) -> bool:
-    given = given or {}
-    return all(str(given.get(name)) == value for name, value in wanted.items())
 
 
 def _invoice(found: stripe.Invoice) -> StripeInvoice:

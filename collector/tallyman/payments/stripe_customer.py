@@ -7,10 +7,10 @@ from dataclasses import replace
 from datetime import datetime
 
 from tallyman.domain.customer import Customer
-from tallyman.errors import StripeKeySpent
+from tallyman.payments.once import CLOCKS, Attempt, make_once
 from tallyman.payments.stripe_calls import StripeCalls, generation_metadata
 from tallyman.payments.stripe_lines import CUSTOMER_KEY, customer_params
-from tallyman.payments.stripe_memory import BY, CLOCKS, KEY_MEMORY
+from tallyman.payments.stripe_memory import BY
 from tallyman.store.stripe_customers import StripeCustomerStore
 
 
@@ -26,25 +26,21 @@ async def customer_at_stripe(
     link = await links.get(customer.namespace, customer.id)
     if link.stripe_id is not None:
         return link.stripe_id
-    spent = link.attempted_at is not None and now - link.attempted_at >= KEY_MEMORY
-    if link.attempted_at is None:
-        link = await links.attempt(link, link.generation, now)
-    while True:
-        made = generation_metadata(CUSTOMER_KEY, customer.id, link.generation)
-        if spent:
-            since = (link.attempted_at or now) - CLOCKS
-            found = await calls.find_customer(made, since, now + CLOCKS)
-            if found is not None:
-                break
-            link = await links.attempt(link, link.generation + 1, now)
-        key = f"tallyman-{customer.id}-customer-{link.generation}"
-        try:
-            found = await calls.create_customer(customer_params(customer, link.generation), key)
-            break
-        except StripeKeySpent:
-            if spent:
-                raise
-            spent = True
+
+    async def keep(attempt: Attempt) -> None:
+        tried = replace(link, generation=attempt.generation, attempted_at=attempt.at)
+        await links.put(tried, now)
+
+    async def find(attempt: Attempt) -> str | None:
+        made = generation_metadata(CUSTOMER_KEY, customer.id, attempt.generation)
+        return await calls.find_customer(made, attempt.since or now, now + CLOCKS)
+
+    async def make(attempt: Attempt) -> str:
+        key = f"tallyman-{customer.id}-customer-{attempt.generation}"
+        return await calls.create_customer(customer_params(customer, attempt.generation), key)
+
+    tried = Attempt(link.generation, link.attempted_at)
+    found = await make_once(tried, now, keep=keep, find=find, make=make)
     link = await links.get(customer.namespace, customer.id)
     if link.stripe_id is not None:  # someone has linked it meanwhile
         return link.stripe_id

@@ -12,7 +12,9 @@ from tallyman.console.invoice_line_view import line_view, plan_of, used_by
 from tallyman.domain.customer import Customer
 from tallyman.domain.invoice import Invoice
 from tallyman.domain.invoice_line import InvoiceLine
-from tallyman.domain.money import minor_units, split, to_minor_units, total, written
+from tallyman.domain.money import EXACT, from_minor_units, minor_units, split, to_minor_units, total
+from tallyman.domain.period import Period
+from tallyman.domain.stripe_operation import StripeOperation
 from tallyman.errors import StripeRefused
 
 # https://docs.stripe.com/currencies: where Stripe's smallest unit is not ISO 4217's.
@@ -24,6 +26,8 @@ INVOICE_KEY: Final = "tallyman_invoice_id"
 LINE_KEY: Final = "tallyman_line"
 CUSTOMER_KEY: Final = "tallyman_customer_id"
 GENERATION_KEY: Final = "tallyman_generation"
+OPERATION_KEY: Final = "tallyman_operation_id"
+CREDITS: Final = "credits"  # the key of the line that takes off what was prepaid
 
 
 @dataclass(frozen=True)
@@ -33,18 +37,20 @@ class StripeLine:
     key: str
     amount: int
     description: str
-    starts_at: int
-    ends_at: int
+    starts_at: int | None = None
+    ends_at: int | None = None
 
     def params(self) -> dict[str, Any]:
         """What Stripe is sent."""
-        return {
+        params: dict[str, Any] = {
             "amount": self.amount,
             "description": self.description,
             "discountable": False,
-            "period": {"start": self.starts_at, "end": self.ends_at},
             "metadata": {LINE_KEY: self.key},
         }
+        if self.starts_at is not None:
+            params["period"] = {"start": self.starts_at, "end": self.ends_at}
+        return params
 
 
 def stripe_amount(amount: Decimal, currency: str) -> int:
@@ -66,13 +72,45 @@ def stripe_amount(amount: Decimal, currency: str) -> int:
     return minor
 
 
+def exact_amount(amount: int, currency: str) -> Decimal:
+    """What an integer of Stripe's is."""
+    if currency in _HUNDREDTHS_OF_WHOLE:
+        return Decimal(amount).scaleb(-2)
+    return Decimal(amount) if currency in _WHOLE else from_minor_units(amount, currency)
+
+
 def lines_of(invoice: Invoice) -> list[StripeLine]:
     """One line for each of the invoice's; more where what one says is longer than Stripe takes.
+
+    A line is what it costs before prepaid credit, and one more line takes all of that off.
 
     Raises:
         StripeRefused: Stripe cannot take one of the amounts.
     """
-    return [made for line in invoice.lines for made in _lines(line)]
+    made = [one for line in invoice.lines for one in _lines(line)]
+    credits = invoice.totals.credits
+    if credits:
+        amount = stripe_amount(-credits, invoice.currency)
+        starts, ends = _moments(invoice.service_period)
+        text = "Paid by credit" if credits > 0 else "Credit that is given back"
+        made.append(StripeLine(CREDITS, amount, text, starts, ends))
+    return made
+
+
+def operation_lines(asked: StripeOperation) -> list[StripeLine]:
+    """One line for each of a top-up's.
+
+    Raises:
+        StripeRefused: Stripe cannot take one of the amounts.
+    """
+    return [
+        StripeLine(
+            f"{asked.id}:{number}",
+            stripe_amount(line.amount, asked.currency),
+            _cut(line.description),
+        )
+        for number, line in enumerate(asked.lines, 1)
+    ]
 
 
 def total_of(invoice: Invoice) -> int:
@@ -82,15 +120,9 @@ def total_of(invoice: Invoice) -> int:
 
 def invoice_params(invoice: Invoice, stripe_customer: str, generation: int) -> dict[str, Any]:
     """What an empty draft of the invoice is made with: nothing that is Stripe's default gets in."""
-    params: dict[str, Any] = {
-        "customer": stripe_customer,
-        "currency": invoice.currency.lower(),
-        "auto_advance": False,  # a draft that is left behind must never be charged
-        "automatic_tax": {"enabled": False},
+    params = bare_invoice_params(stripe_customer, invoice.currency) | {
         "collection_method": str(invoice.workflow.collection_method),
         "custom_fields": [{"name": "Invoice", "value": invoice.number}],
-        "discounts": "",
-        "pending_invoice_items_behavior": "exclude",
         "metadata": {
             INVOICE_KEY: invoice.id,
             GENERATION_KEY: str(generation),
@@ -101,6 +133,18 @@ def invoice_params(invoice: Invoice, stripe_customer: str, generation: int) -> d
     if invoice.description:
         params["description"] = invoice.description
     return params
+
+
+def bare_invoice_params(stripe_customer: str, currency: str) -> dict[str, Any]:
+    """What keeps whatever is Stripe's default out of a draft."""
+    return {
+        "customer": stripe_customer,
+        "currency": currency.lower(),
+        "auto_advance": False,  # a draft that is left behind must never be charged
+        "automatic_tax": {"enabled": False},
+        "discounts": "",
+        "pending_invoice_items_behavior": "exclude",
+    }
 
 
 def customer_params(customer: Customer, generation: int) -> dict[str, Any]:
@@ -132,17 +176,16 @@ def customer_params(customer: Customer, generation: int) -> dict[str, Any]:
 
 
 def _lines(line: InvoiceLine) -> Iterable[StripeLine]:
-    starts, ends = (
-        int(moment.timestamp()) for moment in (line.service_period.from_, line.service_period.to)
-    )
+    starts, ends = _moments(line.service_period)
+    owed = EXACT.add(line.totals.total, line.totals.credits)
     head, rows = _head(line), used_by(line)
     said = [f"{label} {quantity}" for label, quantity, _ in rows]
     whole = _joined(head, said)
     signs = {weight > 0 for _, _, weight in rows if weight}
     if len(whole) <= MOST_CHARACTERS or len(rows) < 2 or len(signs) != 1:
-        amount = stripe_amount(line.totals.total, line.currency)
+        amount = stripe_amount(owed, line.currency)
         return [StripeLine(line.id, amount, _cut(whole), starts, ends)]
-    shares = split(line.totals.total, [abs(weight) for _, _, weight in rows], line.currency)
+    shares = split(owed, [abs(weight) for _, _, weight in rows], line.currency)
     parts = _packed(head, said)
     made, at = [], 0
     for number, part in enumerate(parts, 1):
@@ -154,13 +197,15 @@ def _lines(line: InvoiceLine) -> Iterable[StripeLine]:
     return made
 
 
+def _moments(period: Period) -> tuple[int, int]:
+    return int(period.from_.timestamp()), int(period.to.timestamp())
+
+
 def _head(line: InvoiceLine) -> str:
-    """The name, the quantity and the rate, and what credit has paid of it."""
+    """The name, the quantity and the rate."""
     view = line_view(line, {}, plan_of(line))
     rated = " at ".join(part for part in (view.quantity, " = ".join(view.rates)) if part)
-    text = f"{line.name}: {rated}" if rated else line.name
-    credit = line.totals.credits
-    return f"{text}, less {written(credit)} {line.currency} of credit" if credit > 0 else text
+    return f"{line.name}: {rated}" if rated else line.name
 
 
 def _joined(head: str, said: Sequence[str]) -> str:

@@ -1,12 +1,12 @@
-"""What Stripe remembers of our calls, and the keys that it remembers them by."""
+"""Who we are to Stripe's memory of calls: the keys that it remembers an invoice's by.
 
-from datetime import timedelta
+How long it does is `once.py`'s.
+"""
+
 from typing import Final
 
 from tallyman.store.stripe_invoices import StripeSync
 
-KEY_MEMORY: Final = timedelta(hours=23)  # Stripe keeps a key for at least 24 hours
-CLOCKS: Final = timedelta(hours=1)  # the most by which Stripe's clock and ours may differ
 BY: Final = "stripe"  # who changed what, in the audit log
 
 

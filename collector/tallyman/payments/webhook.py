@@ -1,10 +1,10 @@
 """Stripe's webhooks: whether one is Stripe's, what it is about, and that it is taken in once.
 
-It moves no invoice: it says that one must be looked at, and what Stripe says then is what counts.
+It moves nothing: it says that something must be looked at, and what Stripe says then is what counts.
 """
 
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 import stripe
@@ -12,17 +12,23 @@ import stripe
 from tallyman.errors import InvalidInput, InvalidParameter
 from tallyman.metrics import STRIPE_EVENTS
 from tallyman.store.database import Database
+from tallyman.store.stripe_customers import StripeCustomerStore
 from tallyman.store.stripe_events import StripeEvent, StripeEventStore
 from tallyman.store.stripe_invoices import StripeInvoiceStore
+from tallyman.store.stripe_operations import StripeOperationStore
 
 TOLERANCE_SECONDS: Final = 300
 HEADER: Final = "Stripe-Signature"
 
 
 class _Object(msgspec.Struct):
+    """What an event is about: whatever has an id, or names what does; either may be expanded."""
+
     id: str = ""
     object: str = ""
-    invoice: str | None = None
+    invoice: Any = None
+    payment_intent: Any = None
+    customer: Any = None
 
 
 class _Data(msgspec.Struct):
@@ -53,9 +59,25 @@ def read_event(body: bytes, signature: str | None, secret: str) -> tuple[StripeE
         created_at = datetime.fromtimestamp(event.created, UTC)
     except (msgspec.DecodeError, ValueError, OverflowError, OSError):
         raise _not("is no event of Stripe's", "body", "body") from None
-    about = event.data.object
-    stripe_id = about.id if about.object == "invoice" else about.invoice
-    return StripeEvent(event.id[:255], event.type, stripe_id or None, created_at), event.livemode
+    about = _about(event.type, event.data.object)
+    return StripeEvent(event.id[:255], event.type, about, created_at), event.livemode
+
+
+def _about(type_: str, given: _Object) -> tuple[str, ...]:
+    """The ids of what must be looked at: invoices, payments, customers and what was asked for."""
+    match given.object:
+        case "setup_intent":
+            named = [given.customer] if type_ == "setup_intent.succeeded" else []
+        case "customer":
+            named = []
+        case _:
+            named = [given.id, given.invoice, given.payment_intent]
+    return tuple(filter(None, map(_id, named)))
+
+
+def _id(given: Any) -> str | None:
+    found = given.get("id") if isinstance(given, dict) else given
+    return found if isinstance(found, str) and found else None
 
 
 class Webhooks:
@@ -66,16 +88,18 @@ class Webhooks:
         self._namespace = namespace
         self._events = StripeEventStore(database)
         self._syncs = StripeInvoiceStore(database, namespace)
+        self._operations = StripeOperationStore(database)
+        self._links = StripeCustomerStore(database)
 
     async def take(self, event: StripeEvent, now: datetime) -> str:
-        """What became of the event: new, known, or ignored where it is about no invoice of ours."""
+        """What became of the event: new, known, or ignored where it is about nothing of ours."""
         async with self._database.together():
             is_new = await self._events.add(self._namespace, event, now)
-            is_ours = (
-                is_new
-                and event.stripe_id is not None
-                and await self._syncs.hint(event.stripe_id, now)
-            )
+            is_ours = False
+            for stripe_id in event.about if is_new else ():
+                is_ours |= await self._syncs.hint(stripe_id, now)
+                is_ours |= await self._operations.hint(self._namespace, stripe_id, now)
+                is_ours |= await self._links.hint(self._namespace, stripe_id, now)
         result = "known" if not is_new else "new" if is_ours else "ignored"
         STRIPE_EVENTS.labels(result).inc()
         return result

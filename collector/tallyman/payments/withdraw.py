@@ -3,14 +3,11 @@
 Ours is moved by `collect.py`.
 """
 
-import logging
-
+from tallyman.payments.once import CLOCKS
 from tallyman.payments.stripe_calls import StripeCalls, generation_metadata
 from tallyman.payments.stripe_lines import INVOICE_KEY
-from tallyman.payments.stripe_memory import CLOCKS, key_of
+from tallyman.payments.stripe_memory import key_of
 from tallyman.store.stripe_invoices import StripeSync
-
-_log = logging.getLogger(__name__)
 
 
 async def is_gone(calls: StripeCalls, sync: StripeSync, stripe_customer: str | None) -> bool:
@@ -41,12 +38,17 @@ async def is_gone(calls: StripeCalls, sync: StripeSync, stripe_customer: str | N
     return voided.status == "void"
 
 
-async def void(calls: StripeCalls, sync: StripeSync) -> None:
-    """Void there what is void here; what was paid meanwhile is for someone to refund."""
+async def is_void(calls: StripeCalls, sync: StripeSync) -> bool:
+    """Void there what is void here; False where it was paid meanwhile: someone must refund it.
+
+    Raises:
+        StripeRefused: it cannot be taken back.
+        StripeUnanswered: Stripe did not answer.
+    """
     found = None if sync.stripe_id is None else await calls.invoice(sync.stripe_id)
     if found is None or found.status in ("void", "draft"):
-        return
+        return True
     if found.status == "paid":
-        _log.error("invoice %s is void here and paid at Stripe", sync.invoice_id)
-        return
+        return False
     await calls.void(found.id, f"{key_of(sync)}-void-{sync.failures}")
+    return True

@@ -31,6 +31,7 @@ Entity = Literal[
     "test_clock",
     "llm_price",
     "held_llm_price",
+    "stripe_operation",
 ]
 
 

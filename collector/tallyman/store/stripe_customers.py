@@ -3,7 +3,7 @@
 Making one there is `payments/`'s.
 """
 
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -90,11 +90,38 @@ class StripeCustomerStore:
             at = InvalidParameter("stripe.customer_id", "invalid", reason)
             raise Conflict(reason, [at]) from err
 
-    async def attempt(self, link: StripeCustomer, generation: int, now: datetime) -> StripeCustomer:
-        """Keep that a new one is about to be asked for."""
-        tried = replace(link, generation=generation, attempted_at=now)
-        await self.put(tried, now)
-        return tried
+    async def hint(self, namespace: str, stripe_id: str, now: datetime) -> bool:
+        """Look at which way to pay the customer has left; False if it is none of ours."""
+        table = stripe_customers.c
+        async with self._database.writing() as connection:
+            changed = await connection.execute(
+                update(stripe_customers)
+                .where(table.namespace == namespace, table.stripe_id == stripe_id)
+                .values(look_at=now)
+            )
+            return bool(changed.rowcount)
+
+    async def hinted(self, namespace: str, limit: int) -> list[tuple[StripeCustomer, datetime]]:
+        """The links that were hinted at, each with when, what waits longest first."""
+        table = stripe_customers.c
+        statement = (
+            select(stripe_customers)
+            .where(table.namespace == namespace, table.look_at.is_not(None))
+            .order_by(table.look_at)
+            .limit(limit)
+        )
+        async with self._database.reading() as connection:
+            return [(_link(row), row.look_at) for row in await connection.execute(statement)]
+
+    async def looked(self, link: StripeCustomer, at: datetime) -> None:
+        """Forget a hint of that time; a later one stays."""
+        table = stripe_customers.c
+        async with self._database.writing() as connection:
+            await connection.execute(
+                update(stripe_customers)
+                .where(table.customer_id == link.customer_id, table.look_at == at)
+                .values(look_at=None)
+            )
 
 
 def _shown(link: StripeCustomer) -> dict[str, Any]:

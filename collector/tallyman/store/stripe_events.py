@@ -9,11 +9,11 @@ from tallyman.store.tables import stripe_events
 
 @dataclass(frozen=True)
 class StripeEvent:
-    """`stripe_id` is the invoice that it is about, if it is about one."""
+    """`about` are Stripe's ids of what must be looked at, such as an invoice, the first one first."""
 
     id: str
     type: str
-    stripe_id: str | None
+    about: tuple[str, ...]
     created_at: datetime
 
 
@@ -25,7 +25,14 @@ class StripeEventStore:
 
     async def add(self, namespace: str, event: StripeEvent, now: datetime) -> bool:
         """Keep an event; False if it is there already."""
-        values = vars(event) | {"namespace": namespace, "received_at": now}
+        values = {
+            "id": event.id,
+            "namespace": namespace,
+            "type": event.type,
+            "stripe_id": event.about[0] if event.about else None,
+            "created_at": event.created_at,
+            "received_at": now,
+        }
         async with self._database.writing() as connection:
             insert = upsert(connection, stripe_events).values(values).on_conflict_do_nothing()
             return bool((await connection.execute(insert)).rowcount)

@@ -36,6 +36,7 @@ class StripeSync:
     failures: int = 0
     last_error: str | None = None
     hints: int = 0
+    payment_id: str | None = None
 
 
 class StripeInvoiceStore:
@@ -128,6 +129,7 @@ class StripeInvoiceStore:
                     attempted_at=sync.attempted_at,
                     round=sync.round,
                     asked_at=sync.asked_at,
+                    payment_id=sync.payment_id,
                     updated_at=now,
                 )
             )
@@ -149,13 +151,16 @@ class StripeInvoiceStore:
             )
 
     async def hint(self, stripe_id: str, now: datetime) -> bool:
-        """Look at this one now; False if it is none of ours."""
+        """Look at the one of this id, or with a payment of this id; False if it is none of ours."""
         async with self._database.writing() as connection:
             changed = await connection.execute(
                 update(stripe_invoices)
                 .where(
                     stripe_invoices.c.namespace == self._namespace,
-                    stripe_invoices.c.stripe_id == stripe_id,
+                    or_(
+                        stripe_invoices.c.stripe_id == stripe_id,
+                        stripe_invoices.c.payment_id == stripe_id,
+                    ),
                 )
                 .values(work_at=now, failures=0, hints=stripe_invoices.c.hints + 1)
             )

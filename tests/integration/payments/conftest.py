@@ -1,7 +1,7 @@
 """A shop whose invoices go to a small Stripe of ours, and the clock of both."""
 
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
@@ -10,10 +10,12 @@ from tallyman.domain.billing_profile import App, CollectionMethod
 from tallyman.domain.customer import Customer
 from tallyman.domain.invoice import Invoice
 from tallyman.domain.invoice_state import InvoiceState
+from tallyman.domain.stripe_operation import OperationKind
 from tallyman.payments.stripe_app import StripeAccount, StripeApp
 from tallyman.store.customers import CustomerStore
 from tallyman.store.database import Database
 from tallyman.store.invoices import InvoiceStore
+from tallyman.store.stripe_operations import Heard
 
 from tests.rigs import sold
 from tests.rigs.stripe import SECRET, FakeStripe, fake_stripe
@@ -40,10 +42,10 @@ class Till:
         self.now += time
         self.stripe.now += time.total_seconds()
 
-    def restart(self) -> StripeApp:
+    def restart(self, heard: Mapping[OperationKind, Heard] | None = None) -> StripeApp:
         """The app as another process has it."""
         account = StripeAccount(KEY, self.namespace, SECRET, self.stripe.url, timeout_seconds=5)
-        return StripeApp(account, self.database, lambda: self.now)
+        return StripeApp(account, self.database, lambda: self.now, heard)
 
     async def customer(self, name: str = "acme") -> Customer:
         """A customer that is kept."""

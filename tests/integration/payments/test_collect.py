@@ -80,7 +80,7 @@ async def test_the_way_to_pay_that_is_linked_is_used(
     till: Till,
 ) -> None:
     customer = await till.customer()
-    links = till.app.stores.customers
+    links = till.app.stores.links
     link = await links.get(till.namespace, customer.id)
     await links.put(replace(link, default_payment_method_id="pm_1"), till.now)
 

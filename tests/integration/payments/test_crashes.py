@@ -5,10 +5,12 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from tallyman.domain.invoice import Invoice
 from tallyman.domain.invoice_state import InvoiceState
-from tallyman.payments.collect import LONGEST_WAIT
+from tallyman.payments.backoff import LONGEST_WAIT
 
 from tests.integration.payments.conftest import Till
+from tests.integration.payments.killing import work_until_killed
 from tests.rigs.stripe import Fault
 
 CALLS = (
@@ -21,15 +23,15 @@ CALLS = (
 HOURS = timedelta(hours=1)
 
 
-class Killed(BaseException):
-    """The process is gone: no handler of ours may do anything more."""
-
-
-async def settle(till: Till, hours: int = 30) -> None:
-    """Look again and again, as the server does, until it is paid or a day is over."""
-    for _ in range(hours):
+async def settle(till: Till, invoice: Invoice) -> None:
+    """Look again and again, as the server does, until it is paid or a day is over; then a day later."""
+    for _ in range(30):
+        if (await till.get(invoice)).state is InvoiceState.PAID:
+            break
         till.wait(LONGEST_WAIT)
         await till.app.work()
+    till.wait(25 * HOURS)
+    await till.app.work()
 
 
 def is_once(till: Till) -> bool:
@@ -52,7 +54,7 @@ async def test_killed_before_or_after_any_call_there_is_one_invoice_and_one_paym
         invoice = await till.issuing(customer)
         till.stripe.payments.clear()
         till.stripe.invoices.clear()
-        killed = await _work_until_killed(till, when, number, monkeypatch)
+        killed = await work_until_killed(till, when, number, monkeypatch)
         till.wait(restart_after)
         await till.app.work()
 
@@ -60,34 +62,6 @@ async def test_killed_before_or_after_any_call_there_is_one_invoice_and_one_paym
         assert (await till.get(invoice)).state is InvoiceState.PAID
         assert len([x for x in till.stripe.customers.values() if x["name"] == customer.name]) == 1
     assert number > 6
-
-
-async def _work_until_killed(
-    till: Till, when: str, number: int, monkeypatch: pytest.MonkeyPatch
-) -> bool:
-    """One look by a process that dies at its nth call, before or after Stripe has done it."""
-    process, counted = till.restart(), 0
-    handle = process.calls._http.request_async
-
-    async def request(*args: Any, **kwargs: Any) -> Any:
-        nonlocal counted
-        counted += 1
-        if when == "before" and counted == number:
-            raise Killed
-        answer = await handle(*args, **kwargs)
-        if when == "after" and counted == number:
-            raise Killed
-        return answer
-
-    with monkeypatch.context() as patched:
-        patched.setattr(process.calls._http, "request_async", request)
-        try:
-            await process.work()
-        except Killed:
-            return True
-        finally:
-            await process.close()
-    return False
 
 
 @pytest.mark.parametrize("call", CALLS)
@@ -110,7 +84,7 @@ async def test_whatever_stripe_answers_there_is_one_invoice_and_one_payment(
 
     await till.app.work()
     assert (await till.get(invoice)).state is not InvoiceState.PAID or fault.get("has_effect")
-    await settle(till)
+    await settle(till, invoice)
 
     assert is_once(till)
     assert (await till.get(invoice)).state is InvoiceState.PAID
@@ -127,7 +101,7 @@ async def test_when_stripe_is_away_for_two_days_there_is_one_invoice_and_one_pay
 
     await till.app.work()
     till.wait(48 * HOURS)
-    await settle(till)
+    await settle(till, invoice)
 
     assert is_once(till)
     assert (await till.get(invoice)).state is InvoiceState.PAID

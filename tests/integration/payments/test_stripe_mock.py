@@ -4,6 +4,7 @@ import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -13,15 +14,40 @@ from tallyman.api.customer_billing_bodies import (
     PortalAnswer,
     PortalRequest,
 )
+from tallyman.domain.stripe_operation import (
+    OperationKind,
+    OperationLine,
+    Returned,
+    StripeOperation,
+)
 from tallyman.errors import StripeRefused
-from tallyman.payments.stripe_calls import StripeCalls
-from tallyman.payments.stripe_lines import customer_params, invoice_params, lines_of
+from tallyman.payments.credit_note import credit_note_params
+from tallyman.payments.operation_calls import OperationCalls
+from tallyman.payments.refund import refund_params
+from tallyman.payments.stripe_calls import StripeCalls, StripeInvoice
+from tallyman.payments.stripe_connection import StripeConnection
+from tallyman.payments.stripe_lines import (
+    customer_params,
+    invoice_params,
+    lines_of,
+    operation_lines,
+)
+from tallyman.payments.top_up import top_up_params
 
 from tests.rigs.invoices import ACME, every_kind, invoice
 from tests.rigs.stripe_mock import StripeMockUnavailable, stripe_mock
 
 BEGIN = datetime(2026, 11, 1, tzinfo=UTC)
 INVOICE = invoice(every_kind(), description="November")
+ASKED = StripeOperation(
+    "01KB0000000000000000000000",
+    "default",
+    OperationKind.CREDIT_NOTE,
+    ACME.id,
+    "USD",
+    (OperationLine("Tokens that were void", Decimal("1.50")),),
+    INVOICE.id,
+)
 EVERY_OPTION = {
     "billing_address_collection": "auto",
     "cancel_url": "https://example.com/cancel",
@@ -61,10 +87,15 @@ def address() -> Iterator[str]:
 
 
 @pytest.fixture
-async def calls(address: str) -> AsyncIterator[StripeCalls]:
-    made = StripeCalls("sk_test_123", address, 10)
+async def connection(address: str) -> AsyncIterator[StripeConnection]:
+    made = StripeConnection("sk_test_123", address, 10)
     yield made
     await made.close()
+
+
+@pytest.fixture
+def calls(connection: StripeConnection) -> StripeCalls:
+    return StripeCalls(connection)
 
 
 def _invoice(**rest: Any) -> dict[str, Any]:
@@ -73,7 +104,7 @@ def _invoice(**rest: Any) -> dict[str, Any]:
 
 def _checkout() -> dict[str, Any]:
     body = CheckoutRequest.model_validate({"stripe_options": EVERY_OPTION})
-    return body.stripe_options.params("cus_1", None)
+    return body.stripe_options.params("cus_1", ACME)
 
 
 def _portal() -> dict[str, Any]:
@@ -101,19 +132,65 @@ CALLS: dict[str, Callable[[StripeCalls], Awaitable[object]]] = {
 }
 
 
-def test_no_call_is_left_out() -> None:
+PAID = StripeInvoice("in_1", "paid", 2000)
+OPEN = StripeInvoice("in_1", "open", 2000)
+MORE_CALLS: dict[str, Callable[[OperationCalls], Awaitable[object]]] = {
+    "create_credit_note": lambda calls: calls.create_credit_note(_credit_note(PAID), "m1"),
+    "find_credit_note": lambda calls: calls.find_credit_note("in_1", {"none": "has this"}),
+    "credit_note": lambda calls: calls.credit_note("cn_1"),
+    "create_refund": lambda calls: calls.create_refund(refund_params(ASKED, "pi_1", 0), "m2"),
+    "find_refund": lambda calls: calls.find_refund("pi_1", {"none": "has this"}),
+    "refund": lambda calls: calls.refund("re_1"),
+    "payment": lambda calls: calls.payment("pi_1"),
+    "last_way_to_pay": lambda calls: calls.last_way_to_pay("cus_1", {"none": "has this"}),
+    "set_way_to_pay": lambda calls: calls.set_way_to_pay("cus_1", "pm_1"),
+}
+
+
+def _credit_note(at_stripe: StripeInvoice, **rest: Any) -> dict[str, Any]:
+    return credit_note_params(replace(ASKED, **rest), at_stripe, 0)
+
+
+@pytest.mark.parametrize(
+    ("kind", "tested"), [(StripeCalls, set(CALLS)), (OperationCalls, set(MORE_CALLS))]
+)
+def test_no_call_is_left_out(kind: type, tested: set[str]) -> None:
     public = {
         name
-        for name, member in inspect.getmembers(StripeCalls, inspect.iscoroutinefunction)
+        for name, member in inspect.getmembers(kind, inspect.iscoroutinefunction)
         if not name.startswith("_")
     }
 
-    assert public - {"close"} == set(CALLS)
+    assert public == tested
 
 
 @pytest.mark.parametrize("name", CALLS)
 async def test_stripe_s_spec_takes_the_call(calls: StripeCalls, name: str) -> None:
     await CALLS[name](calls)
+
+
+@pytest.mark.parametrize("name", MORE_CALLS)
+async def test_stripe_s_spec_takes_what_is_asked_beside_invoices(
+    connection: StripeConnection, name: str
+) -> None:
+    await MORE_CALLS[name](OperationCalls(connection))
+
+
+@pytest.mark.parametrize("returned", Returned)
+async def test_stripe_s_spec_takes_every_credit_note(
+    connection: StripeConnection, returned: Returned
+) -> None:
+    calls = OperationCalls(connection)
+
+    await calls.create_credit_note(_credit_note(OPEN, returned=returned), "m3")
+    await calls.create_credit_note(_credit_note(PAID, returned=returned), "m4")
+
+
+async def test_stripe_s_spec_takes_a_top_up(calls: StripeCalls) -> None:
+    params = top_up_params(ASKED, "cus_1", "pm_1", 0)
+
+    assert (await calls.create_invoice(params, "t1")).status == "draft"
+    await calls.add_lines("in_1", operation_lines(ASKED), "t2")
 
 
 async def test_stripe_s_spec_takes_an_invoice_that_is_sent_or_has_a_way_to_pay(

@@ -78,6 +78,21 @@ async def test_an_invoice_that_is_voided_here_is_voided_there(till: Till) -> Non
     assert [one["status"] for one in till.stripe.invoices.values()] == ["void"]
 
 
+async def test_an_invoice_that_was_paid_before_it_was_void_says_so(till: Till) -> None:
+    method = CollectionMethod.SEND_INVOICE
+    invoice = await till.issuing(await till.customer(), method=method)
+    await till.app.work()
+    [stripe_id] = till.stripe.invoices
+    till.stripe.take_payment(stripe_id)
+    await change(till, await till.get(invoice), Trigger.VOID)
+
+    await till.app.work()
+
+    void = await till.get(invoice)
+    assert void.state is S.VOIDED
+    assert [one.code for one in void.validation_issues] == ["stripe_paid_though_void"]
+
+
 async def test_a_total_that_is_not_ours_is_never_finalized(till: Till) -> None:
     invoice = await till.issuing(await till.customer())
     till.stripe.surcharge = 7
@@ -98,9 +113,9 @@ async def test_a_total_that_is_not_ours_is_never_finalized(till: Till) -> None:
 
 async def test_what_stripe_refuses_waits_for_someone(till: Till) -> None:
     invoice = await till.issuing(await till.customer())
-    await till.app.stores.customers.put(
+    await till.app.stores.links.put(
         replace(
-            await till.app.stores.customers.get(till.namespace, invoice.customer.id),
+            await till.app.stores.links.get(till.namespace, invoice.customer.id),
             stripe_id="cus_gone",
         ),
         till.now,

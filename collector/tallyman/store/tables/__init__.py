@@ -18,7 +18,12 @@ from tallyman.store.tables.invoices import (
 )
 from tallyman.store.tables.llm_prices import held_llm_prices, llm_prices
 from tallyman.store.tables.metering import meters
-from tallyman.store.tables.payments import stripe_customers, stripe_events, stripe_invoices
+from tallyman.store.tables.payments import (
+    stripe_customers,
+    stripe_events,
+    stripe_invoices,
+    stripe_operations,
+)
 from tallyman.store.tables.sandboxes import sandboxes, test_clocks
 from tallyman.store.tables.subscriptions import entitlement_resets, subscriptions
 
@@ -46,6 +51,7 @@ __all__ = [
     "stripe_customers",
     "stripe_events",
     "stripe_invoices",
+    "stripe_operations",
     "subscriptions",
     "test_clocks",
 ]

@@ -1,12 +1,13 @@
 """Our lines as Stripe takes them: exact amounts, and what each says within Stripe's bounds."""
 
+from dataclasses import replace
 from decimal import Decimal as D
 
 import pytest
 from tallyman.domain.money import to_minor_units
 from tallyman.domain.price import UnitPrice
 from tallyman.errors import StripeRefused
-from tallyman.payments.stripe_calls import mask_key, without_keys
+from tallyman.payments.stripe_connection import mask_key, without_keys
 from tallyman.payments.stripe_lines import MOST_CHARACTERS, lines_of, stripe_amount, total_of
 
 from tests.rigs.invoices import every_kind, forty_lines, invoice, line, long_names, usage
@@ -84,3 +85,21 @@ def test_a_key_is_masked_wherever_it_may_be() -> None:
     assert without_keys("Invalid API Key provided: sk_test_****cdef (rk_live_abcdefgh)") == (
         "Invalid API Key provided: sk_… (rk_…)"
     )
+
+
+def test_credit_is_a_line_of_its_own_below_what_the_lines_cost() -> None:
+    [costs, other] = [
+        line("Tokens", UnitPrice(D("0.001")), usage(("gpt-4o", "request", 15_000)), key=key)
+        for key in ("a", "b")
+    ]
+    paid = replace(
+        costs,
+        totals=replace(costs.totals, credits=D("12.50"), total=costs.totals.total - D("12.50")),
+    )
+
+    made = lines_of(invoice([paid, other]))
+
+    assert [one.amount for one in made] == [1500, 1500, -1250]
+    assert (made[-1].key, made[-1].description) == ("credits", "Paid by credit")
+    assert sum(one.amount for one in made) == total_of(invoice([paid, other])) == 1750
+    assert "credit" not in made[0].description

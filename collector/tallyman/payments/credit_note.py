@@ -1,0 +1,88 @@
+"""A credit note at Stripe: made once, and followed until what was paid is back.
+
+Who asks for it, and why, is not known here; a refund without one is `refund.py`'s.
+"""
+
+from dataclasses import replace
+from datetime import datetime
+from typing import Any, Final
+
+from tallyman.domain.stripe_operation import OperationState, Returned, StripeOperation
+from tallyman.payments.once import Attempt, make_once
+from tallyman.payments.operation_calls import OperationCalls, StripeCreditNote
+from tallyman.payments.refund import Keep, key_of, refunded
+from tallyman.payments.stripe_calls import StripeInvoice, generation_metadata
+from tallyman.payments.stripe_lines import MOST_CHARACTERS, OPERATION_KEY, stripe_amount
+
+_RETURNED: Final = {
+    Returned.REFUND: "refund_amount",
+    Returned.BALANCE: "credit_amount",
+    Returned.ELSEWHERE: "out_of_band_amount",
+}
+
+
+async def credit(
+    calls: OperationCalls,
+    asked: StripeOperation,
+    at_stripe: StripeInvoice,
+    attempt: Attempt,
+    now: datetime,
+    keep: Keep,
+) -> StripeOperation:
+    """The operation after a look: what is not paid is not owed any more, what is paid comes back.
+
+    Raises:
+        StripeRefused: Stripe credits no such thing.
+        StripeUnanswered: Stripe did not answer.
+    """
+    if asked.stripe_id is not None:
+        return await _credited(calls, asked, await calls.credit_note(asked.stripe_id))
+
+    async def find(attempt: Attempt) -> StripeCreditNote | None:
+        made = generation_metadata(OPERATION_KEY, asked.id, attempt.generation)
+        return await calls.find_credit_note(at_stripe.id, made)
+
+    async def make(attempt: Attempt) -> StripeCreditNote:
+        params = credit_note_params(asked, at_stripe, attempt.generation)
+        return await calls.create_credit_note(params, f"{key_of(asked, attempt)}-credit-note")
+
+    note = await make_once(attempt, now, keep=keep, find=find, make=make)
+    return await _credited(calls, asked, note)
+
+
+def credit_note_params(
+    asked: StripeOperation, at_stripe: StripeInvoice, generation: int
+) -> dict[str, Any]:
+    """What a credit note is made with.
+
+    Raises:
+        StripeRefused: Stripe cannot take one of the amounts.
+    """
+    amount = stripe_amount(asked.amount, asked.currency)
+    lines = [
+        {
+            "type": "custom_line_item",
+            "description": line.description[:MOST_CHARACTERS],
+            "quantity": 1,
+            "unit_amount": stripe_amount(line.amount, asked.currency),
+        }
+        for line in asked.lines
+    ]
+    returned = {_RETURNED[asked.returned]: amount} if at_stripe.status == "paid" else {}
+    return {
+        "invoice": at_stripe.id,
+        "lines": lines,
+        "metadata": generation_metadata(OPERATION_KEY, asked.id, generation),
+        **returned,
+    }
+
+
+async def _credited(
+    calls: OperationCalls, asked: StripeOperation, note: StripeCreditNote
+) -> StripeOperation:
+    made = replace(asked, stripe_id=note.id, payment_id=note.refund_id)
+    if note.status == "void":
+        return replace(made, state=OperationState.CANCELED)
+    if note.refund_id is None:
+        return replace(made, state=OperationState.SUCCEEDED, said=None)
+    return refunded(made, await calls.refund(note.refund_id))
