@@ -19,7 +19,7 @@ from bench import table
 from bench.figure import Figure
 
 ROOT = Path(__file__).parents[1]
-BENCHES = ("spool", "api", "entitlements", "billing")
+BENCHES = ("spool", "api", "rating", "entitlements", "billing")
 ROUNDS = 3
 VERSIONS = ("aiohttp", "chdb", "sqlalchemy")
 

@@ -28,7 +28,7 @@ def test_the_page_of_the_api_shows_every_operation(tmp_path: Path) -> None:
             [str(CHROMIUM), *FLAGS, f"--user-data-dir={tmp_path / 'browser'}", page],
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=600,
             check=True,
         ).stdout
 
@@ -59,7 +59,7 @@ def test_no_invoice_is_wider_than_its_window(tmp_path: Path, width: int) -> None
             ],
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=600,
             check=True,
         ).stdout  # fmt: skip
 

@@ -18,6 +18,8 @@ from pathlib import Path
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import for_code
 
+from tests.rigs.ports import free_ports
+
 POM = Path(__file__).with_name("pom.xml")
 CACHE = Path(__file__).parents[2] / ".cache"
 START_TIMEOUT_SECONDS = 60.0
@@ -210,12 +212,3 @@ def serves(port: int) -> bool:
     except OSError:
         return False
     return len(answer) == 12 and int(struct.unpack(">iii", answer)[2]) > 0
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports of the loopback that nobody listens on, all different."""
-    with contextlib.ExitStack() as open_sockets:
-        sockets = [open_sockets.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [int(each.getsockname()[1]) for each in sockets]

@@ -3,7 +3,6 @@
 import os
 import pwd
 import shutil
-import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -11,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+
+from tests.rigs.ports import free_ports
 
 INSTALLED = Path("/usr/lib/postgresql")
 
@@ -21,9 +22,7 @@ def postgres() -> Iterator[str]:
     binaries = _binaries()
     directory = Path(tempfile.mkdtemp(prefix="tallyman-postgres-"))
     as_user = _unprivileged(directory)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    (port,) = free_ports(1)
     data = directory / "data"
     _run(as_user, binaries / "initdb", "-D", data, "-U", "tallyman", "-A", "trust", "-E", "UTF8")
     options = f"-p {port} -k {directory} -c listen_addresses=127.0.0.1 -c fsync=off"

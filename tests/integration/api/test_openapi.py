@@ -82,7 +82,7 @@ def test_schemathesis_finds_nothing(tmp_path: Path) -> None:
             cwd=tmp_path,
             capture_output=True,
             text=True,
-            timeout=600,
+            timeout=1800,
             check=False,
         )  # fmt: skip
         status, said = server.stop()

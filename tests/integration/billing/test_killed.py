@@ -23,7 +23,7 @@ def ends_of_runs(directory: Path, when: str) -> list[int]:
         env=environment(directory),
         stdout=subprocess.PIPE,
         text=True,
-        timeout=120,
+        timeout=600,
         check=True,
     )
     stocked, *ends = map(int, done.stdout.split())

@@ -11,7 +11,8 @@ from typing import Any
 import aiohttp
 
 from tests.rigs.clickhouse import ClickHouse
-from tests.rigs.kafka import Kafka, free_ports
+from tests.rigs.kafka import Kafka
+from tests.rigs.ports import free_ports
 from tests.rigs.postgres import postgres
 from tests.unit.compose.composed import ROOT, environment, services
 

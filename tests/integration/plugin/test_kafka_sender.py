@@ -9,8 +9,9 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer
 
-from tests.rigs.kafka import Kafka, free_ports
+from tests.rigs.kafka import Kafka
 from tests.rigs.plugin import PluginCommand, entry, ids_of, until
+from tests.rigs.ports import free_ports
 
 Command = Callable[..., PluginCommand]
 

@@ -16,8 +16,8 @@ import aiohttp
 import pytest
 from tallyman_kong.metrics import METRICS
 
-from tests.rigs.kafka import free_ports
 from tests.rigs.plugin import PluginCommand, Receiver, children_of, entry, ids_of, until
+from tests.rigs.ports import free_ports
 
 NOWHERE = {"ingest_endpoint": "http://127.0.0.1:9/events"}  # the discard port: nobody listens
 Command = Callable[..., PluginCommand]

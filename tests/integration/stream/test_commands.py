@@ -21,7 +21,7 @@ from tallyman.stream.dead_letters import DeadLetters, Rejected
 from tests.integration.stream.test_consumer import tokens
 from tests.integration.stream.test_replay import TALLYMAN, environment, tallyman
 from tests.rigs.clickhouse import Shim
-from tests.rigs.kafka import free_ports
+from tests.rigs.ports import free_ports
 from tests.rigs.stream import WAIT_SECONDS, Stream, usage
 
 

@@ -12,7 +12,8 @@ from tallyman.stream.kafka_connection import KafkaConnection
 from tallyman.stream.producer import KafkaIntake
 
 from tests.integration.stream.test_consumer import tokens
-from tests.rigs.kafka import Kafka, free_ports
+from tests.rigs.kafka import Kafka
+from tests.rigs.ports import free_ports
 from tests.rigs.stream import Stream, usage
 
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
