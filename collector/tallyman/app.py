@@ -25,6 +25,7 @@ from tallyman.api.state import (
     CUSTOMERS,
     DATABASE,
     ENTITLEMENTS,
+    EVENT_CHANGES,
     EVENTS,
     FEATURES,
     INTAKE,
@@ -62,6 +63,7 @@ from tallyman.store.customers import CustomerStore
 from tallyman.store.database import Database
 from tallyman.store.entitlement_definitions import EntitlementDefinitions
 from tallyman.store.entitlement_usage import EntitlementUsage
+from tallyman.store.event_changes import EventChangeStore
 from tallyman.store.events import EventStore
 from tallyman.store.features import FeatureStore
 from tallyman.store.meters import MeterStore
@@ -268,6 +270,8 @@ async def _events(app: web.Application) -> AsyncIterator[None]:
         store = EventStore(clickhouse)
         await store.migrate()
         app[EVENTS] = store
+        app[EVENT_CHANGES] = EventChangeStore(app[DATABASE], store)
+        await app[EVENT_CHANGES].store_pending()
         app[UNATTRIBUTED] = UnattributedUsage(clickhouse, app[CUSTOMERS])
         app[RECONCILIATION] = reconciliation(app[SETTINGS], clickhouse, app[CUSTOMERS])
         app[COMPLETENESS] = app[RECONCILIATION].completeness

@@ -9,6 +9,7 @@ from tallyman.commands import (
     customers,
     dead,
     demo,
+    explain,
     keys,
     migrate,
     preview,
@@ -16,6 +17,7 @@ from tallyman.commands import (
     reconcile,
     replay,
     serve,
+    statement,
     status,
 )
 
@@ -35,12 +37,15 @@ for command in (
     customers.customers,
     dead.dead,
     demo.demo,
+    explain.explain,
     keys.keys,
     migrate.migrate,
     preview.preview,
     prices.prices,
     reconcile.reconcile,
     replay.replay,
+    statement.statement,
+    statement.check_statement,
     status.status,
 ):
     main.add_command(command)

@@ -4,13 +4,16 @@ What comes in is `domain/event.py`'s CloudEvent; here is what goes out. The data
 came, unparsed.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Annotated, Any
 
 import msgspec
 
 from tallyman.api.wire import write_time
 from tallyman.domain.attribution import Nobody, NotBilled
+from tallyman.domain.event import CloudEvent
+from tallyman.domain.event_change import EventChange
 from tallyman.domain.event_query import EventPage, StoredEvent
 from tallyman.domain.event_value import EventProblem
 
@@ -63,8 +66,21 @@ class NotBilledAnswer(msgspec.Struct):
     message: str
 
 
+class EventChangeAnswer(msgspec.Struct, omit_defaults=True):
+    """A change of an event: `change` is voided or amended; one that voids has no `after`."""
+
+    id: str
+    revision: int
+    change: str
+    actor: str
+    reason: str
+    at: Moment
+    before: EventAnswer
+    after: EventAnswer | None = None
+
+
 class IngestedEvent(msgspec.Struct, omit_defaults=True):
-    """An event, whose usage it is, and what keeps it from being counted.
+    """An event as it is now, whose usage it is, and what keeps it from being counted.
 
     `customer` is null, and `unattributed` says why, until a customer has its subject. `not_billed`
     says why it is on no invoice of the customer's.
@@ -77,6 +93,8 @@ class IngestedEvent(msgspec.Struct, omit_defaults=True):
     unattributed: Unattributed | None = None
     not_billed: NotBilledAnswer | None = None
     validation_errors: list[EventValidationError] = []
+    voided: bool = False
+    changes: list[EventChangeAnswer] = []
 
 
 class CursorMetaPage(msgspec.Struct):
@@ -108,11 +126,15 @@ def page_of(
     owners: Sequence[str | Nobody],
     unbilled: Sequence[NotBilled | None],
     errors: Sequence[Sequence[EventProblem]],
+    changes: Mapping[tuple[str, str], Sequence[EventChange]],
 ) -> EventPageAnswer:
-    """The page on the wire; `owners`, `unbilled` and `errors` are those of each of its events."""
+    """The page on the wire; `owners`, `unbilled` and `errors` are those of each of its events,
+    `changes` those of each (source, id)."""
     return EventPageAnswer(
         data=[
-            _ingested(stored, owner, why, found)
+            _ingested(
+                stored, owner, why, found, changes.get((stored.event.source, stored.event.id), ())
+            )
             for stored, owner, why, found in zip(page.events, owners, unbilled, errors, strict=True)
         ],
         meta=CursorMeta(
@@ -128,23 +150,11 @@ def _ingested(
     owner: str | Nobody,
     why: NotBilled | None,
     errors: Sequence[EventProblem],
+    changes: Sequence[EventChange],
 ) -> IngestedEvent:
-    event = stored.event
     nobody = owner if isinstance(owner, Nobody) else None
     return IngestedEvent(
-        event=EventAnswer(
-            id=event.id,
-            source=event.source,
-            specversion=event.specversion,
-            type=event.type,
-            subject=event.subject,
-            time=write_time(event.time or stored.ingested_at),
-            datacontenttype="application/json" if bytes(event.data) else None,
-            dataschema=event.dataschema,
-            data=event.data if bytes(event.data) else msgspec.UNSET,
-            nodeid=event.nodeid,
-            sequence=event.sequence,
-        ),
+        event=_event(stored.event, stored.ingested_at),
         customer=CustomerReference(owner) if isinstance(owner, str) else None,
         unattributed=None if nobody is None else Unattributed(nobody.reason, nobody.message),
         not_billed=None if why is None else NotBilledAnswer(why.code, why.message),
@@ -153,6 +163,38 @@ def _ingested(
         validation_errors=[
             EventValidationError(error.code, error.message, error.attributes) for error in errors
         ],
+        voided=stored.is_voided,
+        changes=[change_answer(one) for one in changes],
+    )
+
+
+def change_answer(made: EventChange) -> EventChangeAnswer:
+    """The change on the wire."""
+    return EventChangeAnswer(
+        id=made.id,
+        revision=made.revision,
+        change=made.kind.value,
+        actor=made.actor,
+        reason=made.reason,
+        at=write_time(made.created_at),
+        before=_event(made.before, made.ingested_at),
+        after=None if made.after is None else _event(made.after, made.ingested_at),
+    )
+
+
+def _event(event: CloudEvent, ingested_at: datetime) -> EventAnswer:
+    return EventAnswer(
+        id=event.id,
+        source=event.source,
+        specversion=event.specversion,
+        type=event.type,
+        subject=event.subject,
+        time=write_time(event.time or ingested_at),
+        datacontenttype="application/json" if bytes(event.data) else None,
+        dataschema=event.dataschema,
+        data=event.data if bytes(event.data) else msgspec.UNSET,
+        nodeid=event.nodeid,
+        sequence=event.sequence,
     )
 
 

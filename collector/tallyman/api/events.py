@@ -14,6 +14,7 @@ from tallyman.api.route import JSON
 from tallyman.api.state import (
     CALLER,
     CUSTOMERS,
+    EVENT_CHANGES,
     EVENTS,
     INTAKE,
     METERS,
@@ -115,7 +116,11 @@ async def list_(request: web.Request) -> web.Response:
         for event in [stored.event]
     ]
     unbilled = await _not_billed(request, page.events, whose)
-    answer = event_bodies.page_of(page, asked.size, whose, unbilled, errors)
+    changes = await request.app[EVENT_CHANGES].of(
+        namespace,
+        {(one.event.source, one.event.id) for one in page.events if one.revision},
+    )
+    answer = event_bodies.page_of(page, asked.size, whose, unbilled, errors, changes)
     return web.Response(body=msgspec.json.encode(answer), content_type=JSON)
 
 

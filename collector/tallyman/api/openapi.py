@@ -47,16 +47,20 @@ _PATH_PARAMETERS: Final[dict[str, dict[str, Any]]] = {
         "description": "The subscription's id.",
         "schema": {"type": "string", "pattern": ULID_PATTERN},
     },
+    "invoiceId": {
+        "description": "The invoice's id or number.",
+        "schema": {"type": "string", "minLength": 1, "maxLength": 64, "pattern": NO_NUL},
+    },
+    "lineId": {
+        "description": "The line's id.",
+        "schema": {"type": "string", "pattern": ULID_PATTERN},
+    },
     "featureKey": {
         "description": "The feature's key.",
         "schema": {"type": "string", "pattern": RESOURCE_KEY},
     },
     "profileId": {
         "description": "The billing profile's id.",
-        "schema": {"type": "string", "pattern": ULID_PATTERN},
-    },
-    "invoiceId": {
-        "description": "The invoice's id.",
         "schema": {"type": "string", "pattern": ULID_PATTERN},
     },
     "clockId": {

@@ -168,6 +168,31 @@ class ListParameters:
         )
 
 
+@dataclass(frozen=True)
+class CursorParameters:
+    """A page of what has one order and no filters: `page[size]` and `page[after]`."""
+
+    default_size: int = 20
+
+    def read(self, request: web.Request) -> tuple[int, str | None]:
+        """How many are asked for, and after which cursor.
+
+        Raises:
+            InvalidInput: a parameter is not known or wrong; names it.
+        """
+        asked = self._as_list().read(request)
+        if "sort" in request.query:
+            raise _wrong("sort", "unknown_property", "is not known")
+        return asked.size, asked.after
+
+    def describe(self) -> list[dict[str, Any]]:
+        """The parameters for the OpenAPI document."""
+        return [one for one in self._as_list().describe() if one["name"] != "sort"]
+
+    def _as_list(self) -> ListParameters:
+        return ListParameters((), ("time",), False, "cursor", default_size=self.default_size)
+
+
 def refuse_any(request: web.Request) -> None:
     """Refuse every query parameter, for routes that have none.
 

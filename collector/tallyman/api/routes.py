@@ -12,20 +12,24 @@ from tallyman.api import (
     consumer_usage,
     customer_routes,
     documentation,
+    event_changes,
     events,
     health,
+    invoice_lines,
     kong_log,
     llm_price_routes,
     meter_query,
     meters,
     payment_routes,
     reconciliation,
+    statements,
     status,
     subscription_routes,
     test_clocks,
 )
 from tallyman.api.consumer_usage_bodies import ConsumerUsageAnswer
-from tallyman.api.event_bodies import EventPageAnswer
+from tallyman.api.event_bodies import EventChangeAnswer, EventPageAnswer
+from tallyman.api.explanation_bodies import InvoiceLinesAnswer, LineUsageAnswer
 from tallyman.api.kong_log import KongLogAnswer
 from tallyman.api.meter_bodies import (
     CreateMeterRequest,
@@ -66,6 +70,21 @@ ROUTES: Final = (
         "list-metering-events", "List events",
         Answered(200, "A page of events.", {JSON: EventPageAnswer}),
         parameters=events.LIST,
+    ),
+    Route(
+        "POST", "/events/void", event_changes.void, Scope.ADMIN,
+        "void-metering-event", "Void an event",
+        Answered(200, "The change.", {JSON: EventChangeAnswer}),
+        "The event counts for nothing from now on, and stays. Meters and open invoices follow; the "
+        "next invoice corrects those that are final. An event that is voided already stays so.",
+        body={JSON: event_changes.VoidEventRequest}, problems=(404, 409, 413),
+    ),
+    Route(
+        "POST", "/events/amend", event_changes.amend, Scope.ADMIN,
+        "amend-metering-event", "Amend an event",
+        Answered(200, "The change.", {JSON: EventChangeAnswer}),
+        "As voiding it and sending another in its place, with its id, type and time.",
+        body={JSON: event_changes.AmendEventRequest}, problems=(404, 409, 413),
     ),
     Route(
         "POST", "/meters", meters.create, Scope.ADMIN,
@@ -157,6 +176,27 @@ ROUTES: Final = (
         Answered(200, "For each event, in order.", {JSON: reconciliation.StoredAnswer}),
         "By type, subject, time, source and id; an event without a time is not looked for.",
         body={JSON: list[CloudEvent]}, openmeter=False, problems=(413,),
+    ),
+    Route(
+        "GET", "/billing/invoices/{invoiceId}/lines", invoice_lines.list_, Scope.READ,
+        "check-invoice", "The lines of an invoice, each counted again",
+        Answered(200, "The lines.", {JSON: InvoiceLinesAnswer}), problems=(404,),
+    ),
+    Route(
+        "GET", "/billing/invoices/{invoiceId}/lines/{lineId}/usage", invoice_lines.usage, Scope.READ,
+        "explain-invoice-line", "What is behind an invoice line",
+        Answered(200, "The line taken apart.", {JSON: LineUsageAnswer}),
+        "From the amount to the price, the tiers, the quantity, the hours and a page of the events, "
+        "as they were known when the invoice was counted. `check` says whether they are the line.",
+        parameters=invoice_lines.EVENTS, problems=(404,),
+    ),
+    Route(
+        "GET", "/api/v1/billing/customers/{customerId}/statement", statements.get, Scope.READ,
+        "usage-statement", "A customer's month, event by event, in a chain of hashes",
+        Answered(200, "A line of JSON for each event, each with its hash.",
+                 {statements.LINES: {"type": "object"}}),
+        "`tallyman check-statement FILE` checks that it is whole and unchanged.",
+        parameters=statements.StatementParameters(), openmeter=False, problems=(404, 410),
     ),
     Route(
         "GET", "/api/v1/status", status.get, Scope.READ,

@@ -20,6 +20,7 @@ from tallyman.store.api_keys import ApiKeyStore
 from tallyman.store.completeness import Completeness
 from tallyman.store.customers import CustomerStore
 from tallyman.store.database import Database
+from tallyman.store.event_changes import EventChangeStore
 from tallyman.store.events import EventStore
 from tallyman.store.features import FeatureStore
 from tallyman.store.meters import MeterStore
@@ -51,6 +52,7 @@ STRIPE: Final[web.AppKey[StripeApp | None]] = web.AppKey("stripe")
 RECONCILIATION: Final = web.AppKey("reconciliation", Reconciliation)
 COMPLETENESS: Final = web.AppKey("completeness", Completeness)
 EVENTS: Final = web.AppKey("events", EventStore)
+EVENT_CHANGES: Final = web.AppKey("event_changes", EventChangeStore)
 INTAKE: Final = web.AppKey("intake", Intake)
 # Whether the intake knows what was new; Kafka's does not, only the consumer behind it will.
 SAYS_WHAT_WAS_NEW: Final = web.AppKey("says_what_was_new", bool)

@@ -16,6 +16,7 @@ from tallyman.domain.subscription import Subscription
 from tallyman.store.billed_lines import BilledLines
 from tallyman.store.billing_profiles import BillingProfileStore, profile_of
 from tallyman.store.clickhouse import ClickHouse
+from tallyman.store.counted_events import CountedEvents
 from tallyman.store.credit_grants import CreditGrantStore
 from tallyman.store.credit_ledger import CreditLedger
 from tallyman.store.customers import CustomerStore
@@ -64,6 +65,7 @@ class Books:
         self.prices = LlmPriceStore(database)
         self.events = EventStore(clickhouse)
         self.quantities = UsageQuantities(clickhouse, settle_seconds)
+        self.counted = CountedEvents(clickhouse)
 
     async def accounts(self, namespace: str, customer_ids: Collection[str]) -> list[Account]:
         """The accounts of these customers, deleted ones too, in the order of their subjects.

@@ -7,6 +7,7 @@ credit pays is worked out from the ledger as it was then.
 
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import datetime
 
 from tallyman.billing.books import Books
 from tallyman.billing.draft import question_of, unrated
@@ -37,8 +38,8 @@ async def recounted(books: Books, invoice: Invoice) -> tuple[InvoiceLine, ...]:
     usages = await books.quantities.count(list(asked.values()), watermark)
     usage = dict(zip(asked, usages, strict=True))
     corrections = [line for line in invoice.lines if line.corrects]
-    counted_at = invoice.quantity_snapshotted_at or invoice.updated_at
-    earlier = await books.billed.before(corrections, counted_at)
+    before = await books.billed.before(corrections, counted_at(invoice))
+    earlier = {id_: [one.line for one in each] for id_, each in before.items()}
     lines = tuple(_line(one, usage.get(one.id), earlier.get(one.id, ())) for one in invoice.lines)
     return await _paid(books, invoice, lines)
 
@@ -56,6 +57,11 @@ async def _paid(
         return returned
     draws = burn_down(before.grants, before.available, demands_of(lines), before.at)
     return credited(returned, draws, {one.id: one for one in before.grants})
+
+
+def counted_at(invoice: Invoice) -> datetime:
+    """When its corrections were made: what counted as billed then is what they are taken from."""
+    return invoice.quantity_snapshotted_at or invoice.updated_at
 
 
 def _line(line: InvoiceLine, usage: Usage | None, earlier: Sequence[InvoiceLine]) -> InvoiceLine:

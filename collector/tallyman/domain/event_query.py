@@ -52,11 +52,16 @@ class EventSort:
 
 @dataclass(frozen=True)
 class StoredEvent:
-    """An event as it was accepted, and when."""
+    """An event as it is now: as it was accepted, or as it was amended since, and when.
+
+    `revision` counts its changes. A voided one is as it was when it was voided, and counts for nothing.
+    """
 
     event: CloudEvent
     ingested_at: datetime
     stored_at: datetime
+    revision: int = 0
+    is_voided: bool = False
 
 
 @dataclass(frozen=True)

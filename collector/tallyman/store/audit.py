@@ -17,6 +17,7 @@ from tallyman.store.database import Database
 from tallyman.store.tables import audit_log
 
 Entity = Literal[
+    "event",
     "meter",
     "feature",
     "plan",

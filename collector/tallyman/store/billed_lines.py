@@ -190,7 +190,7 @@ class BilledLines:
 
     async def before(
         self, corrections: Sequence[InvoiceLine], at: datetime
-    ) -> dict[str, list[InvoiceLine]]:
+    ) -> dict[str, list[BilledLine]]:
         """By the id of each correction, what counted as billed when it was made: the lines that it
         was taken from, in the order of their versions.
 
@@ -199,7 +199,7 @@ class BilledLines:
         """
         of = {line.billable_id: line for line in corrections}
         counted = or_(invoice_lines.c.freed.is_(False), invoices.c.voided_at > at)
-        found: dict[str, dict[int, InvoiceLine]] = defaultdict(dict)
+        found: dict[str, dict[int, BilledLine]] = defaultdict(dict)
         async with self._database.reading() as connection:
             for some in portions(of):
                 wanted = and_(
@@ -208,7 +208,7 @@ class BilledLines:
                 for one in await _read(connection, and_(wanted, counted)):
                     correction = of[one.line.billable_id]
                     if one.line.version < correction.version:
-                        found[correction.id].setdefault(one.line.version, one.line)
+                        found[correction.id].setdefault(one.line.version, one)
         return {id_: list(lines.values()) for id_, lines in found.items()}
 
 

@@ -20,6 +20,7 @@ from tallyman.store.meter_sql import (
     text_of,
     value_of,
 )
+from tallyman.store.revision_sql import counting
 
 _MICROSECOND: Final = timedelta(microseconds=1)
 
@@ -67,7 +68,7 @@ def render_counts(counted: Sequence[Metered], shares: Sequence[Share]) -> tuple[
         "SELECT s.1 AS share_subject, s.2 AS share_group, s.3 AS share_begin, s.4 AS share_end "
         "FROM (SELECT arrayJoin(arrayZip({subjects:Array(String)}, {groups:Array(UInt32)}, "
         "{begins:Array(Int64)}, {ends:Array(Int64)})) AS s)) AS shares ON subject = share_subject "
-        "WHERE namespace = {namespace:String} AND type = {type:String} "
+        f"WHERE namespace = {{namespace:String}} AND type = {{type:String}} AND {counting()} "
         "AND subject IN {subjects:Array(String)} "
         "AND time >= fromUnixTimestamp64Micro({from:Int64}, 'UTC') "
         "AND time < fromUnixTimestamp64Micro({to:Int64}, 'UTC') "

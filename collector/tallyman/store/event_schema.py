@@ -82,8 +82,8 @@ def _typed(field: str) -> str:
     return f"if({scalar}, {found}, {text_at('data', [field])})"
 
 
-def _stored(more: str = "") -> str:
-    """What the view makes of a row of `incoming`; `more` are columns that are passed on."""
+def _stored(more: str = "", source: str = "incoming") -> str:
+    """What the view makes of a row of `source`; `more` are columns that are passed on."""
     tokens = _typed("tokens")
     is_integer = f"match({tokens}, '^-?[0-9]{{1,18}}$')"
     return f"""
@@ -96,7 +96,7 @@ def _stored(more: str = "") -> str:
             {_typed("type")} AS token_type, {_typed("model")} AS model,
             {_typed("provider")} AS provider,
             18446744073709551615 - toUnixTimestamp64Micro(now64(6)) AS first_wins{more}
-        FROM incoming
+        FROM {source}
         """  # noqa: S608 – a migration: names and paths are ours
 
 
@@ -182,7 +182,34 @@ def _third(layout: Layout) -> list[str]:
     ]
 
 
-MIGRATIONS: Final[tuple[Callable[[Layout], list[str]], ...]] = (_first, _second, _third)
+def _fourth(layout: Layout) -> list[str]:
+    """Changes of events are rows of their own: of the same event, with a higher revision.
+
+    `change` says what a row is: nothing for an event as it came, amended, voided, or moved where it
+    was amended to another subject. What counts is `revision_sql.py`'s.
+    """
+    table = "events_local" if layout.cluster else "events"
+    columns = (
+        "ADD COLUMN IF NOT EXISTS revision UInt32, "
+        "ADD COLUMN IF NOT EXISTS change LowCardinality(String)"
+    )
+    key = "(namespace, type, subject, time, source, id, revision)"
+    changed = [
+        f"ALTER TABLE {table}{layout.on_cluster} {columns}, "
+        f"ADD INDEX IF NOT EXISTS changed revision TYPE minmax GRANULARITY 1, MODIFY ORDER BY {key}"
+    ]
+    if layout.cluster:
+        changed.append(f"ALTER TABLE events{layout.on_cluster} {columns}")
+    return [
+        *changed,
+        f"CREATE TABLE IF NOT EXISTS incoming_changes{layout.on_cluster} ({INCOMING_COLUMNS}, "
+        "revision UInt32, change String) ENGINE = Null",
+        f"CREATE MATERIALIZED VIEW IF NOT EXISTS changes_to_events{layout.on_cluster} TO events AS"
+        + _stored(", revision, change", "incoming_changes"),
+    ]
+
+
+MIGRATIONS: Final[tuple[Callable[[Layout], list[str]], ...]] = (_first, _second, _third, _fourth)
 
 
 async def migrate(clickhouse: ClickHouse, layout: Layout) -> int:

@@ -15,6 +15,7 @@ from tallyman.domain.event import CloudEvent
 from tallyman.domain.event_query import EventFilter, EventPage, EventSort, SpanFilter, StoredEvent
 from tallyman.domain.period import microseconds
 from tallyman.errors import InvalidInput, InvalidParameter
+from tallyman.store.revision_sql import newest
 from tallyman.store.span_sql import within
 
 Parameters = dict[str, Any]
@@ -48,7 +49,7 @@ def render(
         InvalidInput: the cursor or a filter is none.
     """
     parameters: Parameters = {"namespace": namespace, "size": size}
-    where = ["namespace = {namespace:String}"]
+    where = ["namespace = {namespace:String}", "change != 'moved'", newest()]
     for at, one in enumerate(filters):
         if isinstance(one, SpanFilter):
             inside = within(one.spans, f"f{at}", parameters)
@@ -76,11 +77,11 @@ def render(
         where.append(f"time {beyond}= (SELECT {end}(time) FROM ({nearest}))")  # noqa: S608 – as below
         table = (
             f"(SELECT * FROM events WHERE {' AND '.join(where)} ORDER BY first_wins DESC "  # noqa: S608 – as below
-            "LIMIT 1 BY namespace, type, subject, time, source, id)"
+            "LIMIT 1 BY namespace, type, subject, time, source, id, revision)"
         )
     sql = (
         f"SELECT id, source, type, subject, toUnixTimestamp64Micro(time), dataschema, data, nodeid, "  # noqa: S608 – columns are ours, values are parameters
-        f"sequence, ingested_at, stored_at, {moment}, {_TIE} AS tie "
+        f"sequence, ingested_at, stored_at, {moment}, {_TIE} AS tie, revision, change "
         f"FROM {table} WHERE {' AND '.join(where)} "
         f"ORDER BY {sort.by} {direction}, tie {direction} LIMIT {{size:UInt32}}"
     )
@@ -125,6 +126,8 @@ def _event(row: Any) -> StoredEvent:
         ),
         ingested.replace(tzinfo=UTC),
         stored.replace(tzinfo=UTC),
+        revision=row[13],
+        is_voided=row[14] == "voided",
     )
 
 

@@ -9,14 +9,16 @@ from datetime import datetime
 from typing import Any
 
 from tallyman.domain.attribution import Owner
+from tallyman.domain.event_change import EventChange
 from tallyman.domain.event_query import EventFilter, EventPage, EventSort, SpanFilter
 from tallyman.domain.meter import Meter, MeterQuery, MeterRow
 from tallyman.domain.meter_query import check_query
 from tallyman.domain.period import microseconds
 from tallyman.store import event_schema, event_sql, meter_sql
 from tallyman.store.clickhouse import ClickHouse
-from tallyman.store.intake import FINAL_SETTINGS, Intake
+from tallyman.store.intake import FINAL_SETTINGS, INSERT_SETTINGS, Intake, encode_change
 from tallyman.store.received import Accepted, EventConflict, Received
+from tallyman.store.revision_sql import AS_IT_CAME
 from tallyman.store.seen import Seen, id_hash
 
 __all__ = ["Accepted", "EventConflict", "EventStore", "Received"]
@@ -38,6 +40,14 @@ class EventStore:
     async def accept(self, batch: Sequence[Received]) -> Accepted:
         """Drop what is known, store the rest, then remember it; on return it survives kill -9."""
         return await self._intake.accept(batch)
+
+    async def store_change(self, made: EventChange) -> None:
+        """Store what a change makes of an event; on return it survives kill -9, and twice is once."""
+        lines = b"\n".join(
+            encode_change(Received(made.namespace, event, made.ingested_at), made.revision, change)
+            for event, change in made.rows()
+        )
+        await self._clickhouse.insert("incoming_changes", lines, "JSONEachRow", INSERT_SETTINGS)
 
     async def query(
         self, meter: Meter, query: MeterQuery, owners: Sequence[Owner] = ()
@@ -92,6 +102,9 @@ class EventStore:
 
     async def count(self, namespace: str) -> int:
         """How many events of a namespace are stored, each once."""
-        sql = "SELECT count() FROM events FINAL WHERE namespace = {namespace:String}"
+        sql = (
+            "SELECT count() FROM events FINAL WHERE namespace = {namespace:String} "  # noqa: S608 – the condition is ours
+            f"AND {AS_IT_CAME}"
+        )
         rows = await self._clickhouse.rows(sql, {"namespace": namespace}, FINAL_SETTINGS)
         return int(rows[0][0])

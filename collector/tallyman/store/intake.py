@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -17,6 +17,7 @@ from tallyman.domain.event import as_utc
 from tallyman.store.arrivals import Arrival, Arrivals
 from tallyman.store.clickhouse import ClickHouse
 from tallyman.store.received import Accepted, EventConflict, Received
+from tallyman.store.revision_sql import AS_IT_CAME
 from tallyman.store.seen import Seen, Trace, trace
 
 INSERT_SETTINGS: Final = {
@@ -51,7 +52,7 @@ class _Candidate:
         return tuple(name for name, unequal in pairs if unequal)
 
 
-class _Row(msgspec.Struct):
+class _EventRow(msgspec.Struct):
     namespace: str
     type: str
     subject: str
@@ -63,8 +64,16 @@ class _Row(msgspec.Struct):
     nodeid: str
     sequence: str
     ingested_at: datetime
+
+
+class _Row(_EventRow):
     door: str
     place: int
+
+
+class _ChangeRow(_EventRow):
+    revision: int
+    change: str
 
 
 class Intake:
@@ -174,7 +183,7 @@ class Intake:
         keys = ", ".join(_key(one.received, before.time_us) for one, before in rewritten)
         rows = await self._clickhouse.rows(
             "SELECT namespace, source, id, dataschema, data FROM events FINAL WHERE "  # noqa: S608 – texts are in hexadecimal
-            f"(namespace, type, subject, time, source, id) IN ({keys})",
+            f"{AS_IT_CAME} AND (namespace, type, subject, time, source, id) IN ({keys})",
             settings={"max_query_size": 1 << 28, **FINAL_SETTINGS},
         )
         stored = {tuple(row[:3]): row[3:] for row in rows}
@@ -220,21 +229,27 @@ def _number(literal: str) -> int | float:
 
 
 def _encode(received: Received, arrival: Arrival) -> bytes:
+    row = _Row(**_values(received), door=arrival.door, place=arrival.place)
+    return msgspec.json.encode(row)
+
+
+def encode_change(received: Received, revision: int, change: str) -> bytes:
+    """A row of `incoming_changes`."""
+    return msgspec.json.encode(_ChangeRow(**_values(received), revision=revision, change=change))
+
+
+def _values(received: Received) -> dict[str, Any]:
     event = received.event
-    return msgspec.json.encode(
-        _Row(
-            namespace=received.namespace,
-            type=event.type,
-            subject=event.subject,
-            time=received.time,
-            source=event.source,
-            id=event.id,
-            dataschema=event.dataschema or "",
-            data=msgspec.Raw(received.data or b'""'),
-            nodeid=event.nodeid or "",
-            sequence=event.sequence or "",
-            ingested_at=as_utc(received.ingested_at),
-            door=arrival.door,
-            place=arrival.place,
-        )
-    )
+    return {
+        "namespace": received.namespace,
+        "type": event.type,
+        "subject": event.subject,
+        "time": received.time,
+        "source": event.source,
+        "id": event.id,
+        "dataschema": event.dataschema or "",
+        "data": msgspec.Raw(received.data or b'""'),
+        "nodeid": event.nodeid or "",
+        "sequence": event.sequence or "",
+        "ingested_at": as_utc(received.ingested_at),
+    }

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from msgspec import to_builtins
-from sqlalchemy import and_, bindparam, func, select, update
+from sqlalchemy import and_, bindparam, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tallyman.domain.access import LOCAL
@@ -117,16 +117,17 @@ class InvoiceStore:
             return kept
 
     async def get(self, namespace: str, invoice_id: str) -> Invoice:
-        """The invoice with this id, deleted ones too.
+        """The invoice with this id or number, deleted ones too.
 
         Raises:
             NotFound: there is none.
         """
-        mine = and_(invoices.c.namespace == namespace, invoices.c.id == invoice_id)
+        named = or_(invoices.c.id == invoice_id, invoices.c.number == invoice_id)
+        mine = and_(invoices.c.namespace == namespace, named)
         async with self._database.reading() as connection:
             found = await select_invoices(connection, mine, limit=1)
         if not found:
-            raise NotFound(f"no invoice has the id {invoice_id}")
+            raise NotFound(f"no invoice has the id or number {invoice_id}")
         return found[0]
 
     async def page(

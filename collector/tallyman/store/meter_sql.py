@@ -32,6 +32,7 @@ from tallyman.domain.period import (
     time_zone,
 )
 from tallyman.store.json_sql import number_in, text_at
+from tallyman.store.revision_sql import counting
 from tallyman.store.span_sql import owner, within
 
 Parameters = dict[str, Any]
@@ -89,7 +90,7 @@ def read_rows(meter: Meter, query: MeterQuery, rows: Sequence[Any]) -> list[Mete
 
 
 def _range(meter: Meter, query: MeterQuery, parameters: Parameters) -> list[str]:
-    where = ["namespace = {namespace:String}", "type = {type:String}"]
+    where = ["namespace = {namespace:String}", "type = {type:String}", counting()]
     starts = [moment for moment in (query.from_, meter.events_from) if moment is not None]
     for name, operator, moment in (
         ("from", ">=", max(starts, default=None)),

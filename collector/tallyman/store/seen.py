@@ -16,6 +16,7 @@ from tallyman.domain.event import CloudEvent
 from tallyman.domain.period import microseconds
 from tallyman.store.clickhouse import ClickHouse
 from tallyman.store.json_sql import quote
+from tallyman.store.revision_sql import AS_IT_CAME
 
 MINUTE_US: Final = 60_000_000
 _BY_MINUTE: Final = struct.Struct("<I16sqIII")  # RowBinary of `seen`
@@ -105,8 +106,8 @@ class Seen:
     async def mend(self) -> None:
         """Remember what was stored last, in case its memory was not written before a crash."""
         stored = (
-            "FROM (SELECT * FROM events WHERE stored_at >= (SELECT max(stored_at) FROM events) "
-            "- toIntervalMillisecond({window_ms:UInt32}) "
+            "FROM (SELECT * FROM events WHERE stored_at >= (SELECT max(stored_at) FROM events) "  # noqa: S608 – the condition is ours
+            f"- toIntervalMillisecond({{window_ms:UInt32}}) AND {AS_IT_CAME} "
             "ORDER BY stored_at DESC LIMIT {most:UInt32})"
         )
         await self._clickhouse.command(

@@ -15,6 +15,7 @@ from tallyman.domain.period import microseconds
 from tallyman.store.clickhouse import ClickHouse
 from tallyman.store.customers import CustomerStore
 from tallyman.store.intake import FINAL_SETTINGS
+from tallyman.store.revision_sql import counting, counting_everywhere
 
 LOOKED_BACK: Final = timedelta(days=31)
 
@@ -70,7 +71,7 @@ class UnattributedUsage:
         self, since: datetime, namespace: str | None
     ) -> Mapping[str, Mapping[str, int]]:
         parameters: dict[str, object] = {"since": microseconds(since)}
-        where = [_SINCE]
+        where = [_SINCE, counting_everywhere() if namespace is None else counting()]
         if namespace is not None:
             where.append("namespace = {namespace:String}")
             parameters["namespace"] = namespace
@@ -93,7 +94,8 @@ class UnattributedUsage:
             return {}
         rows = await self._clickhouse.rows(
             f"SELECT subject, count() FROM events FINAL WHERE {_SINCE} "  # noqa: S608 – the conditions are ours
-            "AND namespace = {namespace:String} AND subject IN {subjects:Array(String)} "
+            f"AND namespace = {{namespace:String}} AND {counting()} "
+            "AND subject IN {subjects:Array(String)} "
             "AND toUnixTimestamp64Micro(time) >= "
             "transform(subject, {subjects:Array(String)}, {freed:Array(Int64)}, 0) "
             "GROUP BY subject",

@@ -22,7 +22,7 @@ from tallyman.store.slot_sql import IN_SLOT, STORED_LATER, Parts, slot_table
 from tallyman.store.usage_sql import ADDITIVE, Plan, Question
 
 SLOTS_AT_ONCE: Final = 50_000  # they stand in the query
-_SETTINGS: Final = {"max_query_size": 1 << 28, **FINAL_SETTINGS}
+QUERY_SETTINGS: Final = {"max_query_size": 1 << 28, **FINAL_SETTINGS}
 _MILLISECOND: Final = timedelta(milliseconds=1)
 # How far behind a watermark what is stored may still have appeared, where clocks differ or replicas lag:
 # late events are looked for from so much before it on. Few are, since by then the period is over; and
@@ -112,4 +112,4 @@ class UsageQuantities:
         return usage_sql.read(plan, questions, rows, whole)
 
     async def _rows(self, sql: str, parameters: dict[str, Any]) -> list[Any]:
-        return await self._clickhouse.rows(sql, parameters, _SETTINGS)
+        return await self._clickhouse.rows(sql, parameters, QUERY_SETTINGS)

@@ -27,11 +27,13 @@ from tallyman.store.meter_sql import (
     text_of,
     value_of,
 )
+from tallyman.store.revision_sql import counting
 from tallyman.store.slot_sql import IN_SLOT, Parts, slot_table, subject_table
 
 SHOWN: Final = ("model", "type")  # what an invoice splits its quantities by, where a meter can
 ADDITIVE: Final = frozenset({Aggregation.SUM, Aggregation.COUNT})
 NOTHING: Final = Decimal(0)
+_WATERMARK: Final = "fromUnixTimestamp64Milli({watermark:Int64}, 'UTC')"
 _MOMENT: Final = "fromUnixTimestamp64Micro({{{}:Int64}}, 'UTC')"
 
 
@@ -79,7 +81,7 @@ def plans(questions: Sequence[Question]) -> list[Plan]:
         place = {}
         for index in indexes:
             question = questions[index]
-            card = repr((_conditions(question.metered), _shown(question.metered.meter)))
+            card = repr((conditions_of(question.metered), _shown(question.metered.meter)))
             if card not in cards:
                 cards[card] = len(metered)
                 metered.append(question.metered)
@@ -214,7 +216,7 @@ def _source(meter: Meter) -> tuple[Any, ...]:
     return meter.namespace, meter.event_type, meter.aggregation, value, meter.events_from
 
 
-def _conditions(metered: Metered) -> list[tuple[str, DimensionFilter]]:
+def conditions_of(metered: Metered) -> list[tuple[str, DimensionFilter]]:
     """Every filter, with the text it is about."""
     filters = list(metered.filters)
     if metered.meter.only is not None:
@@ -228,14 +230,15 @@ def _shown(meter: Meter) -> tuple[str, ...]:
 
 def _texts(plan: Plan) -> list[str]:
     """The texts that events are grouped by: shown, or filtered by."""
-    filtered = (text for card in plan.cards for text, _ in _conditions(card))
+    filtered = (text for card in plan.cards for text, _ in conditions_of(card))
     shown = (dimension_text(card.meter, n) for card in plan.cards for n in _shown(card.meter))
     return list(dict.fromkeys(chain(shown, filtered)))
 
 
 def _all(card: Metered, names: dict[str, str], parameters: Parameters) -> str:
     conditions = [
-        filter_condition(one, names.get(text, text), parameters) for text, one in _conditions(card)
+        filter_condition(one, names.get(text, text), parameters)
+        for text, one in conditions_of(card)
     ]
     return " AND ".join(conditions) or "1"
 
@@ -262,7 +265,7 @@ def _from(plan: Plan, *, joined: bool = False) -> str:
     where = (
         "namespace = {namespace:String} AND type = {type:String} "
         f"AND time >= {_MOMENT.format('from')} AND time < {_MOMENT.format('to')} "
-        "AND stored_at <= fromUnixTimestamp64Milli({watermark:Int64}, 'UTC') "
+        f"AND stored_at <= {_WATERMARK} AND {counting(_WATERMARK)} "
         f"AND events.subject IN {subject_table(plan.slots)}"
     )
     if plan.is_by_subject and not joined:

@@ -1,6 +1,7 @@
 """`tallyman bill` and `tallyman preview`, by themselves and beside a server that holds the stores."""
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
@@ -141,6 +142,48 @@ def test_diff_says_whose_next_invoice_by_itself_and_beside_a_server(directory: P
     )
     assert (by_itself.stderr, beside.stdout) == ("", by_itself.stdout)
     assert applied.stdout.endswith("0 made, 2 changed, 2 unchanged.\n")
+
+
+def test_explain_says_the_same_by_itself_and_beside_a_server(directory: Path) -> None:
+    tallyman(directory, "bill", "--at", DUE)
+    by_itself = tallyman(directory, "explain", "INV-000001", "1")
+    lines = tallyman(directory, "explain", "INV-000001")
+    with serving(directory):
+        beside = tallyman(directory, "explain", "INV-000001", "1")
+        unknown = tallyman(directory, "explain", "INV-000002")
+
+    assert (by_itself.returncode, by_itself.stderr) == (0, "")
+    assert by_itself.stdout == beside.stdout
+    assert "check: what is listed is the line\n" in by_itself.stdout
+    assert "Tokens: usage in period 15000 0.000002 0.03 0.03" in " ".join(by_itself.stdout.split())
+    assert lines.stdout.split()[-4:] == ["15000", "0.03", "adds", "up"]
+    assert (unknown.returncode, unknown.stderr) == (
+        1,
+        "tallyman: no invoice has the id or number INV-000002\n",
+    )
+
+
+def test_a_statement_is_checked_by_the_file_alone(directory: Path, tmp_path: Path) -> None:
+    month = THIS_MONTH.strftime("%Y-%m")
+    by_itself = tallyman(directory, "statement", "acme", "--month", month)
+    until = json.loads(by_itself.stdout.splitlines()[0])["stored_until"]
+    again = ("statement", "acme", "--month", month, "--stored-until", until)
+    with serving(directory):
+        beside = tallyman(directory, *again)
+        unknown = tallyman(directory, "statement", "nobody", "--month", month)
+    file = tmp_path / "statement.jsonl"
+    file.write_text(by_itself.stdout)
+    whole = tallyman(tmp_path / "elsewhere", "check-statement", str(file))
+    file.write_text(by_itself.stdout.replace('"15000"', '"14000"'))
+    changed = tallyman(tmp_path / "elsewhere", "check-statement", str(file))
+
+    assert (by_itself.stderr, beside.stdout) == ("", by_itself.stdout)
+    assert (whole.returncode, whole.stdout.splitlines()[1]) == (0, "15000 gpt-4o request")
+    assert (changed.returncode, changed.stderr) == (
+        1,
+        "tallyman: line 2 was changed, or one before it is missing\n",
+    )
+    assert "no customer has the id or key nobody" in unknown.stderr
 
 
 if __name__ == "__main__":

@@ -25,9 +25,17 @@ async def tables(clickhouse: ClickHouse) -> set[str]:
     return {row[0] for row in await clickhouse.rows("SHOW TABLES")}
 
 
-NEWEST = {"events", "incoming", "incoming_to_events", "seen", "seen_by_id", "schema_version"} | {
+NEWEST = {
+    "changes_to_events",
     "dropped",
+    "events",
+    "incoming",
+    "incoming_changes",
+    "incoming_to_events",
     "reconciliation",
+    "schema_version",
+    "seen",
+    "seen_by_id",
 }
 
 

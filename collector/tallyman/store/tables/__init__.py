@@ -9,6 +9,7 @@ from tallyman.store.tables.catalogue import features, plans
 from tallyman.store.tables.columns import metadata
 from tallyman.store.tables.credits import credit_entries, credit_grants, credit_transactions
 from tallyman.store.tables.customers import customer_subjects, customers
+from tallyman.store.tables.event_changes import event_changes
 from tallyman.store.tables.invoices import (
     billing_profiles,
     billing_progress,
@@ -38,6 +39,7 @@ __all__ = [
     "customer_subjects",
     "customers",
     "entitlement_resets",
+    "event_changes",
     "features",
     "held_llm_prices",
     "invoice_lines",

@@ -1,0 +1,36 @@
+"""Renders which of an event's rows counts: the newest, if it is not voided. Pure.
+
+An event that is changed has a row for each revision, from 0, as it came. None is ever removed, so what
+was known at a watermark stays known: a revision that was stored later replaces nothing before that.
+"""
+
+from typing import Final
+
+# How an event came; a change of it is none of its deliveries.
+AS_IT_CAME: Final = "revision = 0"
+# GLOBAL: on a cluster the table within is read once, not by each shard of each shard.
+_REPLACED: Final = (
+    "({key}, revision) GLOBAL NOT IN (SELECT {key}, arrayJoin(range(revision)) FROM events "
+    "WHERE revision > 0{where})"
+)
+
+
+def counting(watermark: str | None = None) -> str:
+    """The condition of the rows of `{namespace:String}` that count.
+
+    `watermark` is the SQL of the time up to which revisions are known.
+    """
+    return f"change IN ('', 'amended') AND {newest(watermark)}"
+
+
+def newest(watermark: str | None = None) -> str:
+    """The condition of each event's newest revision; one of a voided event is among them."""
+    stored = "" if watermark is None else f" AND stored_at <= {watermark}"
+    where = f" AND namespace = {{namespace:String}}{stored}"
+    return _REPLACED.format(key="source, id", where=where)
+
+
+def counting_everywhere() -> str:
+    """The condition of the rows that count, of every namespace."""
+    newest_of_all = _REPLACED.format(key="namespace, source, id", where="")
+    return f"change IN ('', 'amended') AND {newest_of_all}"
