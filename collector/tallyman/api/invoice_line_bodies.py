@@ -169,6 +169,13 @@ class SubscriptionReference(Answer):
     phase: PhaseReference
 
 
+class CreditAppliedAnswer(Answer):
+    """What credit has paid of the line, grant by grant; less than zero was given back."""
+
+    amount: Numeric
+    description: str | None = None
+
+
 class InvoiceLineAnswer(Answer):
     """One rate card for one service period."""
 
@@ -181,6 +188,7 @@ class InvoiceLineAnswer(Answer):
     service_period: ClosedPeriod
     totals: TotalsAnswer
     discounts: DiscountsAnswer | None = None
+    credits_applied: list[CreditAppliedAnswer] | None = None
     subscription: SubscriptionReference
     rate_card: LineRateCard
     detailed_lines: list[DetailedLineAnswer]
@@ -200,6 +208,7 @@ class InvoiceLineAnswer(Answer):
             service_period=ClosedPeriod.of(line.service_period),
             totals=TotalsAnswer.of(line.totals),
             discounts=_usage_discount(line),
+            credits_applied=_credits(line),
             subscription=SubscriptionReference(
                 id=line.subscription_id,
                 phase=PhaseReference(id=line.phase_id, item=Reference(id=line.item_id)),
@@ -254,6 +263,16 @@ def _usage_discount(line: InvoiceLine) -> DiscountsAnswer | None:
         id=_id(line, str(reason)), reason=reason, quantity=line.discounted_quantity
     )
     return DiscountsAnswer(usage=[discount])
+
+
+def _credits(line: InvoiceLine) -> list[CreditAppliedAnswer] | None:
+    applied = [
+        CreditAppliedAnswer(amount=one.amount, description=one.description)
+        for one in line.credits_applied
+    ]
+    if not applied and line.totals.credits:
+        applied = [CreditAppliedAnswer(amount=line.totals.credits)]
+    return applied or None
 
 
 def _quantity(line: InvoiceLine) -> QuantityDetail | None:

@@ -43,6 +43,10 @@ _PATH_PARAMETERS: Final[dict[str, dict[str, Any]]] = {
         "description": "The customer's id or key.",
         "schema": {"type": "string", "minLength": 1, "maxLength": 256, "pattern": NO_NUL},
     },
+    "creditGrantId": {
+        "description": "The credit grant's id.",
+        "schema": {"type": "string", "pattern": ULID_PATTERN},
+    },
     "subscriptionId": {
         "description": "The subscription's id.",
         "schema": {"type": "string", "pattern": ULID_PATTERN},

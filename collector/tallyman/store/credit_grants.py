@@ -9,7 +9,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, func, select, update
+from sqlalchemy import ColumnElement, and_, false, func, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -91,21 +91,23 @@ class CreditGrantStore:
         self,
         customer_id: str,
         where: Sequence[Comparison] = (),
-        status: str | None = None,
+        statuses: Collection[str] | None = None,
         *,
         now: datetime,
+        descending: bool = False,
         offset: int = 0,
         limit: int = 20,
     ) -> tuple[list[CreditGrant], int]:
-        """One page, the eldest first, and how many there are on all pages."""
+        """One page, by their age, and how many there are on all pages."""
         wanted = and_(
             _G.customer_id == customer_id,
             _G.kind != str(GrantKind.ADJUSTMENT),
             *(condition_of(_G[one.column], one) for one in where),
-            *([] if status is None else [_is(status, now)]),
+            *([] if statuses is None else [or_(false(), *(_is(one, now) for one in statuses))]),
         )
         count = select(func.count()).select_from(credit_grants).where(wanted)
-        page = select(credit_grants).where(wanted).order_by(_G.created_at, _G.id)
+        order = (_G.created_at.desc(), _G.id.desc()) if descending else (_G.created_at, _G.id)
+        page = select(credit_grants).where(wanted).order_by(*order)
         async with self._database.reading() as connection:
             total = (await connection.execute(count)).scalar_one()
             rows = await connection.execute(page.offset(offset).limit(limit))
@@ -176,7 +178,7 @@ class CreditGrantStore:
             Conflict: there is not so much to be taken.
         """
         if grant.amount > 0:
-            return await self.create(grant, now, by=by)
+            return await self.create(replace(grant, kind=GrantKind.ADJUSTMENT), now, by=by)
         async with self._database.writing() as connection:
             await lock_numbers(connection, grant.namespace)
             grants = [
