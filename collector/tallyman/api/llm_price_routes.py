@@ -1,8 +1,8 @@
-"""The part of the route table that is about what models cost."""
+"""The part of the route table that is about what models cost, and what is earned with them."""
 
 from typing import Final
 
-from tallyman.api import feature_cost, llm_prices
+from tallyman.api import feature_cost, llm_prices, margins
 from tallyman.api.feature_cost import FeatureCostResult
 from tallyman.api.llm_price_bodies import (
     CreateOverrideRequest,
@@ -15,6 +15,7 @@ from tallyman.api.llm_price_bodies import (
 from tallyman.api.meter_bodies import MeterQueryRequest
 from tallyman.api.meter_query import CSV
 from tallyman.api.route import JSON, Answered, Route
+from tallyman.billing.margin_report import LossesAnswer, MarginAnswer
 from tallyman.domain.access import Scope
 
 PRICE: Final = {JSON: PriceAnswer}
@@ -77,5 +78,25 @@ ROUTES: Final = (
         "POST", "/api/v1/llm-cost/held/{heldId}/reject", llm_prices.reject, Scope.ADMIN,
         "reject-held-price", "Keep the price that is in force",
         Answered(200, "The price.", HELD), problems=(404, 409), openmeter=False,
+    ),
+    Route(
+        "GET", "/api/v1/billing/margin", margins.get, Scope.READ,
+        "margin", "Revenue less what the providers took for it",
+        Answered(200, "The margin.", {JSON: MarginAnswer}),
+        "By customer, model, feature or month; invoiced and not yet billed said apart, and each "
+        "currency by itself.",
+        parameters=margins.MarginParameters(), openmeter=False,
+    ),
+    Route(
+        "GET", "/api/v1/billing/losses", margins.get_losses, Scope.READ,
+        "losses", "Rate cards that make a loss at today's prices",
+        Answered(200, "The rate cards, and with whom.", {JSON: LossesAnswer}),
+        openmeter=False,
+    ),
+    Route(
+        "GET", "/margin", margins.page, Scope.READ,
+        "margin-page", "The page of the margin",
+        Answered(200, "The page.", {margins.HTML: TEXT}),
+        parameters=margins.MarginParameters(), openmeter=False, basic=True,
     ),
 )  # fmt: skip

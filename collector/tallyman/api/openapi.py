@@ -35,6 +35,14 @@ _PATH_PARAMETERS: Final[dict[str, dict[str, Any]]] = {
         "description": "The id of the version of the plan.",
         "schema": {"type": "string", "pattern": ULID_PATTERN},
     },
+    "priceId": {
+        "description": "The price's id.",
+        "schema": {"type": "string", "pattern": ULID_PATTERN},
+    },
+    "heldId": {
+        "description": "The id of the price that waits for a decision.",
+        "schema": {"type": "string", "pattern": ULID_PATTERN},
+    },
     "appId": {
         "description": "The app's id.",
         "schema": {"type": "string", "pattern": ULID_PATTERN},

@@ -26,6 +26,7 @@ from tallyman.store.features import FeatureStore
 from tallyman.store.invoices import InvoiceStore
 from tallyman.store.llm_prices import LlmPriceStore
 from tallyman.store.meters import MeterStore
+from tallyman.store.plans import PlanStore
 from tallyman.store.sandboxes import Sandboxes
 from tallyman.store.subscriptions import SubscriptionStore
 from tallyman.store.usage_quantities import UsageQuantities
@@ -62,6 +63,7 @@ class Books:
         self.subscriptions = SubscriptionStore(database)
         self.features = FeatureStore(database)
         self.meters = MeterStore(database)
+        self.plans = PlanStore(database)
         self.prices = LlmPriceStore(database)
         self.events = EventStore(clickhouse)
         self.quantities = UsageQuantities(clickhouse, settle_seconds)
