@@ -3,6 +3,7 @@
 import click
 
 from tallyman.commands import (
+    audit,
     bill,
     catalogue,
     consume,
@@ -33,6 +34,7 @@ for command in (
     catalogue.apply,
     catalogue.diff,
     catalogue.dump,
+    audit.audit,
     bill.bill,
     consume.consume,
     customers.customers,

@@ -12,10 +12,12 @@ from urllib.parse import unquote
 from aiohttp import web
 
 from tallyman.api.state import KEYS
-from tallyman.domain.access import DEFAULT_NAMESPACE, Caller, Scope, holders
+from tallyman.domain.access import DEFAULT_NAMESPACE, LOCAL, Caller, Scope, holders
 from tallyman.errors import Forbidden, Unauthenticated
 
-LOCAL_NAMESPACE: Final = "Tallyman-Namespace"  # of this machine's own commands alone
+# Of this machine's own commands alone.
+LOCAL_NAMESPACE: Final = "Tallyman-Namespace"
+LOCAL_ACTOR: Final = "Tallyman-Actor"
 BEARER: Final = 'Bearer realm="tallyman"'
 BASIC: Final = 'Basic realm="tallyman: an API key as the password", charset="UTF-8"'
 
@@ -52,7 +54,8 @@ def challenge(error: Unauthenticated | Forbidden, scope: Scope | None, *, basic:
 
 def _local(request: web.Request) -> Caller:
     namespace = unquote(request.headers.get(LOCAL_NAMESPACE, DEFAULT_NAMESPACE))
-    return Caller(namespace, frozenset({Scope.ADMIN}))
+    actor = unquote(request.headers.get(LOCAL_ACTOR, LOCAL))
+    return Caller(namespace, frozenset({Scope.ADMIN}), actor)
 
 
 def _is_local(request: web.Request) -> bool:

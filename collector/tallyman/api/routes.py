@@ -6,6 +6,7 @@ The router and the OpenAPI document are both made from it, so they cannot differ
 from typing import Final
 
 from tallyman.api import (
+    audit_log,
     billing_routes,
     billing_runs,
     catalogue_routes,
@@ -134,6 +135,7 @@ ROUTES: Final = (
     *billing_routes.ROUTES,
     *payment_routes.ROUTES,
     *test_clocks.ROUTES,
+    *audit_log.ROUTES,
     Route(
         "POST", "/kong/log", kong_log.take, Scope.INGEST,
         "take-kong-log", "Take in entries of Kong's http-log",

@@ -93,7 +93,7 @@ class Books:
                 for one in customers
             ),
             key=lambda account: (
-                account.spans[:1] and account.spans[0].subject,
+                account.spans[0].subject if account.spans else "",
                 account.customer.id,
             ),
         )

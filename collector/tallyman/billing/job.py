@@ -12,6 +12,7 @@ from typing import Final
 
 from tallyman.billing.books import Books
 from tallyman.billing.run import Order, run
+from tallyman.domain.access import JOB
 from tallyman.errors import TallymanError
 from tallyman.metrics import (
     BILLING_LAST_RUN,
@@ -51,7 +52,7 @@ async def bill_all(books: Books, now: datetime, *, only_due: bool = False) -> bo
     try:
         for namespace in await books.subscriptions.namespaces():
             there = await books.sandboxes.now(namespace, now)
-            outcome = await run(books, namespace, Order(there, only_due=only_due))
+            outcome = await run(books, namespace, Order(there, only_due=only_due, by=JOB))
             if outcome.invoices:
                 _log.info("billed in %s: %s", namespace, dict(outcome.by_status()))
         await count_invoices(books)

@@ -8,10 +8,12 @@ from urllib.parse import quote
 import aiohttp
 
 from tallyman import app, data_directory
+from tallyman.api.auth import LOCAL_ACTOR, LOCAL_NAMESPACE
 from tallyman.billing.books import Books
 from tallyman.config import Settings
 from tallyman.errors import InvalidInput, NotFound, TallymanError, Unavailable
-from tallyman.stream.replay import LOCAL_NAMESPACE_HEADER, connect
+from tallyman.store.audit import current_command
+from tallyman.stream.replay import connect
 
 
 def server_of(settings: Settings) -> bool:
@@ -30,7 +32,7 @@ async def asked(
         InvalidInput: what is sent breaks a rule.
         Unavailable: it does not answer, or with an error.
     """
-    headers = {LOCAL_NAMESPACE_HEADER: quote(namespace)}
+    headers = {LOCAL_NAMESPACE: quote(namespace), LOCAL_ACTOR: quote(current_command())}
     forever = aiohttp.ClientTimeout(total=None)
     async with connect(data_directory.socket_path(settings.data_dir)) as session:
         try:

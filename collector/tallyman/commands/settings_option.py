@@ -3,6 +3,7 @@
 import functools
 import os
 from collections.abc import Callable
+from contextvars import copy_context
 from pathlib import Path
 from typing import Concatenate, ParamSpec
 
@@ -10,6 +11,7 @@ import click
 
 from tallyman.config import Settings, load
 from tallyman.errors import ConfigurationError, TallymanError
+from tallyman.store.audit import name_command
 
 Parameters = ParamSpec("Parameters")
 WRONG_CONFIGURATION = 2
@@ -33,8 +35,11 @@ def with_settings(
     )
     @functools.wraps(command)
     def run(config_file: Path | None, *args: Parameters.args, **kwargs: Parameters.kwargs) -> None:
+        name = click.get_current_context().command_path.partition(" ")[2] or "tallyman"
+        context = copy_context()  # so that it goes when the command does
+        context.run(name_command, name)
         try:
-            command(load(config_file, os.environ), *args, **kwargs)
+            context.run(command, load(config_file, os.environ), *args, **kwargs)
         except TallymanError as err:
             wrong = isinstance(err, ConfigurationError)
             click.echo(f"tallyman: {err}", err=True)

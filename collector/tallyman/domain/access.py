@@ -8,7 +8,8 @@ from enum import StrEnum
 from typing import Final
 
 DEFAULT_NAMESPACE: Final = "default"
-LOCAL: Final = "local"
+LOCAL: Final = "local"  # a command of this machine; the audit log has its name and user
+JOB: Final = "job:billing"  # billing, by itself
 
 
 class Scope(StrEnum):
@@ -42,7 +43,7 @@ def holders(needed: Scope) -> tuple[Scope, ...]:
 class Caller:
     """Whose request it is; the namespace comes from here and never from a body.
 
-    `actor` is the API key's id, or LOCAL for this machine's own commands.
+    `actor` is the API key's id, `command:NAME:USER` for this machine's own commands, or LOCAL.
     """
 
     namespace: str

@@ -1,20 +1,30 @@
 """The audit log: every change of what is kept, with who made it and what was there before.
 
-It does not change anything: each repository writes its line in the transaction of its change.
+It does not change anything: each repository writes its line in the transaction of its change. How the
+log is read is `audit_pages.py`'s.
 """
 
+import os
+import pwd
 from collections.abc import Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from sqlalchemy import Row, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 from ulid import ULID
 
+from tallyman.domain.access import LOCAL
 from tallyman.store.database import Database
 from tallyman.store.tables import audit_log
+
+MASK: Final = "***"
+_SECRET: Final = frozenset({"secret", "sha256", "password", "webhook_secret", "client_secret"})
+# What stands for LOCAL in the log, from `name_command` on.
+_command: ContextVar[str] = ContextVar("command", default=LOCAL)
 
 Entity = Literal[
     "event",
@@ -38,9 +48,11 @@ Entity = Literal[
 
 @dataclass(frozen=True)
 class AuditEntry:
-    """One change. `actor` is an API key's id, or `local` for this machine's own commands.
+    """One change. `actor` is an API key's id, `command:NAME:USER` for this machine's own commands,
+    `job:billing`, or `stripe` for what its webhooks brought about.
 
-    `before` is None for what was made, `after` for what is no more.
+    `before` is None for what was made, `after` for what is no more. In the log `at` is the real time
+    of the change, whatever a sandbox's clock says.
     """
 
     namespace: str
@@ -85,18 +97,45 @@ async def record(
 
 async def record_document(connection: AsyncConnection, entry: AuditEntry) -> None:
     """Write a line about what is more than one row, in the connection's transaction."""
-    values = vars(entry) | {"before": _json(entry.before), "after": _json(entry.after)}
-    await connection.execute(audit_log.insert().values(id=str(ULID()), **values))
+    await record_documents(connection, [entry])
 
 
 async def record_documents(connection: AsyncConnection, entries: Sequence[AuditEntry]) -> None:
     """Write many lines in the connection's transaction."""
+    now = datetime.now(UTC)
     rows = [
-        vars(one) | {"id": str(ULID()), "before": _json(one.before), "after": _json(one.after)}
+        vars(one)
+        | {
+            "id": str(ULID.from_datetime(now)),
+            "at": now,
+            "actor": current_command() if one.actor == LOCAL else one.actor,
+            "before": _json(one.before),
+            "after": _json(one.after),
+        }
         for one in entries
     ]
     if rows:
         await connection.execute(audit_log.insert(), rows)
+
+
+def name_command(name: str) -> str:
+    """Say which command of this machine changes things from now on; gives its name as an actor."""
+    actor = f"command:{name}:{_user()}"
+    _command.set(actor)
+    return actor
+
+
+def current_command() -> str:
+    """What stands for LOCAL in the log now."""
+    return _command.get()
+
+
+def _user() -> str:
+    """The system's name of whoever runs this, whatever the environment says."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:  # a container's user may have none
+        return f"uid {os.getuid()}"
 
 
 class AuditLog:
@@ -129,7 +168,10 @@ def _entry(row: Row[Any]) -> AuditEntry:
 def _json(value: Any) -> Any:
     match value:
         case Mapping():
-            return {str(name): _json(member) for name, member in value.items()}
+            return {
+                str(name): MASK if name in _SECRET and member is not None else _json(member)
+                for name, member in value.items()
+            }
         case list() | tuple() | set() | frozenset():
             return [_json(member) for member in value]
         case datetime():

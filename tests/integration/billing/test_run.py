@@ -8,6 +8,7 @@ import pytest
 from tallyman.billing.advance import trigger
 from tallyman.billing.gather import gather
 from tallyman.billing.preview import preview
+from tallyman.domain.customer import Customer
 from tallyman.domain.duration import Cadence, Duration
 from tallyman.domain.invoice import IssueSeverity
 from tallyman.domain.invoice_state import InvoiceState, Trigger
@@ -137,6 +138,20 @@ async def test_many_runs_at_once_bill_once(shop: Shop) -> None:
     assert sum(one.totals.total for one in invoices) == 20 * D("22.00")
     numbers = sorted(one.number for one in invoices)
     assert numbers == [f"INV-{number:06d}" for number in range(1, 41)]
+
+
+async def test_who_has_no_subject_is_billed_beside_those_who_have_one(shop: Shop) -> None:
+    await shop.plan(await shop.card("fee", FlatPrice(D(10))))
+    await shop.customer()
+    await shop.books.customers.create(
+        Customer("", shop.namespace, "walk_in", "Walk-in", NOVEMBER, NOVEMBER)
+    )
+    for key in ("acme", "walk_in"):
+        await shop.subscribe(key)
+
+    outcome = await shop.bill(NOVEMBER + COLLECTED)
+
+    assert sorted(one.customer_key for one in outcome.invoices.values()) == ["acme", "walk_in"]
 
 
 async def test_a_dry_run_says_what_it_would_do_and_does_nothing(shop: Shop) -> None:
