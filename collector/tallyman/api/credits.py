@@ -29,7 +29,7 @@ from tallyman.api.meter_bodies import PageMeta, PaginatedMeta
 from tallyman.api.parameters import Condition, ListParameters
 from tallyman.api.request_body import read_body
 from tallyman.api.route import JSON
-from tallyman.api.state import BOOKS, CALLER, CLOCK
+from tallyman.api.state import BOOKS, CALLER, NOW
 from tallyman.api.wire import Answer
 from tallyman.billing.credit_balance import balances
 from tallyman.domain.credit import CreditGrant, FundingMethod, GrantStatus, SettlementStatus
@@ -59,7 +59,7 @@ async def create(request: web.Request) -> web.Response:
     """Grant credit."""
     parameters.refuse_any(request)
     body = await read_body(request, CreateCreditGrantRequest)
-    customer, caller, now = await find(request), request[CALLER], request.app[CLOCK]()
+    customer, caller, now = await find(request), request[CALLER], request[NOW]
     grant = body.grant(str(ULID()), caller.namespace, customer.id, now)
     await _refuse_unknown_features(request, grant.features)
     made = await request.app[BOOKS].credits.create(grant, now, by=caller.actor)
@@ -69,7 +69,7 @@ async def create(request: web.Request) -> web.Response:
 async def list_(request: web.Request) -> web.Response:
     """One page of the customer's grants."""
     asked = LIST.read(request)
-    customer, now = await find(request), request.app[CLOCK]()
+    customer, now = await find(request), request[NOW]
     grants, total = await request.app[BOOKS].credits.page(
         customer.id,
         [
@@ -95,7 +95,7 @@ async def get(request: web.Request) -> web.Response:
     found = await request.app[BOOKS].credits.get(
         customer.namespace, customer.id, path_text(request, "creditGrantId")
     )
-    return _answer(CreditGrantAnswer.of(found, request.app[CLOCK]()))
+    return _answer(CreditGrantAnswer.of(found, request[NOW]))
 
 
 async def void(request: web.Request) -> web.Response:
@@ -103,7 +103,7 @@ async def void(request: web.Request) -> web.Response:
     parameters.refuse_any(request)
     if request.can_read_body:
         await read_body(request, VoidCreditGrantRequest)
-    customer, caller, now = await find(request), request[CALLER], request.app[CLOCK]()
+    customer, caller, now = await find(request), request[CALLER], request[NOW]
     grant_id = path_text(request, "creditGrantId")
     voided = await request.app[BOOKS].credits.void(
         caller.namespace, customer.id, grant_id, now, by=caller.actor
@@ -115,7 +115,7 @@ async def settle(request: web.Request) -> web.Response:
     """Take down how far the payment for a grant is, which is collected elsewhere."""
     parameters.refuse_any(request)
     body = await read_body(request, CreditSettlementRequest)
-    customer, caller, now = await find(request), request[CALLER], request.app[CLOCK]()
+    customer, caller, now = await find(request), request[CALLER], request[NOW]
     credits, grant_id = request.app[BOOKS].credits, path_text(request, "creditGrantId")
     found = await credits.get(caller.namespace, customer.id, grant_id)
     _refuse_other_funding(found)
@@ -129,7 +129,7 @@ async def settle(request: web.Request) -> web.Response:
 async def balance(request: web.Request) -> web.Response:
     """What the customer has left, in each currency."""
     asked = BALANCE.read(request)
-    customer, now = await find(request), request.app[CLOCK]()
+    customer, now = await find(request), request[NOW]
     if asked.at is not None and asked.at > now:
         reason = "must not be to come"
         parameter = InvalidParameter("timestamp", "max", reason, "query")
@@ -188,7 +188,7 @@ async def adjust(request: web.Request) -> web.Response:
     """Give or take credit."""
     parameters.refuse_any(request)
     body = await read_body(request, CreateCreditAdjustmentRequest)
-    customer, caller, now = await find(request), request[CALLER], request.app[CLOCK]()
+    customer, caller, now = await find(request), request[CALLER], request[NOW]
     adjustment = body.grant(str(ULID()), caller.namespace, customer.id, now)
     await request.app[BOOKS].credits.adjust(adjustment, now, by=caller.actor)
     answer = CreditAdjustmentAnswer(

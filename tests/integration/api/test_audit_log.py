@@ -20,6 +20,7 @@ from tests.integration.api.invoicing import V1, only, read
 from tests.integration.api.selling import HARD, customer, sell, subscribe
 from tests.integration.api.test_access import filled
 from tests.integration.api.test_billing_profiles import profile
+from tests.integration.api.test_credits import asked as gift
 from tests.integration.api.test_llm_prices import OVERRIDE
 from tests.rigs.shop import COLLECTED, DECEMBER, Shop
 
@@ -96,6 +97,7 @@ async def test_every_change_leaves_its_lines_and_says_who_made_it(
 ) -> None:
     await _tell_of_the_catalogue(story)
     await _tell_of_costs(story, shop)
+    await _tell_of_events_and_credit(story)
     await _tell_of_customers(story)
     await _tell_of_invoices(story, shop, clock)
     await _tell_of_a_sandbox(story, server, client_of)
@@ -143,6 +145,28 @@ async def _tell_of_costs(story: Story, shop: Shop) -> None:
     await story.tell("accept-held-price", f"{held}/{first['id']}/accept", {}, *lines)
     rejected = "rejected held_llm_price"
     await story.tell("reject-held-price", f"{held}/{second['id']}/reject", None, rejected)
+
+
+async def _tell_of_events_and_credit(story: Story) -> None:
+    which = {"source": "kong", "id": "1", "reason": "a test run"}
+    amended = {**which, "data": {"tokens": 15_000, "type": "request", "model": "gpt-4o"}}
+    await story.tell("void-metering-event", f"{API}/events/void", which, "voided event")
+    await story.tell("amend-metering-event", f"{API}/events/amend", amended, "amended event")
+    credits, made_one = f"{API}/customers/acme/credits", "created credit_grant"
+    purchase = {"currency": "EUR", "per_unit_cost_basis": "0.9"}
+    bought = gift(funding_method="external", purchase=purchase)
+    made = await story.tell("create-credit-grant", f"{credits}/grants", bought, made_one)
+    await story.tell(
+        "update-credit-grant-external-settlement",
+        f"{credits}/grants/{made['id']}/settlement/external",
+        {"status": "settled"},
+        "settled credit_grant",
+    )
+    await story.tell(
+        "void-credit-grant", f"{credits}/grants/{made['id']}/void", {}, "voided credit_grant"
+    )
+    more = {"name": "Goodwill", "currency": "USD", "amount": "5"}
+    await story.tell("create-credit-adjustment", f"{credits}/adjustments", more, made_one)
 
 
 async def _tell_of_customers(story: Story) -> None:
