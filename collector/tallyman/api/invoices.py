@@ -31,6 +31,7 @@ from tallyman.billing.advance import trigger
 from tallyman.billing.draft import empty
 from tallyman.billing.edit import edit_draft
 from tallyman.billing.preview import preview
+from tallyman.domain.billing_profile import App
 from tallyman.domain.customer import Customer
 from tallyman.domain.invoice import Invoice
 from tallyman.domain.invoice_state import Trigger
@@ -149,8 +150,11 @@ async def void(request: web.Request) -> web.Response:
 async def report_payment(request: web.Request) -> web.Response:
     """Take down what became of the invoice's payment; nothing is collected here."""
     body = await read_body(request, PaymentStatusRequest)
-    if (await find(request)).state.status not in PAYABLE:
+    found = await find(request)
+    if found.state.status not in PAYABLE:
         raise InvoiceActionNotAvailable("only an issued invoice waits for a payment")
+    if found.app is App.STRIPE:
+        raise InvoiceActionNotAvailable("Stripe collects this invoice, and says what became of it")
     return await _act(request, PAYMENTS[body.trigger])
 
 

@@ -163,7 +163,7 @@ class Collector:
     ) -> None:
         now = self._clock()
         invoice = await self._stores.invoices.get(invoice.namespace, invoice.id)
-        trigger = standing(invoice, at_stripe, refused=refused is not None)
+        trigger = standing(invoice, at_stripe, now, refused=refused is not None)
         after = replace(
             invoice, external_payment_id=at_stripe.payment_id or invoice.external_payment_id
         )

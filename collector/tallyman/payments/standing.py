@@ -1,5 +1,6 @@
 """What Stripe's invoice says of ours, as the trigger that moves ours there. Pure."""
 
+from datetime import datetime
 from typing import Final
 
 from tallyman.domain.invoice import Invoice
@@ -19,10 +20,11 @@ UNPAID: Final = (
     InvoiceState.PAYMENT_ACTION_REQUIRED,
     InvoiceState.OVERDUE,
 )
+_WAITING: Final = (InvoiceState.PAYMENT_PENDING, InvoiceState.PAYMENT_AUTHORIZED)
 
 
 def standing(
-    invoice: Invoice, at_stripe: StripeInvoice, *, refused: bool = False
+    invoice: Invoice, at_stripe: StripeInvoice, now: datetime, *, refused: bool = False
 ) -> Trigger | None:
     """What to do to ours; None where it stands as Stripe's does.
 
@@ -44,4 +46,7 @@ def standing(
     is_failed = refused or (
         at_stripe.attempted and at_stripe.payment_status == "requires_payment_method"
     )
-    return Trigger.FAIL if is_failed else None
+    if is_failed:
+        return Trigger.FAIL
+    is_due = invoice.overdue_at is not None and invoice.overdue_at <= now
+    return Trigger.OVERDUE if is_due and invoice.state in _WAITING else None

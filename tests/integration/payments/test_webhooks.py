@@ -62,6 +62,19 @@ async def test_a_webhook_moves_the_invoice(
     assert (await till.get(invoice)).state is ours
 
 
+async def test_a_webhook_that_it_is_overdue_moves_it_and_it_may_still_be_paid(till: Till) -> None:
+    invoice = await waiting(till)
+    till.wait(timedelta(days=31))
+
+    await hear(till, "invoice.overdue", invoice)
+    overdue = await till.get(invoice)
+    till.stripe.take_payment(invoice.external_invoicing_id or "")
+    await hear(till, "invoice.paid", invoice)
+
+    assert overdue.state is S.OVERDUE
+    assert (await till.get(invoice)).state is S.PAID
+
+
 async def test_webhooks_in_the_wrong_order_leave_it_paid(till: Till) -> None:
     invoice = await waiting(till)
     assert invoice.external_invoicing_id is not None
