@@ -4,6 +4,7 @@ import click
 
 from tallyman.commands import (
     audit,
+    backtest,
     bill,
     catalogue,
     consume,
@@ -35,6 +36,7 @@ for command in (
     catalogue.diff,
     catalogue.dump,
     audit.audit,
+    backtest.backtest_command,
     bill.bill,
     consume.consume,
     customers.customers,

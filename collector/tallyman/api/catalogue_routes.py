@@ -6,7 +6,7 @@ What the handlers do is `features.py`'s and `plans.py`'s.
 from typing import Final
 
 from tallyman.api import features, plans
-from tallyman.api.catalogue import run
+from tallyman.api.catalogue import backtest, run
 from tallyman.api.catalogue.change import Outcome
 from tallyman.api.feature_bodies import (
     CreatedFeatureAnswer,
@@ -61,6 +61,13 @@ ROUTES: Final = (
         Answered(200, "The changes.", {JSON: Outcome}),
         "What `tallyman diff` shows. Nothing is changed.",
         body={JSON: run.CompareRequest}, problems=(409, 413), openmeter=False,
+    ),
+    Route(
+        "POST", "/api/v1/catalogue/backtest", backtest.answer_backtest, Scope.ADMIN,
+        "backtest-catalogue", "Show what a month would have brought with a catalogue's file",
+        Answered(200, "Each customer.", {JSON: backtest.BacktestAnswer}),
+        "What `tallyman backtest` shows. Nothing is changed.",
+        body={JSON: backtest.BacktestRequest}, problems=(409, 413), openmeter=False,
     ),
     Route(
         "POST", "/plans", plans.create, Scope.ADMIN,

@@ -51,18 +51,23 @@ class Asked:
 
 async def margin(books: Books, asked: Asked) -> list[MarginRow]:
     """The rows, by customer's id, model, feature's key or month."""
-    unbilled = await _unbilled(books, asked)
     book = await books.prices.book(asked.namespace, asked.now)
-    earned: list[Earned] = []
+    earned = await revenue(books, asked)
     spent: list[Spent] = []
     for month in asked.months:
-        earned += await _invoiced(books, asked.namespace, month)
-        earned += [one for one in unbilled if one.month == month_name(month)]
         if asked.by is MarginBy.FEATURE:
             spent += await _by_feature(books, asked.namespace, month, book)
         else:
             spent += await _by_call(books, asked, month, book)
     return margins(earned, spent, margin_key(asked.by))
+
+
+async def revenue(books: Books, asked: Asked) -> list[Earned]:
+    """What the months brought so far, invoiced and not."""
+    earned = await _unbilled(books, asked)
+    for month in asked.months:
+        earned += await _invoiced(books, asked.namespace, month)
+    return earned
 
 
 def month_name(month: Period) -> str:

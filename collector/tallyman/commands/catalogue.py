@@ -16,6 +16,7 @@ from tallyman.api.catalogue.change import Change, Outcome
 from tallyman.api.catalogue.dump import dump as dumped
 from tallyman.api.catalogue.run import compare, put_in_force
 from tallyman.api.catalogue.shelf import Shelf
+from tallyman.billing.margin_report import LossesAnswer, loss_line
 from tallyman.commands.asking import asked, books_here, server_of
 from tallyman.commands.settings_option import with_settings
 from tallyman.config import Settings
@@ -45,8 +46,11 @@ def apply(settings: Settings, file: Path, namespace: str) -> None:
     is never changed: a new version is made. What FILE does not have stays. FILE may be - for
     standard input.
     """
-    outcome = asyncio.run(_apply(settings, namespace, *_read(file)))
+    outcome = asyncio.run(_apply(settings, namespace, *read_file(file)))
     _show(outcome.changes, to_be=False)
+    if server_of(settings) and any(_is_of_a_plan(one) for one in outcome.changes):
+        keys = {one.key for one in outcome.changes if one.kind == "plan"}
+        _show_losses(asyncio.run(_losses(settings, namespace, keys)))
 
 
 @click.command()
@@ -60,13 +64,14 @@ def diff(settings: Settings, file: Path, namespace: str, exit_code: bool) -> Non
     Also whose next invoice would come to something else, as if the plans were in force from the
     beginning of what is not billed yet.
     """
-    outcome = asyncio.run(_diff(settings, namespace, *_read(file)))
+    outcome = asyncio.run(_diff(settings, namespace, *read_file(file)))
     _show(outcome.changes, to_be=True)
     for one in outcome.invoices or ():
         click.echo(
             f"The next invoice of {one.customer}, of what is not billed yet: "
             f"{one.before} → {one.after} {one.currency} ({one.by})"
         )
+    _show_losses(outcome.losses)
     if exit_code and any(one.action != "unchanged" for one in outcome.changes):
         raise SystemExit(DIFFERENT)
 
@@ -92,7 +97,7 @@ async def _apply(settings: Settings, namespace: str, text: str, name: str) -> Ou
 async def _diff(settings: Settings, namespace: str, text: str, name: str) -> Outcome:
     async with _shelf(settings, namespace) as shelf:
         outcome = await compare(shelf, text, name)
-    if not any(one.customer_id for one in outcome.changes):
+    if not any(one.customer_id or _is_of_a_plan(one) for one in outcome.changes):
         return outcome
     if server_of(settings):  # which alone may read the events
         body = {"text": text, "name": name}
@@ -102,6 +107,27 @@ async def _diff(settings: Settings, namespace: str, text: str, name: str) -> Out
     async with books_here(settings) as books:
         now = await books.sandboxes.now(namespace, datetime.now(UTC))
         return await compare(Shelf(books.database, namespace, now), text, name, books)
+
+
+async def _losses(settings: Settings, namespace: str, keys: set[str]) -> list[str]:
+    """What the plans in force lose, by the server, which alone may read what is used."""
+    async with asked(settings, namespace, "GET", "/api/v1/billing/losses") as answer:
+        found = msgspec.json.decode(await answer.read(), type=LossesAnswer).losses
+    newest: dict[str, int] = {}
+    for one in found:
+        newest[one.plan] = max(one.plan_version, newest.get(one.plan, 0))
+    return [
+        loss_line(one) for one in found if one.plan in keys and one.plan_version == newest[one.plan]
+    ]
+
+
+def _is_of_a_plan(change: Change) -> bool:
+    return change.kind == "plan" and change.action != "unchanged"
+
+
+def _show_losses(sentences: list[str]) -> None:
+    for one in sentences:
+        click.secho(f"! At today's prices a loss: {one}.", fg="yellow")
 
 
 async def _dump(settings: Settings, namespace: str) -> str:
@@ -120,7 +146,7 @@ async def _shelf(settings: Settings, namespace: str) -> AsyncIterator[Shelf]:
         await database.close()
 
 
-def _read(file: Path) -> tuple[str, str]:
+def read_file(file: Path) -> tuple[str, str]:
     """The text and the name that errors have."""
     try:
         with click.open_file(str(file), encoding="utf-8") as opened:

@@ -35,10 +35,14 @@ class InvoiceChange(msgspec.Struct, frozen=True):
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """`invoices` are those that would come to something else; None where nobody looked."""
+    """`invoices` are those that would come to something else; None where nobody looked.
+
+    `losses` are rate cards of the file that sell for less than the providers take, as sentences.
+    """
 
     changes: list[Change]
     invoices: list[InvoiceChange] | None = None
+    losses: list[str] = []
 
 
 def made(kind: Kind, key: str, after: Document) -> Change:

@@ -17,6 +17,8 @@ from tallyman.api.route import JSON
 from tallyman.api.state import BOOKS, CALLER, NOW
 from tallyman.api.wire import Body
 from tallyman.billing.books import Books
+from tallyman.billing.losses import losses
+from tallyman.billing.margin_report import loss_answers, loss_line
 
 
 async def put_in_force(shelf: Shelf, text: str, name: str) -> Outcome:
@@ -58,19 +60,30 @@ async def compare(shelf: Shelf, text: str, name: str, books: Books | None = None
     await shelf.meters.add_built_in(shelf.namespace)
     if books is not None:
         await books.profiles.default(shelf.namespace)  # made at its first use, and not to be lost
-    outcome = Outcome([])
+    outcome, losing = Outcome([]), list[str]()
     try:
         async with shelf.database.together():
             outcome = Outcome(await apply_catalogue(shelf, file))
             touched = {one.customer_id: one.key for one in outcome.changes if one.customer_id}
             after = {} if books is None else await totals_as_if(books, shelf, touched)
+            losing = [] if books is None else await _losses(books, shelf, outcome)
             raise _TakenBack
     except _TakenBack:
         pass
     if books is None:
         return outcome
     before = await totals(books, shelf, touched)
-    return Outcome(outcome.changes, invoice_changes(before, after))
+    return Outcome(outcome.changes, invoice_changes(before, after), losing)
+
+
+async def _losses(books: Books, shelf: Shelf, outcome: Outcome) -> list[str]:
+    """What the plans would lose, each in the version that would be in force."""
+    keys = {one.key for one in outcome.changes if one.kind == "plan"}
+    if not keys:
+        return []
+    found = loss_answers(await losses(books, shelf.namespace, shelf.now, keys))
+    newest = {plan.key: plan.version for plan in await shelf.versions()}
+    return [loss_line(one) for one in found if one.plan_version == newest[one.plan]]
 
 
 class _TakenBack(Exception):
