@@ -5,6 +5,7 @@ import click
 from tallyman.commands import (
     audit,
     backtest,
+    backup,
     bill,
     catalogue,
     consume,
@@ -37,6 +38,8 @@ for command in (
     catalogue.dump,
     audit.audit,
     backtest.backtest_command,
+    backup.backup,
+    backup.restore,
     bill.bill,
     consume.consume,
     customers.customers,

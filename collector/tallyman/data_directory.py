@@ -5,8 +5,9 @@ What is in its databases is the stores' business.
 
 import fcntl
 import os
+import shutil
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -31,12 +32,63 @@ def events_path(directory: Path) -> Path:
     return directory / "chdb"
 
 
+def databases(directory: Path) -> tuple[Path, ...]:
+    """Everything that is stored: SQLite's file, with what belongs to it, and chDB's directory."""
+    database = database_path(directory)
+    beside = (database.with_name(f"{database.name}{end}") for end in ("-wal", "-shm", "-journal"))
+    return database, *beside, events_path(directory)
+
+
+def staged_path(directory: Path) -> Path:
+    """Where a backup waits to be put in the databases' place."""
+    return directory / "restore-under-way"
+
+
+def decided_path(directory: Path) -> Path:
+    """What says that the backup is whole and comes in the databases' place, whoever is killed."""
+    return directory / "restore-decided"
+
+
 def create(directory: Path) -> None:
-    """Make the directory, for its owner alone.
+    """Make the directory, for its owner alone, and finish a restore that was cut off.
 
     Raises:
-        ConfigurationError: it cannot be made or written to.
+        ConfigurationError: it cannot be made or written to, or a restore is under way.
     """
+    _make(directory)
+    if decided_path(directory).exists():
+        with locked(directory):
+            pass
+
+
+def finish_restore(directory: Path, step: Callable[[str], None] = lambda _: None) -> None:
+    """Exchange the databases for the restored ones; the caller holds the lock.
+
+    However often it is cut off, the next call goes on: what is staged is moved last.
+    """
+    staged, decided = staged_path(directory), decided_path(directory)
+    if not decided.exists():
+        return
+    for at in databases(directory):
+        if not (staged / at.name).exists() and at in (
+            database_path(directory),
+            events_path(directory),
+        ):
+            continue  # it is moved already, or the backup has none
+        if at.is_dir():
+            shutil.rmtree(at)
+        else:
+            at.unlink(missing_ok=True)
+        step(f"{at.name} given up")
+        if (staged / at.name).exists():
+            (staged / at.name).rename(at)
+            step(f"{at.name} in its place")
+    decided.unlink()
+    shutil.rmtree(staged, ignore_errors=True)
+    step("restored")
+
+
+def _make(directory: Path) -> None:
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as err:
@@ -52,7 +104,7 @@ def locked(directory: Path) -> Iterator[None]:
     Raises:
         ConfigurationError: another process holds it.
     """
-    create(directory)
+    _make(directory)
     with (directory / "tallyman.lock").open("a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -66,6 +118,7 @@ def locked(directory: Path) -> Iterator[None]:
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()
+        finish_restore(directory)
         yield
 
 
