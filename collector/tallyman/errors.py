@@ -60,6 +60,12 @@ class InvalidInput(TallymanError):
         self.parameters = tuple(parameters)
 
 
+class InvoiceLineCannotBeEdited(InvalidInput):
+    """Lines come from subscriptions: none is added, left out or changed by hand."""
+
+    code = "invoice_line_cannot_be_edited"
+
+
 class InvalidEvent(InvalidInput):
     """A CloudEvent that cannot be metered."""
 

@@ -8,7 +8,7 @@ from pydantic_core import PydanticCustomError
 
 from tallyman.api.meter_bodies import PaginatedMeta
 from tallyman.api.wire import NO_NUL, Answer, Body, Description, Labels, Name, Time, Ulid
-from tallyman.domain.customer import Address, Customer
+from tallyman.domain.customer import Address, Customer, is_country
 from tallyman.domain.event import LONGEST_TEXT
 from tallyman.domain.money import is_currency
 
@@ -16,11 +16,23 @@ MOST_SUBJECTS = 1000
 
 ExternalKey = Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=NO_NUL)]
 CurrencyCode = Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$", min_length=3, max_length=3)]
-CountryCode = Annotated[str, StringConstraints(pattern=r"^[A-Z]{2}$", min_length=2, max_length=2)]
 Text = Annotated[str, StringConstraints(max_length=1024, pattern=NO_NUL)]
 Email = Annotated[str, StringConstraints(max_length=256, pattern=NO_NUL)]
 SubjectKey = Annotated[
     str, StringConstraints(min_length=1, max_length=LONGEST_TEXT, pattern=NO_NUL)
+]
+
+
+def _check_country(code: str) -> str:
+    if not is_country(code):
+        raise PydanticCustomError("country", "is not an ISO 3166 country", {"rule": "invalid"})
+    return code
+
+
+CountryCode = Annotated[
+    str,
+    StringConstraints(pattern=r"^[A-Z]{2}$", min_length=2, max_length=2),
+    AfterValidator(_check_country),
 ]
 
 
@@ -57,9 +69,9 @@ class AddressBody(Body):
         return None if given == Address() else given
 
     @classmethod
-    def of(cls, address: Address) -> Self:
+    def of(cls, address: Address) -> "AddressBody":
         """The address on the wire."""
-        return cls(**asdict(address))
+        return cls.model_construct(**asdict(address))  # kept is kept: not checked again
 
 
 def _check_currency(code: str) -> str:

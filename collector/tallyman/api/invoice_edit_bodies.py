@@ -28,7 +28,7 @@ from tallyman.domain.invoice import Invoice
 from tallyman.domain.invoice_edit import InvoiceEdit, Invoicing, Payment
 from tallyman.domain.invoice_line import InvoiceLine
 from tallyman.domain.period import Period
-from tallyman.errors import InvalidInput, InvalidParameter
+from tallyman.errors import InvalidInput, InvalidParameter, InvoiceLineCannotBeEdited
 
 
 class EditedCustomer(Body):
@@ -101,7 +101,7 @@ class SentRateCard(Body):
 class SentLine(Body):
     """A line of the invoice, as it is."""
 
-    id: Ulid
+    id: Ulid | None = None
     type: Literal["standard_line"]
     name: Name
     description: Description | None = None
@@ -128,7 +128,8 @@ class UpdateInvoiceRequest(Body):
         """What is changed of the invoice.
 
         Raises:
-            InvalidInput: it is about another customer, or about other lines.
+            InvalidInput: it is about another customer.
+            InvoiceLineCannotBeEdited: its lines are others than the invoice's.
         """
         if self.customer.id != invoice.customer.id:
             raise _refused("customer.id", "must be that of the invoice's customer")
@@ -151,14 +152,17 @@ def _check_lines(sent: list[SentLine], invoice: Invoice) -> None:
     """Refuse any line that is not as it is, and a line that is missing."""
     by_id = {line.id: line for line in invoice.lines}
     for at, one in enumerate(sent):
+        if one.id is None:
+            raise _not_by_hand(f"lines[{at}]", "cannot be added by hand: give the customer a plan")
         line = by_id.pop(one.id, None)
         if line is None:
-            raise _refused(f"lines[{at}].id", "must be that of a line of the invoice, once")
+            raise _not_by_hand(f"lines[{at}].id", "must be that of a line of the invoice, once")
         for name, same in _compared(one, line).items():
             if not same:
-                raise _refused(f"lines[{at}].{name}", "cannot be changed by hand")
+                raise _not_by_hand(f"lines[{at}].{name}", "cannot be changed by hand")
     if by_id:
-        raise _refused("lines", f"must have all lines, or be left out: {min(by_id)} is missing")
+        reason = f"must have all lines, or be left out: {min(by_id)} is missing"
+        raise _not_by_hand("lines", reason)
 
 
 def _compared(sent: SentLine, line: InvoiceLine) -> dict[str, bool]:
@@ -186,6 +190,10 @@ def _is_part(sent: Any, kept: Any) -> bool:
     if isinstance(sent, list) and isinstance(kept, list):
         return len(sent) == len(kept) and all(map(_is_part, sent, kept))
     return bool(sent == kept)
+
+
+def _not_by_hand(at: str, reason: str) -> InvoiceLineCannotBeEdited:
+    return InvoiceLineCannotBeEdited(f"{at} {reason}", [InvalidParameter(at, "invalid", reason)])
 
 
 def _refused(at: str, reason: str) -> InvalidInput:

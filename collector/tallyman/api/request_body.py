@@ -33,14 +33,17 @@ def require_content_type(request: web.Request, *allowed: str) -> str:
     return content_type
 
 
-async def read_body(request: web.Request, model: type[Model]) -> Model:
-    """The body as JSON of this form.
+async def read_body(request: web.Request, model: type[Model], *, required: bool = True) -> Model:
+    """The body as JSON of this form; one that is not required may be absent, and says nothing then.
 
     Raises:
         InvalidInput: it is not; every wrong field is named.
     """
+    sent = await request.read()
+    if not sent and not required:
+        return model()
     require_content_type(request, JSON)
     try:
-        return model.model_validate_json(await request.read())
+        return model.model_validate_json(sent)
     except ValidationError as err:
         raise invalid_body(err) from err

@@ -63,7 +63,7 @@ ROUTES: Final = (
         "cancel-subscription", "End a subscription",
         Answered(200, "The subscription.", SUBSCRIPTION),
         "At once, unless `timing` says next_billing_cycle or a time.",
-        body={JSON: CancelSubscriptionRequest}, problems=(404, 409, 410, 413),
+        body={JSON: CancelSubscriptionRequest}, body_required=False, problems=(404, 409, 410, 413),
     ),
     Route(
         "POST", "/subscriptions/{subscriptionId}/unschedule-cancelation",

@@ -79,7 +79,7 @@ async def get(request: web.Request) -> web.Response:
 async def cancel(request: web.Request) -> web.Response:
     """End a subscription: now, with its billing cycle, or at a time."""
     parameters.refuse_any(request)
-    body = await read_body(request, CancelSubscriptionRequest)
+    body = await read_body(request, CancelSubscriptionRequest, required=False)
     caller, now = request[CALLER], request[NOW]
     canceled = await request.app[SUBSCRIPTIONS].cancel(
         caller.namespace, _id(request), body.asked(), now, by=caller.actor

@@ -66,6 +66,7 @@ class Books:
         self.plans = PlanStore(database)
         self.prices = LlmPriceStore(database)
         self.events = EventStore(clickhouse)
+        self.events = EventStore(clickhouse)
         self.quantities = UsageQuantities(clickhouse, settle_seconds)
         self.counted = CountedEvents(clickhouse)
 

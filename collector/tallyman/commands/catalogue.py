@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Final
 
@@ -12,7 +13,7 @@ import click
 import msgspec
 
 from tallyman import app
-from tallyman.api.catalogue.change import Change, Outcome
+from tallyman.api.catalogue.change import Change, InvoiceChange, Outcome
 from tallyman.api.catalogue.dump import dump as dumped
 from tallyman.api.catalogue.run import compare, put_in_force
 from tallyman.api.catalogue.shelf import Shelf
@@ -20,8 +21,9 @@ from tallyman.billing.margin_report import LossesAnswer, loss_line
 from tallyman.commands.asking import asked, books_here, server_of
 from tallyman.commands.settings_option import with_settings
 from tallyman.config import Settings
+from tallyman.console import figures
 from tallyman.domain.access import DEFAULT_NAMESPACE
-from tallyman.errors import InvalidCatalogue, InvalidParameter
+from tallyman.errors import InvalidCatalogue, InvalidParameter, TallymanError
 from tallyman.store.sandboxes import Sandboxes
 
 STANDARD_INPUT: Final = "-"
@@ -69,7 +71,8 @@ def diff(settings: Settings, file: Path, namespace: str, exit_code: bool) -> Non
     for one in outcome.invoices or ():
         click.echo(
             f"The next invoice of {one.customer}, of what is not billed yet: "
-            f"{one.before} → {one.after} {one.currency} ({one.by})"
+            f"{_amount(one.before, one)} → {_amount(one.after, one)} {one.currency} "
+            f"({'+' if Decimal(one.by) > 0 else ''}{_amount(one.by, one)})"
         )
     _show_losses(outcome.losses)
     if exit_code and any(one.action != "unchanged" for one in outcome.changes):
@@ -91,14 +94,30 @@ def dump(settings: Settings, file: Path, namespace: str) -> None:
 
 async def _apply(settings: Settings, namespace: str, text: str, name: str) -> Outcome:
     async with _shelf(settings, namespace) as shelf:
-        return await put_in_force(shelf, text, name)
+        outcome = await put_in_force(shelf, text, name)
+    if not outcome.has_filters:
+        return outcome
+    try:  # it is in force, whatever the events say
+        tried = await _tried(settings, namespace, text, name)
+    except TallymanError as err:
+        click.echo(f"The filters of features were not tried on events: {err}", err=True)
+        return outcome
+    return outcome.warned_as(tried)
 
 
 async def _diff(settings: Settings, namespace: str, text: str, name: str) -> Outcome:
     async with _shelf(settings, namespace) as shelf:
         outcome = await compare(shelf, text, name)
-    if not any(one.customer_id or _is_of_a_plan(one) for one in outcome.changes):
+    needs_events = outcome.has_filters or any(
+        one.customer_id or _is_of_a_plan(one) for one in outcome.changes
+    )
+    if not needs_events:
         return outcome
+    return await _tried(settings, namespace, text, name)
+
+
+async def _tried(settings: Settings, namespace: str, text: str, name: str) -> Outcome:
+    """What the file would do, as far as only the events can tell too."""
     if server_of(settings):  # which alone may read the events
         body = {"text": text, "name": name}
         path = "/api/v1/catalogue/compare"
@@ -157,8 +176,14 @@ def read_file(file: Path) -> tuple[str, str]:
         raise InvalidCatalogue([parameter]) from err
 
 
+def _amount(amount: str, of: InvoiceChange) -> str:
+    return figures.without_code(Decimal(amount), of.currency)
+
+
 def _show(changes: list[Change], *, to_be: bool) -> None:
     for one in changes:
+        if one.warning:
+            click.secho(f"! {one.kind} {one.key}: {one.warning}", fg="yellow")
         if one.action == "unchanged":
             continue
         note = f" ({one.note})" if one.note else ""

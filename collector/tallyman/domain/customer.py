@@ -6,6 +6,13 @@ It does not know what is paid: see `subscription.py`.
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from iso3166 import countries_by_alpha2
+
+
+def is_country(code: str) -> bool:
+    """Whether ISO 3166 has a country of these two letters."""
+    return code in countries_by_alpha2
+
 
 @dataclass(frozen=True)
 class Address:

@@ -15,11 +15,12 @@ from tallyman.domain.customer import Address, Customer
 from tallyman.errors import Conflict, Gone, InvalidParameter, NotFound
 from tallyman.store.comparison import Comparison, condition_of
 from tallyman.store.customer_subjects import current_subjects
-from tallyman.store.tables import customer_subjects, customers, subscriptions
+from tallyman.store.tables import customer_subjects, customers, plans, subscriptions
 
 COLUMNS: Final = ("key", "name", "primary_email", "billing_profile_id")
 SUBJECT_KEY: Final = "usage_attribution_subject_key"
 PLAN_KEY: Final = "plan_key"
+CURRENCY_IN_USE: Final = "customer_currency_differs_from_subscription"
 
 
 def unended(now: datetime) -> ColumnElement[bool]:
@@ -79,6 +80,28 @@ async def refuse_taken_key(connection: AsyncConnection, wanted: Customer) -> Non
     if taken.first() is not None:
         reason = f"is taken: another customer has the key {wanted.key}"
         raise Conflict(f"key {reason}", [InvalidParameter("key", "invalid", reason)])
+
+
+async def refuse_other_currency(
+    connection: AsyncConnection, before: Customer, after: Customer, now: datetime
+) -> None:
+    """Raises Conflict where a subscription that has not ended is in another currency than `after`."""
+    if after.currency in (None, before.currency):
+        return
+    running = await connection.execute(
+        select(subscriptions.c.id, plans.c.currency)
+        .join(plans, plans.c.id == subscriptions.c.plan_id)
+        .where(
+            subscriptions.c.customer_id == before.id,
+            plans.c.currency != after.currency,
+            unended(now),
+        )
+        .limit(1)
+    )
+    if (row := running.one_or_none()) is not None:
+        reason = f"cannot be {after.currency}: the subscription {row.id} is in {row.currency}"
+        parameter = InvalidParameter("currency", "invalid", reason)
+        raise Conflict(f"currency {reason}", [parameter], code=CURRENCY_IN_USE)
 
 
 def condition(comparison: Comparison, now: datetime) -> ColumnElement[bool]:

@@ -25,6 +25,7 @@ from tallyman.store.customer_rows import (
     condition,
     customers_of,
     get_customer,
+    refuse_other_currency,
     refuse_taken_key,
     unended,
 )
@@ -136,7 +137,8 @@ class CustomerStore:
         Raises:
             NotFound: there is none.
             Gone: it was deleted.
-            Conflict: another has one of the subjects; names it.
+            Conflict: another has one of the subjects; names it. Or a subscription that has not ended
+                is in another currency than the customer would be.
         """
         try:
             async with self._database.writing() as connection:
@@ -145,6 +147,7 @@ class CustomerStore:
                 after = replace(before, **changed, updated_at=now)
                 if replace(after, updated_at=before.updated_at) == before:
                     return before
+                await refuse_other_currency(connection, before, after, now)
                 await connection.execute(
                     update(customers)
                     .where(customers.c.id == before.id)

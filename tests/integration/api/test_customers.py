@@ -151,6 +151,12 @@ async def test_customers_are_listed_by_filter_order_and_page(
         pytest.param({"key": ""}, "key", "min_length", id="an empty key"),
         pytest.param({"key": "a" * 257}, "key", "max_length", id="a long key"),
         pytest.param({"name": None}, "name", "is_string", id="no name"),
+        pytest.param(
+            {"billing_address": {"country": "XX"}},
+            "billing_address.country",
+            "invalid",
+            id="a country that there is not",
+        ),
         pytest.param({"currency": "eur"}, "currency", "matches_regex", id="no currency"),
         pytest.param({"currency": "ZZZ"}, "currency", "invalid", id="a currency that there is not"),
         pytest.param(

@@ -179,6 +179,10 @@ def _twice(body: dict[str, Any]) -> None:
     body["lines"] *= 2
 
 
+def _added(body: dict[str, Any]) -> None:
+    body["lines"].append({k: v for k, v in body["lines"][0].items() if k != "id"})
+
+
 def _customer(body: dict[str, Any]) -> None:
     body["customer"]["id"] = body["lines"][0]["id"]
 
@@ -194,6 +198,7 @@ def _number(body: dict[str, Any]) -> None:
         (_period, "lines[0].service_period"),
         (_no_lines, "lines"),
         (_twice, "lines[1].id"),
+        (_added, "lines[1]"),
         (_customer, "customer.id"),
         (_number, "number"),
     ],

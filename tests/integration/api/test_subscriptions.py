@@ -117,9 +117,26 @@ async def test_a_subscription_is_changed_canceled_and_continued(client: Client) 
     continued = await (await client.post(f"{path}/unschedule-cancelation")).json()
     assert (continued["status"], "active_to" in continued) == ("active", False)
     assert (await client.delete(path)).status == 409
-    canceled = await (await client.post(f"{path}/cancel", json={"timing": "immediate"})).json()
+    canceled = await (await client.post(f"{path}/cancel")).json()  # without a body: at once
     assert canceled["status"] == "inactive"
     assert (await client.post(f"{path}/cancel", json={})).status == 409
+
+
+async def test_a_customers_currency_cannot_leave_that_of_its_subscription(client: Client) -> None:
+    await sell(client)
+    acme = await customer(client, "acme")
+    made = await subscribe(client, "acme")
+    path, euro = f"{API}/customers/{acme['id']}", {"name": "Acme", "currency": "EUR"}
+
+    refused = await client.put(path, json=euro)
+
+    problem = await refused.json()
+    code = "customer_currency_differs_from_subscription"
+    assert (refused.status, problem["code"]) == (409, code)
+    [wrong] = problem["invalid_parameters"]
+    assert (wrong["field"], wrong["rule"]) == ("currency", "invalid")
+    await client.post(f"{SUBSCRIPTIONS}/{made['id']}/cancel")
+    assert (await client.put(path, json=euro)).status == 200
 
 
 async def test_subscriptions_are_listed_by_filter_and_page(client: Client) -> None:

@@ -62,6 +62,19 @@ async def test_a_dearer_plan_shows_whose_invoice_would_grow_and_by_how_much(shop
     assert again.invoices == []
 
 
+async def test_a_filter_that_no_event_passes_is_warned_of(shop: Shop) -> None:
+    shelf = await in_force(shop)
+    filtered = "meter: {key: kong_konnect_llm_tokens, filters: {type: {eq: input}}}"
+    more = f"features:\n  - {{key: input, name: Input, {filtered}}}"
+
+    seen = await compare(shelf, FILE.replace("features:", more), "a.yaml", shop.books)
+
+    [feature] = [one for one in seen.changes if one.key == "input"]
+    assert feature.warning == (
+        "meter.filters.type: no event of the last 31 days passes it: type is request"
+    )
+
+
 async def test_what_is_billed_already_is_not_counted_again(shop: Shop) -> None:
     shelf = await in_force(shop)
     await shop.bill(NOVEMBER + 5 * DAY)  # the fee, in advance

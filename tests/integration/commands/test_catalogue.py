@@ -9,9 +9,11 @@ from pathlib import Path
 import asyncpg
 import pytest
 from click.testing import CliRunner, Result
+from tallyman.api.wire import write_time
 from tallyman.cli import main
 from tallyman.domain.plan import PlanStatus
 from tallyman.domain.price import UnitPrice
+from tallyman.domain.subscription_change import EditTiming
 from tallyman.store.customers import CustomerStore
 from tallyman.store.database import Database
 from tallyman.store.features import FeatureStore
@@ -208,6 +210,59 @@ async def test_a_subscription_changes_at_once_where_the_file_says_so(
     )
 
     assert await installation.subscribed() == [(1, "inactive"), (2, "active")]
+
+
+async def test_a_cancellation_that_was_made_elsewhere_stands_also_when_it_is_over(
+    installation: Installation,
+) -> None:
+    await installation.apply(SMALL)
+    customer = await CustomerStore(installation.database).get("default", "acme")
+    store = SubscriptionStore(installation.database)
+    [begun] = (await store.of_customers("default", [customer.id]))[customer.id]
+    await store.cancel("default", begun.id, EditTiming.NEXT_BILLING_CYCLE, datetime.now(UTC))
+
+    canceled = await installation.run("apply", given=SMALL)
+    await store.unschedule_cancelation("default", begun.id, datetime.now(UTC))
+    await store.cancel("default", begun.id, EditTiming.IMMEDIATE, datetime.now(UTC))
+    over = await installation.run("apply", given=SMALL)
+
+    assert "! subscription acme: it is canceled, ends on" in canceled.output
+    assert "! subscription acme: it ended on" in over.output
+    assert over.output.endswith("0 made, 0 changed, 4 unchanged.\n")
+    assert await installation.subscribed() == [(1, "inactive")]
+    from_now_on = f"starter, active_from: '{write_time(datetime.now(UTC))}'}}"
+    await installation.apply(SMALL.replace("starter}", from_now_on))
+    assert await installation.subscribed() == [(1, "inactive"), (1, "active")]
+
+
+@pytest.mark.parametrize(
+    ("changed", "field"),
+    [
+        pytest.param("2026-10-02T00:00:00Z", "active_from", id="the start"),
+        pytest.param("2026-10-02T00:00:00Z", "billing_anchor", id="the anchor"),
+        pytest.param("{tier: gold}", "labels", id="the labels"),
+    ],
+)
+async def test_what_a_subscription_began_with_cannot_change_and_the_error_names_the_line(
+    installation: Installation, changed: str, field: str
+) -> None:
+    start = "starter, active_from: 2026-10-01T00:00:00Z, "
+    there = SMALL.replace("starter}", start + "billing_anchor: 2026-10-01T00:00:00Z}")
+    await installation.apply(there)
+    said = {
+        "active_from": "2026-10-01T00:00:00Z",
+        "billing_anchor": "2026-10-01T00:00:00Z",
+        field: changed,
+    }
+    written = ", ".join(f"{name}: {value}" for name, value in said.items())
+
+    refused = await installation.run(
+        "apply", given=SMALL.replace("starter}", f"starter, {written}}}")
+    )
+
+    assert refused.exit_code == 1
+    assert f"standard input:20: subscriptions[0].{field} cannot change" in refused.output
+    assert (await installation.apply(there)).startswith("0 made, 0 changed")
 
 
 async def test_a_plan_from_a_later_date_is_scheduled(installation: Installation) -> None:

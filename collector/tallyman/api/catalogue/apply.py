@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
+import msgspec
+
 from tallyman.api.catalogue import documents, entries
 from tallyman.api.catalogue.change import Change, about, changed, made, unchanged
 from tallyman.api.catalogue.entries import PlanEntry, checked, placed
@@ -111,11 +113,14 @@ async def _feature(shelf: Shelf, file: YamlFile, at: Path, entry: dict[str, Any]
     after = documents.feature_document(wanted, meters)
     if there is None:
         await shelf.features.create(wanted, by=shelf.by)
-        return made("feature", body.key, after)
-    if before == after:
-        return unchanged("feature", body.key)
-    await shelf.features.replace(wanted, by=shelf.by)
-    return changed("feature", body.key, before, after)
+        change = made("feature", body.key, after)
+    elif before == after:
+        change = unchanged("feature", body.key)
+    else:
+        await shelf.features.replace(wanted, by=shelf.by)
+        change = changed("feature", body.key, before, after)
+    is_filtered = wanted.meter is not None and bool(wanted.meter.filters)
+    return msgspec.structs.replace(change, filtered=is_filtered)
 
 
 async def _plan(shelf: Shelf, file: YamlFile, at: Path, entry: dict[str, Any]) -> Change:

@@ -14,7 +14,10 @@ Kind = Literal["meter", "feature", "plan", "customer", "subscription"]
 
 
 class Change(msgspec.Struct, frozen=True, omit_defaults=True):
-    """`lines` are values that are no more (-) and new ones (+); `customer_id` is whom it is about."""
+    """`lines` are values that are no more (-) and new ones (+); `customer_id` is whom it is about.
+
+    `warning` is what the user may not have meant; `filtered` says that events decide what counts.
+    """
 
     kind: Kind
     key: str
@@ -22,6 +25,8 @@ class Change(msgspec.Struct, frozen=True, omit_defaults=True):
     note: str = ""
     lines: list[str] = []
     customer_id: str = ""
+    warning: str = ""
+    filtered: bool = False
 
 
 class InvoiceChange(msgspec.Struct, frozen=True):
@@ -43,6 +48,23 @@ class Outcome(msgspec.Struct, frozen=True):
     changes: list[Change]
     invoices: list[InvoiceChange] | None = None
     losses: list[str] = []
+
+    @property
+    def has_filters(self) -> bool:
+        """Whether events would have to be asked what some feature counts."""
+        return any(one.filtered for one in self.changes)
+
+    def warned_as(self, other: "Outcome") -> "Outcome":
+        """The same, with the warnings of another of the same file."""
+        said = {(one.kind, one.key): one.warning for one in other.changes}
+        return Outcome(
+            [
+                msgspec.structs.replace(one, warning=said.get((one.kind, one.key), one.warning))
+                for one in self.changes
+            ],
+            self.invoices,
+            self.losses,
+        )
 
 
 def made(kind: Kind, key: str, after: Document) -> Change:

@@ -7,10 +7,11 @@ import msgspec
 from aiohttp import web
 
 from tallyman.api.catalogue.apply import apply_catalogue
-from tallyman.api.catalogue.change import Outcome
-from tallyman.api.catalogue.next_invoices import invoice_changes, totals, totals_as_if
+from tallyman.api.catalogue.change import Change, Outcome
+from tallyman.api.catalogue.next_invoices import Totals, invoice_changes, totals, totals_as_if
 from tallyman.api.catalogue.shelf import Shelf
 from tallyman.api.catalogue.yaml_file import read_yaml
+from tallyman.api.feature_warnings import never_passed
 from tallyman.api.parameters import refuse_any
 from tallyman.api.request_body import read_body
 from tallyman.api.route import JSON
@@ -51,7 +52,8 @@ async def answer_compare(request: web.Request) -> web.Response:
 
 
 async def compare(shelf: Shelf, text: str, name: str, books: Books | None = None) -> Outcome:
-    """What `put_in_force` would do, done and taken back; with books, also what it would cost whom.
+    """What `put_in_force` would do, done and taken back; with books, also what it would cost whom, and what
+    the events say to the filters of features.
 
     Raises:
         InvalidCatalogue: something cannot be; names the line and key.
@@ -60,13 +62,15 @@ async def compare(shelf: Shelf, text: str, name: str, books: Books | None = None
     await shelf.meters.add_built_in(shelf.namespace)
     if books is not None:
         await books.profiles.default(shelf.namespace)  # made at its first use, and not to be lost
-    outcome, losing = Outcome([]), list[str]()
+    outcome, after, losing = Outcome([]), Totals(), list[str]()
     try:
         async with shelf.database.together():
             outcome = Outcome(await apply_catalogue(shelf, file))
             touched = {one.customer_id: one.key for one in outcome.changes if one.customer_id}
-            after = {} if books is None else await totals_as_if(books, shelf, touched)
-            losing = [] if books is None else await _losses(books, shelf, outcome)
+            if books is not None:
+                outcome = Outcome(await _warned(books, shelf, outcome.changes))
+                after = await totals_as_if(books, shelf, touched)
+                losing = await _losses(books, shelf, outcome)
             raise _TakenBack
     except _TakenBack:
         pass
@@ -84,6 +88,20 @@ async def _losses(books: Books, shelf: Shelf, outcome: Outcome) -> list[str]:
     found = loss_answers(await losses(books, shelf.namespace, shelf.now, keys))
     newest = {plan.key: plan.version for plan in await shelf.versions()}
     return [loss_line(one) for one in found if one.plan_version == newest[one.plan]]
+
+
+async def _warned(books: Books, shelf: Shelf, changes: list[Change]) -> list[Change]:
+    """The changes, with what `POST /features` would warn of."""
+    warned = []
+    for one in changes:
+        if one.filtered:
+            feature = await shelf.features.get(shelf.namespace, one.key)
+            found = await never_passed(books.events, shelf.meters, feature, shelf.now)
+            said = "; ".join(f"{warning.field}: {warning.message}" for warning in found)
+            warned.append(msgspec.structs.replace(one, warning=said))
+        else:
+            warned.append(one)
+    return warned
 
 
 class _TakenBack(Exception):
