@@ -54,5 +54,6 @@ def _play(console: Console, data_dir: Path) -> None:
         show.show(console, show.query_meters(address, key))
         billing.sell_and_bill(console, data_dir, month)
         invoice = billing.show_invoice(console, data_dir, address, key, month)
+        billing.show_margin(console, data_dir, month)
     console.print("\nThe same with curl, from a collector that stays:\n")
     console.print(show.curl_lines(data_dir, key, invoice["id"]), soft_wrap=True, markup=False)

@@ -26,7 +26,6 @@ from tallyman.config import Settings
 from tallyman.console import figures
 from tallyman.domain.access import DEFAULT_NAMESPACE
 from tallyman.domain.margin import MarginBy
-from tallyman.domain.money import round_to_currency
 
 
 @click.command()
@@ -105,7 +104,7 @@ def margin_table(answer: MarginAnswer) -> Table:
 def _add(table: Table, rows: Iterable[MarginRowAnswer], has_unknown: bool) -> None:
     for row in rows:
         amounts = [
-            figures.without_code(round_to_currency(Decimal(text), row.currency), row.currency)
+            figures.without_code(figures.short_amount(Decimal(text), row.currency), row.currency)
             for text in (row.invoiced, row.unbilled, row.cost, row.margin)
         ]
         usage = Decimal(row.unknown_usage)

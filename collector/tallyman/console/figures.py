@@ -12,7 +12,7 @@ from babel import Locale
 from babel.dates import format_datetime
 from babel.numbers import format_currency, format_decimal
 
-from tallyman.domain.money import EXACT, minor_units
+from tallyman.domain.money import EXACT, minor_units, round_to_currency
 from tallyman.domain.period import Period
 
 LOCALE: Final = Locale("en")
@@ -39,6 +39,14 @@ def without_code(amount: Decimal, currency: str) -> str:
     """A price or an amount under a heading that says the currency: `138.00`, `0.000002`."""
     with localcontext(EXACT):
         return format_decimal(amount, _pattern("", minor_units(currency), MOST_DECIMALS), LOCALE)
+
+
+def short_amount(amount: Decimal, currency: str) -> Decimal:
+    """An amount to be looked at: in minor units or, where that would be 0, to two digits."""
+    rounded = round_to_currency(amount, currency)
+    if rounded or not amount:
+        return rounded
+    return Decimal(f"{amount:.1e}")
 
 
 def number(value: Decimal) -> str:

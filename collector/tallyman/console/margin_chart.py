@@ -82,8 +82,8 @@ def _chart(rows: Sequence[MarginRowAnswer], currency: str) -> Chart:
     return Chart(
         source=f"data:image/svg+xml;base64,{encoded}",
         words="; ".join(
-            f"{_label(row)}: revenue {figures.with_code(Decimal(row.revenue), currency)}, "
-            f"cost {figures.with_code(Decimal(row.cost), currency)}"
+            f"{_label(row)}: revenue {_amount(row.revenue, currency)}, "
+            f"cost {_amount(row.cost, currency)}"
             for row in rows
         ),
         title=f"Revenue and cost in {currency}",
@@ -105,3 +105,7 @@ def _legend(height: int) -> Legend:
 def _label(row: MarginRowAnswer) -> str:
     text = row.name or row.key
     return text if len(text) <= _LONGEST_LABEL else f"{text[: _LONGEST_LABEL - 1]}…"
+
+
+def _amount(text: str, currency: str) -> str:
+    return figures.with_code(figures.short_amount(Decimal(text), currency), currency)

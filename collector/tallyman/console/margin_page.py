@@ -25,7 +25,6 @@ from tallyman.billing.margin_report import (
 from tallyman.console import figures
 from tallyman.console.margin_chart import charts
 from tallyman.domain.margin import MarginBy
-from tallyman.domain.money import round_to_currency
 
 _TEMPLATES: Final = files("tallyman.console") / "templates"
 _STYLE: Final = (_TEMPLATES / "margin.css").read_text(encoding="utf-8")
@@ -97,7 +96,7 @@ def _row(row: MarginRowAnswer, earned: Sequence[str]) -> _Row:
     """A row; who pays in another currency makes no loss in this one, as far as is known."""
 
     def money(text: str) -> str:
-        return figures.money(round_to_currency(Decimal(text), row.currency), row.currency)
+        return figures.rate(figures.short_amount(Decimal(text), row.currency), row.currency)
 
     others = [] if Decimal(row.revenue) else sorted(set(earned) - {row.currency})
     return _Row(
@@ -119,7 +118,7 @@ def _loss(one: LossAnswer) -> _LossView:
     using = [x for x in one.customers if Decimal(x.usage)]
     named = [
         f"{x.key} ({figures.number(Decimal(x.usage))} used, "
-        f"{figures.money(round_to_currency(Decimal(x.loss), one.currency), one.currency)} lost)"
+        f"{figures.rate(figures.short_amount(Decimal(x.loss), one.currency), one.currency)} lost)"
         for x in using
     ]
     idle = len(one.customers) - len(using)

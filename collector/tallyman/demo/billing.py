@@ -51,10 +51,20 @@ def sell_and_bill(console: Console, data_dir: Path, month: datetime) -> None:
             *("bill", "--at", f"{billed_at:%Y-%m-%dT%H:%M:%SZ}"),
         ),
     ):
-        typed = f"TALLYMAN_DATA_DIR={data_dir} .venv/bin/tallyman {' '.join(command)}"
-        console.print(f"\n{title}: {typed}", soft_wrap=True, markup=False)
-        console.file.flush()  # before the command writes to the same file
-        processes.tallyman(data_dir, *command)
+        _run(console, data_dir, title, *command)
+
+
+def show_margin(console: Console, data_dir: Path, month: datetime) -> None:
+    """What the month earned, less what the providers took for it."""
+    _run(console, data_dir, "What it cost, what it earned", "margin", "--month", f"{month:%Y-%m}")
+
+
+def _run(console: Console, data_dir: Path, title: str, *command: str) -> None:
+    """A command, said before it is run."""
+    typed = f"TALLYMAN_DATA_DIR={data_dir} .venv/bin/tallyman {' '.join(command)}"
+    console.print(f"\n{title}: {typed}", soft_wrap=True, markup=False)
+    console.file.flush()  # before the command writes to the same file
+    processes.tallyman(data_dir, *command)
 
 
 def show_invoice(

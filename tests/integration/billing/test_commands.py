@@ -144,6 +144,25 @@ def test_diff_says_whose_next_invoice_by_itself_and_beside_a_server(directory: P
     assert applied.stdout.endswith("0 made, 2 changed, 2 unchanged.\n")
 
 
+def test_margin_and_backtest_say_the_same_by_themselves_and_beside_a_server(
+    directory: Path,
+) -> None:
+    catalogue = directory / "catalog.yaml"
+    catalogue.write_text(tallyman(directory, "dump").stdout.replace("'0.000002'", "0.00001"))
+    tried = ("backtest", str(catalogue), "--month", THIS_MONTH.strftime("%Y-%m"))
+
+    by_itself = [tallyman(directory, *one) for one in (("margin",), tried)]
+    with serving(directory):
+        beside = [tallyman(directory, *one) for one in (("margin",), tried)]
+
+    assert [(one.returncode, one.stderr) for one in by_itself] == [(0, "")] * 2
+    assert [one.stdout for one in beside] == [one.stdout for one in by_itself]
+    margin, backtest = (" ".join(one.stdout.split()) for one in by_itself)
+    # the events say no provider, so nobody knows what they cost
+    assert "acme 0.00 0.03 0.00 0.03 100 15,000 USD" in margin
+    assert "acme 0.03 0.15 +0.12 USD" in backtest
+
+
 def test_explain_says_the_same_by_itself_and_beside_a_server(directory: Path) -> None:
     tallyman(directory, "bill", "--at", DUE)
     by_itself = tallyman(directory, "explain", "INV-000001", "1")
