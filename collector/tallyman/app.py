@@ -19,6 +19,7 @@ from tallyman.api.documentation import DOCUMENT
 from tallyman.api.requests import Requests
 from tallyman.api.routes import ROUTES
 from tallyman.api.state import (
+    APPS,
     BOOKS,
     CLOCK,
     COMPLETENESS,
@@ -66,6 +67,7 @@ from tallyman.store.entitlement_usage import EntitlementUsage
 from tallyman.store.event_changes import EventChangeStore
 from tallyman.store.events import EventStore
 from tallyman.store.features import FeatureStore
+from tallyman.store.installed_apps import InstalledAppStore
 from tallyman.store.meters import MeterStore
 from tallyman.store.plans import PlanStore
 from tallyman.store.seen import Seen
@@ -244,6 +246,7 @@ async def _relational(app: web.Application) -> AsyncIterator[None]:
         app[DATABASE] = database
         app[KEYS] = ApiKeyStore(database)
         app[CUSTOMERS] = CustomerStore(database)
+        app[APPS] = InstalledAppStore(database)
         app[STRIPE_CUSTOMERS] = StripeCustomerStore(database)
         app[SUBSCRIPTIONS] = SubscriptionStore(database)
         app[METERS] = MeterStore(database)

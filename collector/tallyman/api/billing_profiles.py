@@ -5,7 +5,7 @@ from typing import Final
 from aiohttp import web
 
 from tallyman.api import parameters
-from tallyman.api.apps import has_stripe
+from tallyman.api.apps import installed
 from tallyman.api.billing_profile_bodies import (
     BillingProfileAnswer,
     BillingProfilePage,
@@ -31,7 +31,7 @@ async def create(request: web.Request) -> web.Response:
     """Make a profile."""
     parameters.refuse_any(request)
     body = await read_body(request, CreateBillingProfileRequest)
-    app = _app(request, body.apps)
+    app = await _app(request, body.apps)
     caller, now = request[CALLER], request[NOW]
     made = await request.app[BOOKS].profiles.create(
         BillingProfile(
@@ -108,7 +108,7 @@ async def delete(request: web.Request) -> web.Response:
     return web.Response(status=204)
 
 
-def _app(request: web.Request, apps: AppsBody | None) -> App:
+async def _app(request: web.Request, apps: AppsBody | None) -> App:
     """The app that is chosen, the same for invoices and payments.
 
     Raises:
@@ -116,7 +116,7 @@ def _app(request: web.Request, apps: AppsBody | None) -> App:
     """
     if apps is None:
         return App.SANDBOX
-    there = [App.SANDBOX, *([App.STRIPE] if has_stripe(request) else [])]
+    there = await installed(request)
     chosen = next((one for one in there if apps_of(one).invoicing == apps.invoicing), None)
     wanted = apps_of(chosen or App.SANDBOX)
     for name in ("tax", "invoicing", "payment"):

@@ -14,6 +14,7 @@ from tallyman.api.customer_billing_bodies import (
     CheckoutAnswer,
     CheckoutRequest,
     CustomerBillingAnswer,
+    ExternalDataBody,
     PortalAnswer,
     PortalRequest,
     ProfileReferenceBody,
@@ -23,7 +24,7 @@ from tallyman.api.customer_billing_bodies import (
 from tallyman.api.customers import find
 from tallyman.api.request_body import read_body
 from tallyman.api.route import JSON
-from tallyman.api.state import BOOKS, CALLER, CLOCK, CUSTOMERS, NOW, STRIPE_CUSTOMERS
+from tallyman.api.state import APPS, BOOKS, CALLER, CLOCK, CUSTOMERS, NOW, STRIPE_CUSTOMERS
 from tallyman.api.wire import Answer
 from tallyman.domain.customer import Customer
 from tallyman.errors import InvalidInput, InvalidParameter
@@ -47,7 +48,7 @@ async def update(request: web.Request) -> web.Response:
     if profile is not None:
         await _check_profile(request, profile)
     data = body.app_data or AppDataBody()
-    await _link(request, customer, data.stripe or StripeDataBody())
+    await _link(request, customer, data)
     caller = request[CALLER]
     changed = await request.app[CUSTOMERS].bill_by(
         customer.namespace,
@@ -64,9 +65,9 @@ async def put_app_data(request: web.Request) -> web.Response:
     parameters.refuse_any(request)
     body = await read_body(request, AppDataBody)
     customer = await find(request)
-    await _link(request, customer, body.stripe or StripeDataBody())
+    await _link(request, customer, body)
     data = (await _billing(request, customer)).app_data
-    return _answer(AppDataAnswer(stripe=data.stripe))
+    return _answer(AppDataAnswer(stripe=data.stripe, external_invoicing=data.external_invoicing))
 
 
 async def checkout(request: web.Request) -> web.Response:
@@ -97,8 +98,20 @@ async def _check_profile(request: web.Request, profile: ProfileReferenceBody) ->
         raise InvalidInput(f"{at} {reason}", [InvalidParameter(at, "missing_reference", reason)])
 
 
-async def _link(request: web.Request, customer: Customer, data: StripeDataBody) -> None:
-    """Keep who the customer is at Stripe; a customer that is named must be there."""
+async def _link(request: web.Request, customer: Customer, said: AppDataBody) -> None:
+    """Keep what the customer is to each app; one that is named at Stripe must be there."""
+    await _link_to_stripe(request, customer, said.stripe or StripeDataBody())
+    external = said.external_invoicing or ExternalDataBody()
+    await request.app[APPS].put_external_labels(
+        customer.namespace,
+        customer.id,
+        external.labels or {},
+        request.app[CLOCK](),
+        by=request[CALLER].actor,
+    )
+
+
+async def _link_to_stripe(request: web.Request, customer: Customer, data: StripeDataBody) -> None:
     links = request.app[STRIPE_CUSTOMERS]
     before = await links.get(customer.namespace, customer.id)
     after = replace(
@@ -123,11 +136,12 @@ async def _link(request: web.Request, customer: Customer, data: StripeDataBody) 
 
 async def _billing(request: web.Request, customer: Customer) -> CustomerBillingAnswer:
     link = await request.app[STRIPE_CUSTOMERS].get(customer.namespace, customer.id)
+    labels = await request.app[APPS].external_labels(customer.namespace, customer.id)
     profiles = await request.app[BOOKS].profiles.every(customer.namespace)
     profile = profile_of(profiles, customer.billing_profile_id)
     return CustomerBillingAnswer(
         billing_profile=ProfileReferenceBody(id=profile.id),
-        app_data=AppDataBody.of(link),
+        app_data=AppDataBody.of(link, labels),
     )
 
 

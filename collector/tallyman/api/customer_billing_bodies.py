@@ -30,22 +30,31 @@ class StripeDataBody(Body):
     labels: Labels | None = None
 
 
+class ExternalDataBody(Body):
+    """What the customer is to whoever invoices outside."""
+
+    labels: Labels | None = None
+
+
 class AppDataBody(Body):
     """What the customer is to each app."""
 
     stripe: StripeDataBody | None = None
+    external_invoicing: ExternalDataBody | None = None
 
     @classmethod
-    def of(cls, link: StripeCustomer) -> Self:
+    def of(cls, link: StripeCustomer, external_labels: dict[str, str]) -> Self:
         """It on the wire; nothing where there is nothing."""
+        external = ExternalDataBody(labels=external_labels) if external_labels else None
         if link.stripe_id is None and link.default_payment_method_id is None and not link.labels:
-            return cls()
+            return cls(external_invoicing=external)
         return cls(
+            external_invoicing=external,
             stripe=StripeDataBody(
                 customer_id=link.stripe_id,
                 default_payment_method_id=link.default_payment_method_id,
                 labels=link.labels or None,
-            )
+            ),
         )
 
 
@@ -67,6 +76,7 @@ class AppDataAnswer(Answer):
     """What the customer is to each app."""
 
     stripe: StripeDataBody | None = None
+    external_invoicing: ExternalDataBody | None = None
 
 
 class CustomTextBody(Body):

@@ -6,14 +6,14 @@ What is above the lines is here; a line is `invoice_line_bodies.py`'s.
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, StringConstraints
 
 from tallyman.api.billing_profile_bodies import PaymentBody
 from tallyman.api.customer_bodies import AddressBody, CurrencyCode, ExternalKey, UsageAttribution
 from tallyman.api.invoice_line_bodies import ClosedPeriod, InvoiceLineAnswer, TotalsAnswer
 from tallyman.api.meter_bodies import PaginatedMeta
 from tallyman.api.party_bodies import AppsBody, PartyBody, apps_of
-from tallyman.api.wire import Answer, Body, Description, DurationText, Name, Time, Ulid
+from tallyman.api.wire import NO_NUL, Answer, Body, Description, DurationText, Name, Time, Ulid
 from tallyman.domain.customer import Customer
 from tallyman.domain.invoice import Invoice, IssueSeverity
 from tallyman.domain.invoice_state import is_mutable
@@ -22,6 +22,9 @@ Status = Literal[
     "gathering", "draft", "issuing", "issued", "payment_processing", "overdue", "paid",
     "uncollectible", "voided", "delete", "deleted",
 ]  # fmt: skip
+
+
+ReferenceText = Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=NO_NUL)]
 
 
 class SimulateInvoiceRequest(Body):
@@ -45,6 +48,14 @@ class PaymentStatusRequest(Body):
     trigger: Literal[
         "paid", "payment_failed", "payment_uncollectible", "payment_overdue", "action_required"
     ]
+
+
+class SynchronizedRequest(Body):
+    """What an invoice and its payment are called where they are invoiced outside."""
+
+    invoicing_id: ReferenceText | None = None
+    payment_id: ReferenceText | None = None
+    sent_to_customer_at: Time | None = None
 
 
 class InvoiceLinkRequest(Body):

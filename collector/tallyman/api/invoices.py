@@ -16,6 +16,7 @@ from tallyman.api.invoice_bodies import (
     InvoicePage,
     PaymentStatusRequest,
     SimulateInvoiceRequest,
+    SynchronizedRequest,
     VoidInvoiceRequest,
 )
 from tallyman.api.invoice_edit_bodies import UpdateInvoiceRequest
@@ -30,6 +31,7 @@ from tallyman.api.wire import Answer
 from tallyman.billing.advance import trigger
 from tallyman.billing.draft import empty
 from tallyman.billing.edit import edit_draft
+from tallyman.billing.external_sync import Synchronized, synchronized
 from tallyman.billing.preview import preview
 from tallyman.domain.billing_profile import App
 from tallyman.domain.customer import Customer
@@ -156,6 +158,18 @@ async def report_payment(request: web.Request) -> web.Response:
     if found.app is App.STRIPE:
         raise InvoiceActionNotAvailable("Stripe collects this invoice, and says what became of it")
     return await _act(request, PAYMENTS[body.trigger])
+
+
+async def synchronize(request: web.Request) -> web.Response:
+    """Let an invoice go on that waited until it is where it is invoiced outside."""
+    parameters.refuse_any(request)
+    body = SynchronizedRequest()
+    if request.can_read_body:
+        body = await read_body(request, SynchronizedRequest)
+    said = Synchronized(body.invoicing_id, body.payment_id, body.sent_to_customer_at)
+    found, now = await find(request), request[NOW]
+    moved = await synchronized(request.app[BOOKS], found, said, now, by=request[CALLER].actor)
+    return _answer(InvoiceAnswer.of(moved, now))
 
 
 async def delete(request: web.Request) -> web.Response:

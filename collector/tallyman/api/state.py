@@ -23,6 +23,7 @@ from tallyman.store.database import Database
 from tallyman.store.event_changes import EventChangeStore
 from tallyman.store.events import EventStore
 from tallyman.store.features import FeatureStore
+from tallyman.store.installed_apps import InstalledAppStore
 from tallyman.store.meters import MeterStore
 from tallyman.store.plans import PlanStore
 from tallyman.store.stripe_customers import StripeCustomerStore
@@ -46,6 +47,7 @@ RESETS: Final = web.AppKey("resets", EntitlementResets)
 UNATTRIBUTED: Final = web.AppKey("unattributed", UnattributedUsage)
 UNATTRIBUTED_GAUGE: Final = web.AppKey("unattributed_gauge", UnattributedGauge)
 BOOKS: Final = web.AppKey("books", Books)
+APPS: Final = web.AppKey("apps", InstalledAppStore)
 # None where no key of Stripe's is set.
 STRIPE_CUSTOMERS: Final = web.AppKey("stripe_customers", StripeCustomerStore)
 STRIPE: Final[web.AppKey[StripeApp | None]] = web.AppKey("stripe")

@@ -44,7 +44,9 @@ class Workflow:
 
     `collection_interval` is how long after a period's end late events still count in its invoice;
     `draft_period` how long it is a draft for review; `due_after` how long there is to pay it.
-    `anchored` collects invoices at its own dates instead of the subscription's.
+    `anchored` collects invoices at its own dates instead of the subscription's. `waits_in_draft` and
+    `waits_to_issue` are whether a draft, and an invoice before it is issued, waits until whoever
+    invoices outside has it.
     """
 
     collection_interval: Duration = field(default=Duration(0, timedelta(hours=1)))
@@ -57,6 +59,8 @@ class Workflow:
     due_after: Duration = field(default=Duration(0, timedelta(days=30)))
     tax_enabled: bool = True
     tax_enforced: bool = False
+    waits_in_draft: bool = False
+    waits_to_issue: bool = False
 
 
 @dataclass(frozen=True)

@@ -103,6 +103,8 @@ class Invoice:
             ),
             waits_for_app=self.app is App.STRIPE,
             has_nothing_to_pay=not self.totals.total and self.app is not App.STRIPE,
+            waits_in_draft=self.workflow.waits_in_draft,
+            waits_to_issue=self.workflow.waits_to_issue,
         )
 
     @property
@@ -129,6 +131,8 @@ class Invoice:
             now=self.updated_at,
             collection_at=self.updated_at,
             waits_for_app=self.app is App.STRIPE,
+            waits_in_draft=self.workflow.waits_in_draft,
+            waits_to_issue=self.workflow.waits_to_issue,
         )
         goes_on = following(self.state, Trigger.ADVANCE, hopeful) is not None
         return self.updated_at if goes_on else None

@@ -95,7 +95,8 @@ ACTIONS: Final = (
 class Facts:
     """What the way of an invoice depends on, besides its state.
 
-    `waits_for_app` is whether it is issued, or deleted, only once its app says that it has done so.
+    `waits_for_app` is whether it is issued, or deleted, only once its app says that it has done so;
+    `waits_in_draft` and `waits_to_issue` are as in the workflow.
     """
 
     now: datetime
@@ -105,6 +106,8 @@ class Facts:
     has_critical_issues: bool = False
     waits_for_app: bool = False
     has_nothing_to_pay: bool = False
+    waits_in_draft: bool = False
+    waits_to_issue: bool = False
 
 
 _Guard = Callable[[Facts], bool]
@@ -130,12 +133,24 @@ def _free_of_charge(facts: Facts) -> bool:
     return facts.has_nothing_to_pay
 
 
+def _issued_by_itself(facts: Facts) -> bool:
+    return _by_itself(facts) and not facts.waits_to_issue
+
+
 def _valid_for_review(facts: Facts) -> bool:
     return _valid(facts) and not facts.auto_advance
 
 
 def _valid_for_itself(facts: Facts) -> bool:
     return _valid(facts) and facts.auto_advance
+
+
+def _synced_for_review(facts: Facts) -> bool:
+    return _valid_for_review(facts) and not facts.waits_in_draft
+
+
+def _synced_for_itself(facts: Facts) -> bool:
+    return _valid_for_itself(facts) and not facts.waits_in_draft
 
 
 def _reviewed(facts: Facts) -> bool:
@@ -152,13 +167,13 @@ _STEPS: Final[Mapping[InvoiceState, tuple[tuple[_Guard, InvoiceState], ...]]] = 
     S.DRAFT_UPDATING: ((_always, S.DRAFT_WAITING_FOR_COLLECTION),),
     S.DRAFT_VALIDATING: ((_valid, S.DRAFT_SYNCING),),
     S.DRAFT_SYNCING: (
-        (_valid_for_review, S.DRAFT_MANUAL_APPROVAL_NEEDED),
-        (_valid_for_itself, S.DRAFT_WAITING_AUTO_APPROVAL),
+        (_synced_for_review, S.DRAFT_MANUAL_APPROVAL_NEEDED),
+        (_synced_for_itself, S.DRAFT_WAITING_AUTO_APPROVAL),
     ),
     S.DRAFT_WAITING_AUTO_APPROVAL: ((_reviewed, S.DRAFT_READY_TO_ISSUE),),
     S.DRAFT_READY_TO_ISSUE: ((_always, S.ISSUING_LINE_FINALIZATION),),
     S.ISSUING_LINE_FINALIZATION: ((_always, S.ISSUING_SYNCING),),
-    S.ISSUING_SYNCING: ((_by_itself, S.ISSUING_CHARGE_BOOKING),),
+    S.ISSUING_SYNCING: ((_issued_by_itself, S.ISSUING_CHARGE_BOOKING),),
     S.ISSUING_CHARGE_BOOKING: ((_always, S.ISSUED),),
     S.ISSUED: ((_always, S.PAYMENT_PENDING),),
     S.DELETE_IN_PROGRESS: ((_always, S.DELETE_SYNCING),),
@@ -227,6 +242,8 @@ _MOVES: Final[Mapping[tuple[InvoiceState, Trigger], tuple[_Guard, InvoiceState]]
 
 def following(state: InvoiceState, trigger: Trigger, facts: Facts) -> InvoiceState | None:
     """The one state that the trigger leads to; None if it does not apply, or not yet."""
+    if (state, trigger) == (S.DRAFT_SYNCING, T.SYNCED):
+        trigger, facts = T.ADVANCE, replace(facts, waits_in_draft=False)
     if trigger is Trigger.ADVANCE:
         steps = _STEPS.get(state, ())
         return next((target for guard, target in steps if guard(facts)), None)

@@ -4,6 +4,7 @@ The way of one invoice is `collect.py`'s, of what else is asked for `operate.py`
 """
 
 import asyncio
+import hmac
 import logging
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -12,7 +13,14 @@ from datetime import datetime
 from typing import Final
 
 from tallyman.domain.stripe_operation import OperationKind
-from tallyman.errors import ConfigurationError, StripeRefused, StripeUnanswered, TallymanError
+from tallyman.errors import (
+    ConfigurationError,
+    InvalidInput,
+    InvalidParameter,
+    StripeRefused,
+    StripeUnanswered,
+    TallymanError,
+)
 from tallyman.metrics import STRIPE_OPERATIONS_WAITING, STRIPE_WAITING
 from tallyman.payments.collect import Collector
 from tallyman.payments.operate import Operator
@@ -84,6 +92,16 @@ class StripeApp:
     async def close(self) -> None:
         """Close the connections."""
         await self.connection.close()
+
+    def check_key(self, given: str, field: str) -> None:
+        """That a key is the one in the environment: none is taken from elsewhere, nor repeated.
+
+        Raises:
+            InvalidInput: it is another.
+        """
+        if not hmac.compare_digest(given.encode(), self.account.key.encode()):
+            reason = "must be the key of the environment, TALLYMAN_STRIPE_API_KEY"
+            raise InvalidInput(f"{field} {reason}", [InvalidParameter(field, "invalid", reason)])
 
     async def account_id(self) -> str | None:
         """The id of the account at Stripe; None if Stripe does not say."""

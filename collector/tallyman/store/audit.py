@@ -43,6 +43,7 @@ Entity = Literal[
     "llm_price",
     "held_llm_price",
     "stripe_operation",
+    "app",
 ]
 
 

@@ -21,6 +21,7 @@ from tallyman.domain.service_period import EndProration
 from tallyman.errors import Conflict, Gone, InvalidParameter, NotFound
 from tallyman.store.audit import record
 from tallyman.store.database import Database, upsert
+from tallyman.store.installed_apps import apps_of, waiting_for
 from tallyman.store.tables import billing_profiles, customers
 
 SORTABLE: Final = ("created_at", "updated_at", "name")
@@ -79,11 +80,12 @@ class BillingProfileStore:
             return _profile(rows.one())
 
     async def every(self, namespace: str) -> dict[str, BillingProfile]:
-        """All that are not deleted, by id."""
+        """All that are not deleted, by id, with where their invoices wait for their app."""
         await self.default(namespace)
         async with self._database.reading() as connection:
+            apps = await apps_of(connection, namespace)
             rows = await connection.execute(select(billing_profiles).where(_kept(namespace)))
-            return {row.id: _profile(row) for row in rows}
+            return {row.id: waiting_for(_profile(row), apps) for row in rows}
 
     async def page(
         self,

@@ -102,7 +102,7 @@ async def test_who_gave_a_customer_a_profile_is_kept(
     [
         ({"billing_profile": {"id": "01KA2B3C4D5E6F7G8H9JKMNPQR"}}, "billing_profile.id"),
         ({"billing_profile": {}}, "billing_profile.id"),
-        ({"app_data": {"external_invoicing": {}}}, "app_data.external_invoicing"),
+        ({"app_data": {"sandbox": {}}}, "app_data.sandbox"),
         ({"profile": None}, "profile"),
     ],
 )

@@ -81,6 +81,25 @@ async def test_the_app_shows_its_account_and_never_its_key(
         assert SECRET not in text
 
 
+@pytest.mark.parametrize(
+    ("key", "status"),
+    [pytest.param(KEY, 201, id="the same"), pytest.param("sk_canary", 400, id="another")],
+)
+async def test_stripe_is_installed_with_the_key_of_the_environment_alone(
+    selling: Client, key: str, status: int
+) -> None:
+    body = {"type": "stripe", "name": "Cards", "create_billing_profile": True, "api_key": key}
+    found, answer = await ask(selling, "POST", f"{OPENMETER}/app-catalog/install", body)
+    _, profiles = await ask(selling, "GET", f"{OPENMETER}/profiles")
+    path = f"{OPENMETER}/apps/{app_id(App.STRIPE)}"
+    update = {"type": "stripe", "name": "Cards", "secret_api_key": key}
+    put, _ = await ask(selling, "PUT", path, update)
+
+    assert (found, put) == (status, 200 if status == 201 else 400)
+    assert "canary" not in json.dumps(answer)
+    assert ("Cards" in [one["name"] for one in profiles["data"]]) == (status == 201)
+
+
 async def test_without_stripe_there_is_the_sandbox_alone(client: Client) -> None:
     _, page = await ask(client, "GET", f"{OPENMETER}/apps")
     await acme(client)

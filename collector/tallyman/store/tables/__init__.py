@@ -5,6 +5,7 @@ and a line here, so that `metadata` knows it.
 """
 
 from tallyman.store.tables.access import api_keys, audit_log
+from tallyman.store.tables.apps import external_customers, installed_apps
 from tallyman.store.tables.catalogue import features, plans
 from tallyman.store.tables.columns import metadata
 from tallyman.store.tables.credits import credit_entries, credit_grants, credit_transactions
@@ -40,8 +41,10 @@ __all__ = [
     "customers",
     "entitlement_resets",
     "event_changes",
+    "external_customers",
     "features",
     "held_llm_prices",
+    "installed_apps",
     "invoice_lines",
     "invoice_numbers",
     "invoices",

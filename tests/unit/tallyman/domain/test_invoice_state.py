@@ -1,5 +1,6 @@
 """The lifecycle: what follows what, what can be done where, and that nothing is a dead end."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -67,6 +68,28 @@ def test_an_invoice_waits_for_its_app_to_have_it_and_to_let_it_go() -> None:
     assert (issuing, deleting) == (S.ISSUING_SYNCING, S.DELETE_SYNCING)
     assert list(path(issuing, T.SYNCED, waits))[-1] is S.PAYMENT_PENDING
     assert list(path(deleting, T.SYNCED, waits)) == [S.DELETED]
+
+
+@pytest.mark.parametrize(
+    ("facts", "waits_in"),
+    [
+        pytest.param(READY, [S.DRAFT_SYNCING, S.ISSUING_SYNCING], id="by itself"),
+        pytest.param(
+            REVIEWED_BY_HAND, [S.DRAFT_SYNCING, S.DRAFT_MANUAL_APPROVAL_NEEDED], id="by hand"
+        ),
+    ],
+)
+def test_an_invoice_waits_in_draft_and_to_be_issued_until_it_is_outside(
+    facts: Facts, waits_in: list[InvoiceState]
+) -> None:
+    waits = replace(facts, waits_in_draft=True, waits_to_issue=True)
+
+    *_, draft = path(S.GATHERING, T.ADVANCE, waits)
+    *_, then = path(draft, T.SYNCED, waits)
+
+    assert [draft, then] == waits_in
+    assert list(path(S.ISSUING_SYNCING, T.SYNCED, waits))[-1] is S.PAYMENT_PENDING
+    assert list(path(draft, T.DELETE, waits))[-1] is S.DELETED
 
 
 def test_an_invoice_moves_on_the_very_moment_the_wait_is_over() -> None:
