@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -11,6 +12,8 @@ from sqlalchemy import select
 from tallyman.api.routes import ROUTES
 from tallyman.api.state import BOOKS, DATABASE, KEYS
 from tallyman.domain.access import Scope
+from tallyman.domain.billing_profile import App
+from tallyman.domain.invoice_state import InvoiceState
 from tallyman.domain.price_list import read_price_list
 from tallyman.store.price_changes import PriceChanges
 from tallyman.store.tables import audit_log
@@ -31,6 +34,7 @@ NO_CHANGE: Final = {
     "ingest-metering-events",  # events say themselves who sent them, and when
     "take-kong-log",
     "compare-catalogue",  # taken back
+    "backtest-catalogue",  # taken back too
     "link-invoice",  # nothing is kept of a link
     "reconcile",  # mends what is derived, and says so itself
     "create-customer-stripe-checkout-session",  # a page at Stripe
@@ -100,6 +104,7 @@ async def test_every_change_leaves_its_lines_and_says_who_made_it(
     await _tell_of_events_and_credit(story)
     await _tell_of_customers(story)
     await _tell_of_invoices(story, shop, clock)
+    await _tell_of_apps(story, shop)
     await _tell_of_a_sandbox(story, server, client_of)
 
     assert story.told == CHANGES
@@ -231,6 +236,21 @@ async def _tell_of_invoices(story: Story, shop: Shop, clock: Clock) -> None:
     paid, failed = f"{V1}/invoices/{found['id']}/payment/status", {"trigger": "payment_failed"}
     await story.tell("report-invoice-payment", paid, failed, "fail invoice")
     await story.tell("void-invoice", f"{V1}/invoices/{found['id']}/void", {}, "void invoice")
+
+
+async def _tell_of_apps(story: Story, shop: Shop) -> None:
+    new = {"type": "external_invoicing", "name": "ERP", "create_billing_profile": False}
+    catalogue = f"{API}/app-catalog/install"
+    made = (await story.tell("install-app", catalogue, new, "created app"))["app"]
+    hooks = {"enable_draft_sync_hook": False, "enable_issuing_sync_hook": True}
+    said, at = {"type": made["type"], "name": "SAP", **hooks}, f"{API}/apps/{made['id']}"
+    await story.tell("update-app", at, said, "changed app")
+    await story.tell("uninstall-app", at, None, "deleted app")
+    [invoices, _] = await shop.books.invoices.page("default")
+    waits = replace(invoices[0], app=App.EXTERNAL_INVOICING, state=InvoiceState.ISSUING_SYNCING)
+    await shop.books.invoices.replace("default", [(invoices[0], waits)])
+    path = f"{V1}/invoices/{waits.id}/synchronized"
+    await story.tell("synchronize-invoice", path, None, "synchronized invoice")
 
 
 async def _tell_of_a_sandbox(story: Story, server: TestServer, client_of: ClientOf) -> None:
