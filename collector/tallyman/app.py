@@ -25,6 +25,8 @@ from tallyman.api.state import (
     COMPLETENESS,
     CUSTOMERS,
     DATABASE,
+    ENTITLEMENT_GRANTS,
+    ENTITLEMENT_USAGE,
     ENTITLEMENTS,
     EVENT_CHANGES,
     EVENTS,
@@ -63,6 +65,7 @@ from tallyman.store.completeness import Completeness
 from tallyman.store.customers import CustomerStore
 from tallyman.store.database import Database
 from tallyman.store.entitlement_definitions import EntitlementDefinitions
+from tallyman.store.entitlement_grants import EntitlementGrantStore
 from tallyman.store.entitlement_usage import EntitlementUsage
 from tallyman.store.event_changes import EventChangeStore
 from tallyman.store.events import EventStore
@@ -263,6 +266,8 @@ def _add_entitlements(app: web.Application, clickhouse: ClickHouse) -> Entitleme
     interval = app[SETTINGS].entitlements_interval_seconds
     app[ENTITLEMENTS] = EntitlementCounters(definitions, usage, app[CLOCK], interval)
     app[RESETS] = EntitlementResets(definitions, usage)
+    app[ENTITLEMENT_GRANTS] = EntitlementGrantStore(app[DATABASE])
+    app[ENTITLEMENT_USAGE] = usage
     app[USAGE_BEFORE] = UsageBefore(definitions, usage, app[CUSTOMERS], app[SUBSCRIPTIONS])
     return app[ENTITLEMENTS]
 

@@ -25,6 +25,7 @@ from tallyman.api.route import JSON
 from tallyman.api.state import CALLER, CLOCK, CUSTOMERS, ENTITLEMENTS, NOW, RESETS, SETTINGS
 from tallyman.api.wire import write_number, write_time
 from tallyman.billing.entitlement_account import Account
+from tallyman.billing.entitlement_counters import EntitlementCounters
 from tallyman.domain.entitlement import (
     Access,
     BooleanEntitlement,
@@ -50,7 +51,7 @@ _MESSAGES: Final = {
 async def list_access(request: web.Request) -> web.Response:
     """Everything that the customer is entitled to."""
     parameters.refuse_any(request)
-    account = await _account(request)
+    account = await account_of(request)
     _refuse_old(request, list(account.entitled.values()))
     answer = CustomerEntitlementAccessAnswer(
         data=[
@@ -118,7 +119,7 @@ async def query(request: web.Request) -> web.Response:
 async def value(request: web.Request) -> web.Response:
     """How much of an entitlement is used and left."""
     parameters.refuse_any(request)
-    account, feature_key = await _account(request), path_text(request, "featureKey")
+    account, feature_key = await account_of(request), path_text(request, "featureKey")
     entitled = account.entitled.get(feature_key)
     if entitled is None:
         raise NotFound(f"the customer is not entitled to a feature {feature_key}")
@@ -144,7 +145,7 @@ async def reset(request: web.Request) -> web.Response:
     """Count an entitlement's usage anew."""
     parameters.refuse_any(request)
     body = await read_body(request, ResetEntitlementRequest)
-    account = await _account(request)
+    account = await account_of(request)
     await request.app[RESETS].reset(
         account,
         path_text(request, "featureKey"),
@@ -158,8 +159,8 @@ async def reset(request: web.Request) -> web.Response:
     return web.Response(status=204)
 
 
-async def _account(request: web.Request) -> Account:
-    """The account of the customer that the path names, by id or key.
+async def account_of(request: web.Request) -> Account:
+    """The account of the customer that the path names, by id or key, or by a subject of its own.
 
     Raises:
         NotFound: there is no such customer.
@@ -167,8 +168,10 @@ async def _account(request: web.Request) -> Account:
         Unavailable: nothing is counted yet.
     """
     counters, namespace = request.app[ENTITLEMENTS], request[CALLER].namespace
-    name = path_text(request, "customerId")
     _age(request)
+    if "subjectIdOrKey" in request.match_info:
+        return await _account_of_subject(counters, namespace, path_text(request, "subjectIdOrKey"))
+    name = path_text(request, "customerId")
     account = counters.find(namespace, name)
     if account is None or name not in (
         account.definition.customer.id,
@@ -179,6 +182,18 @@ async def _account(request: web.Request) -> Account:
         account = counters.find(namespace, customer.id)
     if account is None:
         raise Unavailable("the customer's entitlements are not counted yet")
+    return account
+
+
+async def _account_of_subject(
+    counters: EntitlementCounters, namespace: str, subject: str
+) -> Account:
+    account = counters.find(namespace, subject)
+    if account is None:
+        await counters.catch_up()
+        account = counters.find(namespace, subject)
+    if account is None:
+        raise NotFound(f"no customer has the subject {subject}")
     return account
 
 

@@ -51,6 +51,14 @@ _PATH_PARAMETERS: Final[dict[str, dict[str, Any]]] = {
         "description": "The customer's id or key.",
         "schema": {"type": "string", "minLength": 1, "maxLength": 256, "pattern": NO_NUL},
     },
+    "subjectIdOrKey": {
+        "description": "A subject that is a customer's.",
+        "schema": {"type": "string", "minLength": 1, "maxLength": 256, "pattern": NO_NUL},
+    },
+    "grantId": {
+        "description": "The grant's id.",
+        "schema": {"type": "string", "pattern": ULID_PATTERN},
+    },
     "creditGrantId": {
         "description": "The credit grant's id.",
         "schema": {"type": "string", "pattern": ULID_PATTERN},

@@ -20,6 +20,8 @@ from tallyman.store.api_keys import ApiKeyStore
 from tallyman.store.completeness import Completeness
 from tallyman.store.customers import CustomerStore
 from tallyman.store.database import Database
+from tallyman.store.entitlement_grants import EntitlementGrantStore
+from tallyman.store.entitlement_usage import EntitlementUsage
 from tallyman.store.event_changes import EventChangeStore
 from tallyman.store.events import EventStore
 from tallyman.store.features import FeatureStore
@@ -43,6 +45,8 @@ PLANS: Final = web.AppKey("plans", PlanStore)
 METERS: Final = web.AppKey("meters", MeterStore)
 USAGE_BEFORE: Final = web.AppKey("usage_before", UsageBefore)
 ENTITLEMENTS: Final = web.AppKey("entitlements", EntitlementCounters)
+ENTITLEMENT_GRANTS: Final = web.AppKey("entitlement_grants", EntitlementGrantStore)
+ENTITLEMENT_USAGE: Final = web.AppKey("entitlement_usage", EntitlementUsage)
 RESETS: Final = web.AppKey("resets", EntitlementResets)
 UNATTRIBUTED: Final = web.AppKey("unattributed", UnattributedUsage)
 UNATTRIBUTED_GAUGE: Final = web.AppKey("unattributed_gauge", UnattributedGauge)

@@ -10,6 +10,7 @@ from decimal import Decimal
 from enum import Enum
 from typing import Final
 
+from tallyman.billing.entitlement_granted import Granted, granted_at
 from tallyman.domain.counting import Metered, subject_periods
 from tallyman.domain.entitlement import Access, access
 from tallyman.domain.entitlement_period import (
@@ -36,6 +37,7 @@ class Part(Enum):
     BASE = "base"
     RECENT = "recent"
     WHOLE = "whole"
+    GRANTED = "granted"  # between two changes of what is granted
 
 
 @dataclass(frozen=True)
@@ -45,9 +47,13 @@ class Wanted:
     account: "Account"
     part: Part
     counted: Period
+    feature_id: str | None = None  # of what is granted
 
     def features(self, counted: Mapping[str, Metered]) -> Iterator[str]:
         """The ids of the features that are counted in such a part of the period."""
+        if self.feature_id is not None:
+            yield self.feature_id
+            return
         for entitled in self.account.entitled.values():
             one = counted.get(entitled.feature_id)
             if entitled.metering is not None and one is not None:
@@ -73,6 +79,7 @@ class Counter:
     """What was counted of one feature, in parts."""
 
     parts: dict[Part, Decimal] = field(default_factory=dict)
+    granted: dict[Period, Decimal] = field(default_factory=dict)
 
     @property
     def usage(self) -> Decimal:
@@ -93,6 +100,8 @@ class Account:
         self._entitlements = Entitlements({}, now)
         self._counters: dict[str, Counter] = {}
         self._access: dict[str, Access] = {}  # as worked out since anything changed
+        self._granted: dict[str, Granted] = {}
+        self._now = now
         self.turn(now)
 
     def turn(self, now: datetime) -> bool:
@@ -103,9 +112,13 @@ class Account:
         until = self._entitlements.until
         if until is None or now < until:
             return False
-        before = self._entitlements.by_feature
-        resets = self.definition.resets
-        self._entitlements = entitlements_at(self.definition.subscriptions, resets, now)
+        before, given = self._entitlements.by_feature, self.definition
+        found = entitlements_at(given.subscriptions, given.resets, now, given.overrides)
+        self._granted = granted_at(given, found, now)
+        bounds = [x for one in self._granted.values() for x in one.bounds if x > now]
+        until = min([*bounds, *([] if found.until is None else [found.until])], default=None)
+        self._entitlements = Entitlements(found.by_feature, until)
+        self._now = now
         self._counters = {
             key: self._counters[key] if before.get(key) == entitled else Counter()
             for key, entitled in self._entitlements.by_feature.items()
@@ -138,16 +151,33 @@ class Account:
             period = entitled.metering.counted
             for part in _parts(counted[entitled.feature_id], base=self.base_is_dirty):
                 found[part, period] = Wanted(self, part, period)
+        granted = list(self._wanted_granted(counted))
         self.is_dirty = self.base_is_dirty = False
-        return list(found.values())
+        return [*found.values(), *granted]
+
+    def _wanted_granted(self, counted: Mapping[str, Metered]) -> Iterator[Wanted]:
+        for key, one in self._granted.items():
+            entitled = self.entitled[key]
+            if entitled.feature_id in counted:
+                for part in one.parts:
+                    known = self._counters[key].granted
+                    if self.base_is_dirty or part not in known or part.to > self.cut:
+                        yield Wanted(self, Part.GRANTED, part, entitled.feature_id)
 
     def take(self, wanted: Wanted, values: Mapping[str, Decimal]) -> None:
         """What was counted for it, by feature id; a feature that is absent was not asked for."""
         self._access = {}
         for key, entitled in self.entitled.items():
             metering, value = entitled.metering, values.get(entitled.feature_id)
-            if metering is not None and metering.counted == wanted.counted and value is not None:
+            if wanted.part is Part.GRANTED:
+                if wanted.feature_id == entitled.feature_id and value is not None:
+                    self._counters[key].granted[wanted.counted] = value
+            elif metering is not None and metering.counted == wanted.counted and value is not None:
                 self._counters[key].parts[wanted.part] = value
+
+    def has_grants(self, feature_key: str) -> bool:
+        """Whether grants add to the entitlement."""
+        return feature_key in self._granted
 
     def access(self, feature_key: str) -> Access:
         """What the customer may do with the feature now."""
@@ -165,6 +195,9 @@ class Account:
         if entitled.metering is None:
             return access(entitled.entitlement, NOTHING)
         usage = self._counters[feature_key].usage
+        if (granted := self._granted.get(feature_key)) is not None:
+            counted = self._counters[feature_key].granted
+            return granted.access(entitled, usage, counted, self._now)
         return access(entitled.entitlement, EXACT.add(usage, entitled.metering.carried))
 
     def _counted(self, counted: Mapping[str, Metered]) -> Iterator[Entitled]:

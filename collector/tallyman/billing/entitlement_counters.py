@@ -257,8 +257,8 @@ class EntitlementCounters:
         try:
             for namespace, wanted in by_namespace.items():
                 counted = self._counted.get(namespace, {})
-                for is_whole in (False, True):
-                    some = [one for one in wanted if (one.part is Part.WHOLE) is is_whole]
+                for parts in ((Part.BASE, Part.RECENT), (Part.WHOLE,), (Part.GRANTED,)):
+                    some = [one for one in wanted if one.part in parts]
                     await self._ask(counted, some)
         except BaseException:
             for account in accounts:

@@ -8,7 +8,7 @@ from decimal import Decimal
 
 from tallyman.billing.entitlement_account import Account
 from tallyman.domain.access import LOCAL
-from tallyman.domain.counting import subject_periods
+from tallyman.domain.counting import Metered, subject_periods
 from tallyman.domain.entitlement import MeteredEntitlement
 from tallyman.domain.entitlement_period import NOTHING, EntitlementReset, serving
 from tallyman.domain.money import EXACT
@@ -61,13 +61,18 @@ class EntitlementResets:
             used = await self._used(account, entitled.feature_id, Period(begin, moment))
             used = EXACT.add(used, metering.carried)
             overage = max(EXACT.subtract(used, limit), NOTHING)
+            if account.has_grants(feature_key):  # what a grant paid for is no overage
+                overage = min(overage, account.access(feature_key).overage)
         reset = EntitlementReset(subscription.id, feature_key, moment, retain_anchor, overage)
         await self._definitions.reset(subscription.namespace, reset, now, by=by)
 
+    async def metered(self, account: Account, feature_id: str) -> Metered | None:
+        """What counts for a feature of the customer's namespace; None if nothing does."""
+        namespace = account.definition.customer.namespace
+        return (await self._definitions.counted(namespace)).get(feature_id)
+
     async def _used(self, account: Account, feature_id: str, period: Period) -> Decimal:
-        metered = (await self._definitions.counted(account.definition.customer.namespace)).get(
-            feature_id
-        )
+        metered = await self.metered(account, feature_id)
         parts = subject_periods(account.definition.spans, period)
         if metered is None or period.from_ >= period.to or not parts:
             return NOTHING

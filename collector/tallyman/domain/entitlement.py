@@ -87,6 +87,15 @@ def access(entitlement: Entitlement | None, usage: Decimal) -> Access:
             assert_never(entitlement)
 
 
+def granted_access(
+    entitlement: MeteredEntitlement, usage: Decimal, balance: Decimal, overage: Decimal
+) -> Access:
+    """The same of an entitlement that grants add to, from what is left of all of them."""
+    if balance > 0 or entitlement.is_soft_limit:
+        return Access(True, None, usage, balance, overage)
+    return Access(False, NoAccessReason.USAGE_LIMIT_REACHED, usage, balance, overage)
+
+
 def usage_period_at(
     entitlement: MeteredEntitlement, cadence: Duration, anchor: datetime, at: datetime
 ) -> Period:

@@ -3,7 +3,7 @@
 It does not count: see `store/entitlement_sql.py`. What is allowed is `entitlement.py`'s.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -30,6 +30,17 @@ class EntitlementReset:
     effective_at: datetime
     retain_anchor: bool = False
     carried_overage: Decimal = NOTHING
+
+
+@dataclass(frozen=True)
+class EntitlementOverride:
+    """The customer's own entitlement in place of the rate card's, from `effective_at` on."""
+
+    subscription_id: str
+    feature_key: str
+    effective_at: datetime
+    limit: Decimal | None
+    is_soft_limit: bool
 
 
 @dataclass(frozen=True)
@@ -62,6 +73,17 @@ class Entitlements:
     until: datetime | None
 
 
+def overridden(
+    entitlement: MeteredEntitlement, overrides: Iterable[EntitlementOverride], at: datetime
+) -> MeteredEntitlement:
+    """The entitlement with the last override that is in effect by then."""
+    found = entitlement
+    for one in sorted(overrides, key=lambda one: one.effective_at):
+        if one.effective_at <= at:
+            found = MeteredEntitlement(one.limit, one.is_soft_limit, entitlement.usage_period)
+    return found
+
+
 def serving(subscriptions: Sequence[Subscription], now: datetime) -> Subscription | None:
     """The one of a customer's subscriptions that is served at the moment."""
     for subscription in subscriptions:
@@ -72,7 +94,10 @@ def serving(subscriptions: Sequence[Subscription], now: datetime) -> Subscriptio
 
 
 def entitlements_at(
-    subscriptions: Sequence[Subscription], resets: Sequence[EntitlementReset], now: datetime
+    subscriptions: Sequence[Subscription],
+    resets: Sequence[EntitlementReset],
+    now: datetime,
+    overrides: Sequence[EntitlementOverride] = (),
 ) -> Entitlements:
     """What a customer with these subscriptions is entitled to."""
     subscription = serving(subscriptions, now)
@@ -91,8 +116,14 @@ def entitlements_at(
             card = item.rate_card
             if card.entitlement is None or card.feature is None:
                 continue
-            metering = None
+            metering, entitlement = None, card.entitlement
             if isinstance(card.entitlement, MeteredEntitlement):
+                own = [
+                    one
+                    for one in overrides
+                    if (one.subscription_id, one.feature_key) == (subscription.id, card.key)
+                ]
+                entitlement = overridden(card.entitlement, own, now)
                 step = card.entitlement.usage_period or card.billing_cadence
                 cadence = Cadence(subscription.billing_anchor, step or subscription.billing_cadence)
                 mine = [
@@ -102,7 +133,7 @@ def entitlements_at(
                 ]
                 metering = metering_at(cadence, begin, mine, now)
                 changes.append(metering.usage_period.to)
-            found[card.key] = Entitled(card.feature.id, card.entitlement, metering)
+            found[card.key] = Entitled(card.feature.id, entitlement, metering)
     return Entitlements(found, min(changes, default=None))
 
 

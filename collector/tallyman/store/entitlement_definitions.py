@@ -3,11 +3,11 @@
 It does not count usage: see `entitlement_usage.py`.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from sqlalchemy import Row, select
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -16,13 +16,15 @@ from ulid import ULID
 from tallyman.domain.access import LOCAL
 from tallyman.domain.counting import Metered
 from tallyman.domain.customer import Customer, SubjectSpan
-from tallyman.domain.entitlement_period import EntitlementReset
+from tallyman.domain.entitlement_grant import EntitlementGrant
+from tallyman.domain.entitlement_period import EntitlementOverride, EntitlementReset
 from tallyman.domain.subscription import Subscription
 from tallyman.errors import Gone, NotFound
 from tallyman.store.audit import record
 from tallyman.store.customer_rows import customers_of, unended
 from tallyman.store.customer_subjects import portions, spans_of
 from tallyman.store.database import Database
+from tallyman.store.entitlement_grants import grants_by_subscription, overrides_by_subscription
 from tallyman.store.features import FeatureStore
 from tallyman.store.meters import MeterStore
 from tallyman.store.sandboxes import Sandboxes
@@ -30,12 +32,15 @@ from tallyman.store.subscription_rows import select_subscriptions
 from tallyman.store.tables import (
     audit_log,
     customers,
+    entitlement_grants,
+    entitlement_overrides,
     entitlement_resets,
     features,
     subscriptions,
 )
 
 _LOWEST: Final = "0" * 16
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,8 @@ class Definition:
     spans: tuple[SubjectSpan, ...]
     subscriptions: tuple[Subscription, ...]
     resets: tuple[EntitlementReset, ...]
+    grants: tuple[EntitlementGrant, ...] = ()
+    overrides: tuple[EntitlementOverride, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -171,16 +178,15 @@ class EntitlementDefinitions:
             await record(connection, by, "reset", "entitlement", None, row)
 
     async def customers_of_resets(self, ids: Collection[str]) -> dict[str, set[str]]:
-        """Whose entitlements these resets are of: customer ids by namespace."""
+        """Whose entitlements these resets, grants or overrides are of: customer ids by namespace."""
         subscription_ids: list[str] = []
         async with self._database.reading() as connection:
             for some in portions(ids):
-                rows = await connection.execute(
-                    select(entitlement_resets.c.subscription_id).where(
-                        entitlement_resets.c.id.in_(some)
+                for table in (entitlement_resets, entitlement_grants, entitlement_overrides):
+                    rows = await connection.execute(
+                        select(table.c.subscription_id).where(table.c.id.in_(some))
                     )
-                )
-                subscription_ids += rows.scalars()
+                    subscription_ids += rows.scalars()
         return await self.customers_of_subscriptions(subscription_ids)
 
 
@@ -201,16 +207,25 @@ async def _definitions(
         connection, namespace, subscriptions.c.customer_id.in_(ids), unended(now)
     ):
         theirs.setdefault(one.customer_id, []).append(one)
-    resets = await _resets(connection, [one.id for mine in theirs.values() for one in mine])
+    subscription_ids = [one.id for mine in theirs.values() for one in mine]
+    resets = await _resets(connection, subscription_ids)
+    grants = await grants_by_subscription(connection, subscription_ids)
+    overrides = await overrides_by_subscription(connection, subscription_ids)
     return [
         Definition(
             customer,
             spans.get(customer.id, ()),
             tuple(theirs.get(customer.id, ())),
-            tuple(reset for one in theirs.get(customer.id, ()) for reset in resets.get(one.id, ())),
+            _of(theirs.get(customer.id, ()), resets),
+            _of(theirs.get(customer.id, ()), grants),
+            _of(theirs.get(customer.id, ()), overrides),
         )
         for customer in found
     ]
+
+
+def _of(theirs: Iterable[Subscription], found: Mapping[str, Sequence[T]]) -> tuple[T, ...]:
+    return tuple(one for subscription in theirs for one in found.get(subscription.id, ()))
 
 
 async def _resets(

@@ -27,7 +27,12 @@ from tallyman.store.tables.payments import (
     stripe_operations,
 )
 from tallyman.store.tables.sandboxes import sandboxes, test_clocks
-from tallyman.store.tables.subscriptions import entitlement_resets, subscriptions
+from tallyman.store.tables.subscriptions import (
+    entitlement_grants,
+    entitlement_overrides,
+    entitlement_resets,
+    subscriptions,
+)
 
 __all__ = [
     "api_keys",
@@ -39,6 +44,8 @@ __all__ = [
     "credit_transactions",
     "customer_subjects",
     "customers",
+    "entitlement_grants",
+    "entitlement_overrides",
     "entitlement_resets",
     "event_changes",
     "external_customers",
