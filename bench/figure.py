@@ -16,6 +16,7 @@ class Figure:
 
     baseline  the name of a figure of the same run that this one is to be seen against
     goal      what it was built for, such as `< 300`; shown beside it, and never asserted
+    key       the name that results.json is searched by; with a baseline it is that of the ratio
     """
 
     name: str
@@ -23,6 +24,7 @@ class Figure:
     unit: str
     baseline: str | None = None
     goal: str | None = None
+    key: str | None = None
 
     @classmethod
     def read(cls, line: str) -> Self:

@@ -19,7 +19,7 @@ from bench import table
 from bench.figure import Figure
 
 ROOT = Path(__file__).parents[1]
-BENCHES = ("spool", "api", "rating", "entitlements", "billing")
+BENCHES = ("ingest", "spool", "api", "rating", "entitlements", "billing")
 ROUNDS = 3
 VERSIONS = ("aiohttp", "chdb", "sqlalchemy")
 
@@ -36,15 +36,17 @@ def main() -> None:
         for bench in BENCHES:
             print(f"round {number}: {bench} …", file=sys.stderr, flush=True)
             rounds[-1][bench] = run(bench, is_quick)
+    figures = [
+        summary
+        for bench in BENCHES
+        for summary in table.summaries(bench, [found[bench] for found in rounds])
+    ]
     results = {
         "taken_on": datetime.now(UTC).date().isoformat(),
         "machine": machine(),
         "rounds": len(rounds),
-        "figures": [
-            summary
-            for bench in BENCHES
-            for summary in table.summaries(bench, [found[bench] for found in rounds])
-        ],
+        "keys": table.keyed(figures),
+        "figures": figures,
     }
     print(table.render(results))
     if not is_quick:

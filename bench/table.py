@@ -35,8 +35,15 @@ def summaries(bench: str, rounds: Sequence[Sequence[Figure]]) -> list[dict[str, 
             summary |= {"baseline": figure.baseline, "ratio": significant(median(ratios), 2)}
         if figure.goal is not None:
             summary["goal"] = figure.goal
+        if figure.key is not None:
+            summary["key"] = figure.key
         found.append(summary)
     return found
+
+
+def keyed(summarised: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """What each key is: the ratio where there is a baseline, the figure itself otherwise."""
+    return {row["key"]: row.get("ratio", row["median"]) for row in summarised if "key" in row}
 
 
 def significant(value: float, digits: int = 3) -> float:

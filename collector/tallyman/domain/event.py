@@ -89,7 +89,7 @@ def parse_events(body: bytes) -> list[CloudEvent]:
 
 def as_utc(moment: datetime) -> datetime:
     """An aware time, in UTC."""
-    return moment.astimezone(UTC)
+    return moment if moment.tzinfo is UTC else moment.astimezone(UTC)
 
 
 def _check_time(time: datetime | None) -> InvalidParameter | None:

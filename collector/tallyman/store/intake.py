@@ -7,9 +7,8 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -31,8 +30,7 @@ FINAL_SETTINGS: Final = {"do_not_merge_across_partitions_select_final": 1}
 COMPARED_AT_ONCE: Final = 1000
 
 
-@dataclass(frozen=True)
-class _Candidate:
+class _Candidate(NamedTuple):
     """An event of the batch, with the trace it would leave, and that of the one known before it."""
 
     position: int
@@ -153,7 +151,7 @@ class Intake:
 
     async def _store(self, fresh: Sequence[_Candidate], arrivals: Sequence[Arrival]) -> None:
         """Store, and only then remember."""
-        lines = b"\n".join(_encode(one.received, arrivals[one.position]) for one in fresh)
+        lines = b"\n".join([_encode(one.received, arrivals[one.position]) for one in fresh])
         try:
             await self._clickhouse.insert("incoming", lines, "JSONEachRow", INSERT_SETTINGS)
             await self._seen.remember(
@@ -229,27 +227,30 @@ def _number(literal: str) -> int | float:
 
 
 def _encode(received: Received, arrival: Arrival) -> bytes:
-    row = _Row(**_values(received), door=arrival.door, place=arrival.place)
+    row = _Row(*_values(received), *arrival)
     return msgspec.json.encode(row)
 
 
 def encode_change(received: Received, revision: int, change: str) -> bytes:
     """A row of `incoming_changes`."""
-    return msgspec.json.encode(_ChangeRow(**_values(received), revision=revision, change=change))
+    return msgspec.json.encode(_ChangeRow(*_values(received), revision, change))
 
 
-def _values(received: Received) -> dict[str, Any]:
+def _values(
+    received: Received,
+) -> tuple[str, str, str, datetime, str, str, str, msgspec.Raw, str, str, datetime]:
+    """The fields of `_EventRow`, in its order."""
     event = received.event
-    return {
-        "namespace": received.namespace,
-        "type": event.type,
-        "subject": event.subject,
-        "time": received.time,
-        "source": event.source,
-        "id": event.id,
-        "dataschema": event.dataschema or "",
-        "data": msgspec.Raw(received.data or b'""'),
-        "nodeid": event.nodeid or "",
-        "sequence": event.sequence or "",
-        "ingested_at": as_utc(received.ingested_at),
-    }
+    return (
+        received.namespace,
+        event.type,
+        event.subject,
+        received.time,
+        event.source,
+        event.id,
+        event.dataschema or "",
+        msgspec.Raw(received.data or b'""'),
+        event.nodeid or "",
+        event.sequence or "",
+        as_utc(received.ingested_at),
+    )

@@ -5,12 +5,12 @@ It does not store: see `intake.py`.
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 from tallyman.domain.event import CloudEvent, as_utc
 
 
-@dataclass(frozen=True)
-class Received:
+class Received(NamedTuple):
     """A checked event with whose it is and when it came.
 
     An event without a time counts at `ingested_at`, which must be the same when it is delivered

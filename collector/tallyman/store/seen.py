@@ -53,10 +53,7 @@ class Trace(NamedTuple):
 
 def id_hash(namespace: str, source: str, id_: str) -> bytes:
     """The identity of an event, in 16 bytes."""
-    whose, where = namespace.encode(), source.encode()
-    return sha256(b"%d:%d:%b%b%b" % (len(whose), len(where), whose, where, id_.encode())).digest()[
-        :16
-    ]
+    return sha256(_whose_and_where(namespace, source) + id_.encode()).digest()[:16]
 
 
 def trace(namespace: str, event: CloudEvent, time: datetime, data: bytes) -> Trace:
@@ -66,8 +63,14 @@ def trace(namespace: str, event: CloudEvent, time: datetime, data: bytes) -> Tra
         microseconds(time),
         _sum(event.type),
         _sum(event.subject),
-        zlib.crc32(data, zlib.crc32((event.dataschema or "").encode() + b"\0")),
+        zlib.crc32(data, _sum((event.dataschema or "") + "\0")),
     )
+
+
+@lru_cache(maxsize=1 << 12)
+def _whose_and_where(namespace: str, source: str) -> bytes:
+    whose, where = namespace.encode(), source.encode()
+    return b"%d:%d:%b%b" % (len(whose), len(where), whose, where)
 
 
 @lru_cache(maxsize=1 << 16)

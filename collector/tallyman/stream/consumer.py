@@ -19,6 +19,7 @@ from tallyman.stream.batch import Batch, BatchLimits
 from tallyman.stream.dead_letters import DeadLetters, Rejected
 from tallyman.stream.intake import Intake
 from tallyman.stream.kafka_connection import KafkaConnection
+from tallyman.stream.lag import keep_measuring
 from tallyman.stream.message import Record, decode
 from tallyman.stream.metrics import ConsumerMetrics
 
@@ -27,7 +28,6 @@ log = logging.getLogger(__name__)
 RECORDS_AT_ONCE = 500  # bounds by how much a batch can exceed its bytes
 LONGEST_BACKOFF_SECONDS = 30.0
 COMMIT_TIMEOUT_SECONDS = 10.0
-LAG_EVERY_SECONDS = 5.0
 SESSION_TIMEOUT_MS = 10_000  # how long the partitions of a consumer that was killed wait
 REBALANCE_TIMEOUT_MS = 60_000
 SETTLE_BEFORE_REVOKE_SECONDS = 40.0  # less than that, or the group goes on without us
@@ -94,12 +94,9 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has
         """
         await self._start()
         self._kafka.subscribe([self._topic], listener=self)
-        measuring = asyncio.create_task(self._measure_lag())
+        measuring = asyncio.create_task(keep_measuring(self._kafka, self.metrics.lag))
         try:
-            while not self._stop.is_set():
-                batch = await self._gather()
-                if batch is not None:
-                    await self._settle(batch)
+            await self._settle_all()
         finally:
             measuring.cancel()
             await self._kafka.stop()
@@ -135,6 +132,22 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has
             await self._kafka.stop()
             raise
 
+    async def _settle_all(self) -> None:
+        """Settle one batch after the other; the next is read and checked while one is stored."""
+        work = await self._prepare()
+        while work is not None or not self._stop.is_set():
+            preparing = asyncio.create_task(self._prepare())
+            try:
+                if work is not None and not await self._settle(work):
+                    return
+                work = await preparing
+            finally:
+                preparing.cancel()
+
+    async def _prepare(self) -> _Work | None:
+        batch = await self._gather()
+        return None if batch is None else self._check(batch)
+
     async def _gather(self) -> Batch | None:
         """Read until the batch is full or has waited long enough; None if nothing came."""
         batch = Batch(self._assignment, self._limits)
@@ -159,26 +172,30 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has
             wait_seconds = batch.seconds_left
         return batch if batch.records else None
 
-    async def _settle(self, batch: Batch) -> None:
-        """Store, set aside, commit; repeated until it is done, revoked, or the consumer stops."""
-        closed_at = time.monotonic()
-        work = self._check(batch)
+    async def _settle(self, work: _Work) -> bool:
+        """Store, set aside, commit; repeated until it is done, revoked, or the consumer stops.
+
+        Returns False if it stopped before it was done: what comes after may not be committed then.
+        """
+        batch = work.batch
+        began_at = time.monotonic()
         failures = 0
         while True:
             async with self._settling:
                 if batch.assignment != self._assignment:
                     self._drop(batch)
-                    return
+                    return True
                 if await self._attempt(work):
                     break
             failures += 1
             await self._pause(min(0.1 * 2**failures, LONGEST_BACKOFF_SECONDS))
             if self._stop.is_set():
-                return
+                return False
         if work.committed:
             self.metrics.consumed.inc(len(batch.records))
             self.metrics.batch_events.observe(len(batch.records))
-            self.metrics.batch_seconds.observe(time.monotonic() - closed_at)
+            self.metrics.batch_seconds.observe(time.monotonic() - began_at)
+        return True
 
     def _check(self, batch: Batch) -> _Work:
         work = _Work(batch)
@@ -268,23 +285,3 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has
                 await self._stop.wait()
         except TimeoutError:
             return
-
-    async def _measure_lag(self) -> None:
-        while True:
-            await asyncio.sleep(LAG_EVERY_SECONDS)
-            try:
-                async with asyncio.timeout(LAG_EVERY_SECONDS):
-                    await self._measure_lag_once()
-            except (KafkaError, TimeoutError, OSError) as err:
-                log.info("the lag could not be measured: %r", err)
-
-    async def _measure_lag_once(self) -> None:
-        partitions = list(self._kafka.assignment())
-        if not partitions:
-            return
-        ends = await self._kafka.end_offsets(partitions)
-        for partition in partitions:
-            committed = await self._kafka.committed(partition) or 0
-            self.metrics.lag.labels(partition.topic, str(partition.partition)).set(
-                max(0, ends[partition] - committed)
-            )

@@ -5,6 +5,7 @@ It does not own the event's own rules: those are `domain/event.py`'s.
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Final, NamedTuple, Protocol
 
 import msgspec
@@ -17,6 +18,8 @@ NAMESPACE_HEADER: Final = "namespace"
 INGESTED_AT_HEADER: Final = "ingested_at"
 LONGEST_MESSAGE_BYTES: Final = 512 * 1024
 LONGEST_NAMESPACE: Final = 256
+_EARLIEST_MS: Final = EARLIEST.timestamp() * 1000
+_LATEST_MS: Final = LATEST.timestamp() * 1000
 
 
 class Record(Protocol):
@@ -91,12 +94,11 @@ def decode(record: Record, default_namespace: str) -> Received:
             f"the message has {len(value)} bytes, more than {LONGEST_MESSAGE_BYTES}",
         )
     event = parse_event(value)
-    headers = dict(record.headers)
+    headers = dict(record.headers) if record.headers else {}
     namespace = _namespace(headers, default_namespace)
     ingested_at = _ingested_at(headers, record) if event.time is not None else _moment(record)
-    return Received(
-        namespace, event, ingested_at, f"{record.topic}/{record.partition}", record.offset
-    )
+    door = _door(record.topic, record.partition)
+    return Received(namespace, event, ingested_at, door, record.offset)
 
 
 def _namespace(headers: dict[str, bytes], default: str) -> str:
@@ -128,9 +130,20 @@ def _ingested_at(headers: dict[str, bytes], record: Record) -> datetime:
 
 
 def _moment(record: Record) -> datetime:
-    if not EARLIEST.timestamp() * 1000 <= record.timestamp < LATEST.timestamp() * 1000:
+    if not _EARLIEST_MS <= record.timestamp < _LATEST_MS:
         raise _broken("time", "required", "neither the event nor the message has a time")
-    return datetime.fromtimestamp(record.timestamp / 1000, UTC)
+    return _from_milliseconds(record.timestamp)
+
+
+# Messages that are produced together have the same few times and places.
+@lru_cache(maxsize=1 << 10)
+def _from_milliseconds(timestamp: int) -> datetime:
+    return datetime.fromtimestamp(timestamp / 1000, UTC)
+
+
+@lru_cache(maxsize=1 << 10)
+def _door(topic: str, partition: int) -> str:
+    return f"{topic}/{partition}"
 
 
 def _broken(field: str, rule: str, reason: str) -> InvalidEvent:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from tallyman.domain.builtin_meters import DIMENSIONS
 from tallyman.domain.meter import Aggregation, Meter, MeterQuery
 from tallyman.store.events import EventStore
+from tallyman.stream.batch import BatchLimits
 
 from tests.rigs.clickhouse import Shim
 from tests.rigs.kafka import Kafka
@@ -187,6 +188,23 @@ async def test_a_stop_while_the_store_is_away_leaves_the_batch_for_the_next_star
 
     async with stream.consumer(http_store):
         await stream.wait_until_committed(50)
+    assert await tokens(http_store) == 50
+
+
+async def test_what_was_read_behind_a_batch_that_is_not_stored_is_not_committed_at_a_stop(
+    stream: Stream, http_store: EventStore, clickhouse_shim: Shim
+) -> None:
+    await stream.put([usage(number) for number in range(50)])
+    clickhouse_shim.fail_inserts(before=1)
+    async with stream.consumer(http_store, BatchLimits(events=10)) as running:
+        await until(
+            lambda: running.value("tallyman_consumer_failures_total", step="store") == 1,
+            "a failure",
+        )
+
+    async with stream.consumer(http_store):
+        await stream.wait_until_committed(50)
+
     assert await tokens(http_store) == 50
 
 

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from bench.figure import Figure
-from bench.table import BEGIN, END, put_into, render, summaries
+from bench.table import BEGIN, END, keyed, put_into, render, summaries
 
 ROOT = Path(__file__).parents[3]
 
@@ -44,6 +44,16 @@ def test_a_ratio_is_made_within_a_round_before_rounds_are_compared() -> None:
             "goal": "> 9",
         },
     ]
+
+
+def test_a_key_is_the_ratio_where_there_is_a_baseline() -> None:
+    figures = [
+        Figure("base", 200.0, "events/s", key="limit"),
+        Figure("way", 150.0, "events/s", "base", key="way_vs_limit"),
+        Figure("other", 7.0, "ms"),
+    ]
+
+    assert keyed(summaries("ingest", [figures])) == {"limit": 200, "way_vs_limit": 0.75}
 
 
 def test_only_what_is_between_the_marks_is_written() -> None:
