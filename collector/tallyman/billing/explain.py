@@ -51,7 +51,12 @@ class Explanation:
 
     @property
     def adds_up(self) -> bool:
-        """Whether hours and events sum up to the quantity; a maximum of them does not."""
+        """Whether hours and events sum up to the quantity; a maximum of them does not.
+
+        Nor do they where the first line was voided to be billed again, and a correction of it stands.
+        """
+        if self.earlier and self.earlier[0].line.version > 1:
+            return False
         return self.counted is None or self.counted.metered.meter.aggregation in ADDITIVE
 
 
@@ -75,7 +80,7 @@ async def explain(
     if line is None:
         raise NotFound(f"invoice {invoice.number} has no line with the id {line_id}")
     found, before = await _taken_apart(books, invoice, line)
-    if found.counted is None or not found.counted.parts:
+    if found.counted is None or not _has_events(found.counted, before):
         return found
     return replace(found, events=await books.counted.page(found.counted, before, size, after))
 
@@ -109,14 +114,19 @@ async def _taken_apart(
         before = count_of(earlier[-1].invoice, earlier[-1].line, earlier)
     question = Question(count.metered, line.service_period, count.parts)
     [whole] = await books.quantities.count([question], count.watermark)
-    hours = tuple(await books.counted.hours(count, before)) if count.parts else ()
+    listed = _has_events(count, before)
+    hours = tuple(await books.counted.hours(count, before)) if listed else ()
     found = replace(bare, counted=count, whole=whole, hours=hours)
     problems = (*_counted_wrong(found), *_priced_wrong(line, whole, earlier))
     return replace(found, problems=problems), before
 
 
+def _has_events(count: Count, before: Count | None) -> bool:
+    return bool(count.parts or (before is not None and before.parts))
+
+
 def count_of(invoice: Invoice, line: InvoiceLine, others: Sequence[Earlier] = ()) -> Count | None:
-    """What was counted for a line; None if nothing was.
+    """What was counted for a line; None if nothing was, and of no subject where nothing is served.
 
     What a correction was counted by may be kept with the invoices that it corrects.
     """
@@ -127,7 +137,7 @@ def count_of(invoice: Invoice, line: InvoiceLine, others: Sequence[Earlier] = ()
     metered = next((x.metered[feature.id] for x in kept if feature.id in x.metered), None)
     if metered is None:
         return None
-    parts = subject_periods(invoice.counting.spans, line.service_period)
+    parts = subject_periods(invoice.counting.spans, line.service_period) if line.share else ()
     return Count(metered, tuple(parts), invoice.watermark)
 
 
@@ -159,7 +169,8 @@ def _counted_wrong(found: Explanation) -> list[str]:
         counted = written(used.quantity)
         problems.append(f"counted again it is {counted}, and the line says {_said(said)}")
     events = sum(one.events for one in found.hours)
-    if line.usage is not None and events != line.usage.events:
+    is_listed = not found.earlier or found.earlier[0].line.version == 1
+    if is_listed and line.usage is not None and events != line.usage.events:
         problems.append(f"there are {events} events, and the line says {line.usage.events}")
     return problems
 

@@ -5,6 +5,7 @@ from decimal import Decimal as D
 
 import pytest
 from tallyman.billing.advance import trigger
+from tallyman.billing.explain import explain_all
 from tallyman.billing.recount import recounted
 from tallyman.domain.duration import Duration
 from tallyman.domain.invoice import IssueSeverity
@@ -29,6 +30,9 @@ async def _totals(shop: Shop) -> list[D]:
 
 async def _is_proved(shop: Shop) -> bool:
     counted = [one for one in await shop.invoices() if one.quantity_snapshotted_at]
+    for one in counted:
+        _, explained = await explain_all(shop.books, shop.namespace, one.id)
+        assert [problem for line in explained for problem in line.problems] == []
     return [one.lines for one in counted] == [await recounted(shop.books, x) for x in counted]
 
 

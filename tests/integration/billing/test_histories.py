@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from tallyman.billing.advance import trigger
+from tallyman.billing.explain import explain_all
 from tallyman.billing.outcome import Outcome
 from tallyman.billing.recount import recounted
 from tallyman.domain.billable import Billable, due
@@ -230,3 +231,5 @@ async def test_in_the_end_the_lines_of_each_period_come_to_what_it_costs(
         }, one
         last = [x for x in invoices if x.state is not InvoiceState.VOIDED][-1]
         assert last.lines == await recounted(shop.books, last)
+        _, explained = await explain_all(shop.books, shop.namespace, last.id)
+        assert [problem for line in explained for problem in line.problems] == []
