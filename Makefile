@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 EXTRAS ?= plugin,collector,embedded,test,lint
 
-.PHONY: help install demo test bench lint deck env
+.PHONY: help install demo test faults bench lint deck env
 
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -20,6 +20,9 @@ demo: install  ## recorded gateway traffic through the real plugin server, up to
 
 test: install  ## all tests, the linters and mypy
 	@tests/run
+
+faults: install  ## every fault, everywhere: killed at each durable step, thousands of histories
+	FAULTS=long $(BIN)/pytest tests/faults
 
 bench: install  ## how fast it is here: bench/results.json and the table of docs/performance.md
 	@$(BIN)/python -m bench.run

@@ -18,6 +18,7 @@ from typing import Protocol, TypeVar
 import tenacity
 
 from tallyman_kong import heartbeat
+from tallyman_kong.durable_step import durable
 from tallyman_kong.logs import EACH
 from tallyman_kong.metrics import SEND_ERRORS
 from tallyman_kong.sink import Sink
@@ -206,6 +207,7 @@ class Delivery:
             with attempt:
                 await self._send(batch)
 
+    @durable("sender.send")
     async def _send(self, batch: list[Spooled]) -> None:
         """Try once. What was acknowledged leaves the spool, and the batch."""
         kind = self._sink.kind

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tallyman_kong.durable_step import durable
 from tallyman_kong.heartbeat import FIRST_SEQUENCE, SEQUENCE, SpoolState, read_states
 from tallyman_kong.metrics import EVENTS, REFUSED, SENT, SET_ASIDE, SPOOLED, Count
 from tallyman_kong.spool_file import SequenceMark, SpoolFile
@@ -78,6 +79,7 @@ class Spool:
         """Read the whole file, and set it aside if it is corrupt; takes seconds for a large one."""
         self._file.check()
 
+    @durable("spool.append")
     def append(self, group: Group) -> bool:
         """Number the events and put them on disk, durable when this returns; blocks on the disk.
 
@@ -115,6 +117,7 @@ class Spool:
 
         return self._file.read(work)
 
+    @durable("spool.acknowledge")
     def acknowledge(self, positions: Iterable[int], kind: str) -> None:
         """Delete events that the sink has: exactly these."""
         rows = [(position,) for position in positions]
@@ -128,6 +131,7 @@ class Spool:
         if rows:
             self._file.write(work)
 
+    @durable("spool.set_aside")
     def set_aside(self, position: int, reason: str) -> bool:
         """Move an event that the sink will never take out of the way, with the reason.
 
@@ -148,6 +152,7 @@ class Spool:
 
         return self._file.write(work)
 
+    @durable("spool.return")
     def return_set_aside(self) -> int:
         """Put what is set aside at the end of what waits for its sink; gives how many."""
 

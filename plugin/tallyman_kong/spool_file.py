@@ -19,6 +19,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 
+from tallyman_kong.durable_step import durable
+
 log = logging.getLogger("tallyman_kong.spool")
 
 BUSY_SECONDS = 5.0
@@ -67,6 +69,7 @@ class SequenceMark:
     def first_node(self) -> str | None:
         return next(iter(self._read()), None)
 
+    @durable("spool.reserve")
     def reserve(self, node: str, sequence: int) -> None:
         """Make sure, before it is given, that `sequence` is known to be taken.
 
@@ -206,6 +209,7 @@ class SpoolFile:
             raise
         return connection
 
+    @durable("spool.set_corrupt_aside")
     def _set_aside(self, reason: str) -> None:
         found_corrupt = self._inode
         with self._locked():

@@ -5,11 +5,12 @@ dropped is missing. Kafka's messages bring partition and offset; what is stored 
 numbered here. What is missing is found by `completeness.py`.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final, NamedTuple
 
 import msgspec
+from tallyman_kong.durable_step import durable
 from ulid import ULID
 
 from tallyman.domain.event import as_utc
@@ -29,6 +30,9 @@ class Arrival(NamedTuple):
     place: int
 
 
+ArrivalAt = Callable[[int], Arrival]
+
+
 class Arrivals:
     """The numbers that one process gives, under a door's name that no other process has."""
 
@@ -38,27 +42,40 @@ class Arrivals:
         self._next = 0
 
     @contextmanager
-    def numbered(self, batch: Sequence[Received]) -> Iterator[list[Arrival]]:
-        """The arrivals of a batch, in its order, valid if the block ends without an error.
+    def numbered(self, batch: Sequence[Received]) -> Iterator[ArrivalAt]:
+        """Numbers the batch's events, by their position, valid if the block ends without an error.
 
-        After an error nobody knows which numbers are in use, so the next batch begins at a new door.
+        Own numbers are given when they are asked for, those that are stored before those that are
+        dropped: a kill between the two leaves no hole. After an error nobody knows which numbers are
+        in use, so the next batch begins at a new door.
         """
+        given: dict[int, Arrival] = {}
+
+        def arrival_at(position: int) -> Arrival:
+            one = batch[position]
+            if one.door:
+                return Arrival(one.door, one.place)
+            if position not in given:
+                given[position] = self._give_next()
+            return given[position]
+
         try:
-            yield [Arrival(one.door, one.place) if one.door else self._give_next() for one in batch]
+            yield arrival_at
         except BaseException:
             self._door, self._next = _new_door(), 0
             raise
 
+    @durable("store.drop")
     async def drop(
         self,
         batch: Sequence[Received],
-        arrivals: Sequence[Arrival],
+        arrival_at: ArrivalAt,
         known_at: Sequence[int],
         conflicts_at: Sequence[int],
     ) -> None:
         """Note which events of a batch are not stored, and why."""
         lines = [
-            _line(batch[position], arrivals[position], reason)
+            _line(batch[position], arrival_at(position), reason)
             for reason, positions in ((KNOWN, known_at), (CONFLICT, conflicts_at))
             for position in positions
         ]

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
+from tallyman_kong.durable_step import durable
+
 from tallyman.domain.completeness import HEARTBEAT, Heartbeat, Hole, HourBalance
 from tallyman.domain.event import CloudEvent, as_utc
 from tallyman.domain.period import microseconds
@@ -162,6 +164,7 @@ class Completeness:
             for event in events
         ]
 
+    @durable("reconcile.make_good")
     async def make_good(self, hole: Hole) -> None:
         """Take a node's numbers for accounted for, from now on: its log shows every call counted."""
         await self._clickhouse.command(
@@ -178,6 +181,7 @@ class Completeness:
             },
         )
 
+    @durable("reconcile.report")
     async def write_report(self, at: datetime, report: str) -> None:
         """Keep a report for `last_report`."""
         await self._clickhouse.command(

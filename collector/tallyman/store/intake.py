@@ -11,9 +11,10 @@ from datetime import datetime
 from typing import Final, NamedTuple
 
 import msgspec
+from tallyman_kong.durable_step import durable
 
 from tallyman.domain.event import as_utc
-from tallyman.store.arrivals import Arrival, Arrivals
+from tallyman.store.arrivals import Arrival, ArrivalAt, Arrivals
 from tallyman.store.clickhouse import ClickHouse
 from tallyman.store.received import Accepted, EventConflict, Received
 from tallyman.store.revision_sql import AS_IT_CAME
@@ -97,15 +98,15 @@ class Intake:
             _Candidate(position, one, trace(one.namespace, one.event, one.time, one.data))
             for position, one in enumerate(batch)
         ]
-        with self._arrivals.numbered(batch) as arrivals:
+        with self._arrivals.numbered(batch) as arrival_at:
             async with self._alone_with({one.trace.id_hash for one in candidates}):
                 fresh, repeated = await self._split(candidates)
                 if fresh:
-                    await self._store(fresh, arrivals)
+                    await self._store(fresh, arrival_at)
             conflicts = await self._conflicts(repeated)
             strangers = {conflict.position for conflict in conflicts}
             known_at = tuple(one.position for one, _ in repeated if one.position not in strangers)
-            await self._arrivals.drop(batch, arrivals, known_at, sorted(strangers))
+            await self._arrivals.drop(batch, arrival_at, known_at, sorted(strangers))
         return Accepted(len(fresh), len(known_at), tuple(conflicts), known_at)
 
     @asynccontextmanager
@@ -149,11 +150,11 @@ class Intake:
                 repeated.append((one, before))
         return fresh, repeated
 
-    async def _store(self, fresh: Sequence[_Candidate], arrivals: Sequence[Arrival]) -> None:
+    async def _store(self, fresh: Sequence[_Candidate], arrival_at: ArrivalAt) -> None:
         """Store, and only then remember."""
-        lines = b"\n".join([_encode(one.received, arrivals[one.position]) for one in fresh])
+        lines = b"\n".join([_encode(one.received, arrival_at(one.position)) for one in fresh])
         try:
-            await self._clickhouse.insert("incoming", lines, "JSONEachRow", INSERT_SETTINGS)
+            await self._insert(lines)
             await self._seen.remember(
                 [one.trace for one in fresh],
                 [one.trace for one in fresh if not one.received.time_is_derived],
@@ -161,6 +162,10 @@ class Intake:
         except BaseException:
             self._doubtful = True
             raise
+
+    @durable("store.insert")
+    async def _insert(self, lines: bytes) -> None:
+        await self._clickhouse.insert("incoming", lines, "JSONEachRow", INSERT_SETTINGS)
 
     async def _conflicts(self, repeated: Sequence[tuple[_Candidate, Trace]]) -> list[EventConflict]:
         """Those that are not what was there before; two ways of writing the same JSON are equal."""

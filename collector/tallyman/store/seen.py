@@ -12,6 +12,8 @@ from functools import lru_cache
 from hashlib import sha256
 from typing import Any, Final, NamedTuple
 
+from tallyman_kong.durable_step import durable
+
 from tallyman.domain.event import CloudEvent
 from tallyman.domain.period import microseconds
 from tallyman.store.clickhouse import ClickHouse
@@ -97,6 +99,7 @@ class Seen:
         """What is known of these ids whatever their time, of events not sent by the plugin."""
         return await self._find("seen_by_id", "", hashes) if hashes else {}
 
+    @durable("store.remember")
     async def remember(self, traces: Iterable[Trace], by_id: Iterable[Trace]) -> None:
         """Remember the traces by minute, and some by id alone too."""
         rows = b"".join(_BY_MINUTE.pack(one.time_us // MINUTE_US * 60, *one) for one in traces)
@@ -106,6 +109,7 @@ class Seen:
         if rows:
             await self._clickhouse.insert("seen_by_id", rows, "RowBinary")
 
+    @durable("store.mend")
     async def mend(self) -> None:
         """Remember what was stored last, in case its memory was not written before a crash."""
         stored = (
@@ -144,6 +148,7 @@ class Seen:
         second = {row[0] for row in await self._clickhouse.rows(stored, moments)}
         return [row[0] for row in first if row[0] not in second]
 
+    @durable("reconcile.forget")
     async def forget(self, hashes: Sequence[bytes], from_: datetime, to: datetime) -> None:
         """Forget ids of [from, to), so that their events are stored when they are sent again."""
         which = f"hex(id_hash) IN ({', '.join(repr(one.hex().upper()) for one in hashes)})"

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 from aiokafka.structs import TopicPartition
+from tallyman_kong.durable_step import durable
 
 from tallyman.errors import InvalidEvent, InvalidInput
 from tallyman.store.events import Received
@@ -29,6 +30,7 @@ RECORDS_AT_ONCE = 500  # bounds by how much a batch can exceed its bytes
 LONGEST_BACKOFF_SECONDS = 30.0
 COMMIT_TIMEOUT_SECONDS = 10.0
 SESSION_TIMEOUT_MS = 10_000  # how long the partitions of a consumer that was killed wait
+HEARTBEAT_MS = 3_000
 REBALANCE_TIMEOUT_MS = 60_000
 SETTLE_BEFORE_REVOKE_SECONDS = 40.0  # less than that, or the group goes on without us
 # A batch is retried for ever while the store is away, which is not a dead consumer: the heartbeats
@@ -81,7 +83,7 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has
             isolation_level="read_committed",
             session_timeout_ms=SESSION_TIMEOUT_MS,
             rebalance_timeout_ms=REBALANCE_TIMEOUT_MS,
-            heartbeat_interval_ms=3_000,
+            heartbeat_interval_ms=HEARTBEAT_MS,
             max_poll_interval_ms=POLL_WHENEVER_MS,
             max_partition_fetch_bytes=4 * 1024 * 1024,
         )
@@ -264,6 +266,7 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has
                 dead.error.code,
             )
 
+    @durable("consumer.commit")
     async def _commit(self, work: _Work) -> None:
         try:
             async with asyncio.timeout(COMMIT_TIMEOUT_SECONDS):

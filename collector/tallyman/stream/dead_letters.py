@@ -15,6 +15,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.errors import MessageSizeTooLargeError
 from aiokafka.structs import TopicPartition
 from tallyman_kong import kafka_producer
+from tallyman_kong.durable_step import durable
 
 from tallyman.errors import InvalidInput, NotFound
 from tallyman.stream.kafka_connection import KafkaConnection
@@ -90,6 +91,7 @@ class DeadLetters:
         self._topic = topic
         self._producer: AIOKafkaProducer | None = None
 
+    @durable("consumer.bury")
     async def bury(self, rejected: Sequence[Rejected]) -> None:
         """Set messages aside; on return all in-sync replicas have them.
 
@@ -249,6 +251,12 @@ async def replay_letter(producer: AIOKafkaProducer, topic: str, letter: DeadLett
     second one known. It keeps its headers and the timestamp of its origin, so that an event without
     a time is still the same event.
     """
+    await _produce_again(producer, topic, letter)
+    await _mark(producer, topic, letter)
+
+
+@durable("dead.produce")
+async def _produce_again(producer: AIOKafkaProducer, topic: str, letter: DeadLetter) -> None:
     place = f"{topic}/{letter.place[0]}/{letter.place[1]}".encode()
     kept = [h for h in letter.headers if h[0] != REPLAYED_FROM_HEADER]
     await producer.send_and_wait(
@@ -258,6 +266,10 @@ async def replay_letter(producer: AIOKafkaProducer, topic: str, letter: DeadLett
         timestamp_ms=letter.origin_timestamp_ms if letter.origin_timestamp_ms >= 0 else None,
         headers=[*kept, (REPLAYED_FROM_HEADER, place)],
     )
+
+
+@durable("dead.mark")
+async def _mark(producer: AIOKafkaProducer, topic: str, letter: DeadLetter) -> None:
     await producer.send_and_wait(
         topic,
         partition=letter.place[0],

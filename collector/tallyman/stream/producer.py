@@ -12,6 +12,7 @@ from typing import Any
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 from tallyman_kong import kafka_producer
+from tallyman_kong.durable_step import durable
 
 from tallyman.errors import TooLarge, Unavailable
 from tallyman.store.events import Accepted, Received
@@ -73,6 +74,7 @@ class KafkaIntake:
         self._retire(self._producer)
         await asyncio.gather(*self._retired)
 
+    @durable("producer.produce")
     async def _produce(self, producer: AIOKafkaProducer, messages: Sequence[Message]) -> None:
         # All are sent before one is awaited: a request is then a few batches, not one by one.
         deliveries: list[asyncio.Future[Any]] = []

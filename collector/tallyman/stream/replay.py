@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 import aiohttp
 import msgspec
+from tallyman_kong.durable_step import durable
 
 from tallyman.domain.event import CloudEvent
 from tallyman.errors import TallymanError, Unavailable
@@ -50,6 +51,7 @@ class Server:
     session: aiohttp.ClientSession
     namespace: str
 
+    @durable("replay.take")
     async def take(self, events: Sequence[CloudEvent]) -> Counts:
         """Post a batch."""
         body = b",".join(encode_event(event) for event in events)
@@ -87,6 +89,7 @@ class Direct:
     store: Intake
     namespace: str
 
+    @durable("replay.take")
     async def take(self, events: Sequence[CloudEvent]) -> Counts:
         """Store a batch."""
         accepted: Accepted = await self.store.accept(_received(events, self.namespace))
@@ -101,6 +104,7 @@ class Produced:
     intake: Intake
     namespace: str
 
+    @durable("replay.take")
     async def take(self, events: Sequence[CloudEvent]) -> Counts:
         """Produce the unknown part of a batch."""
         received = _received(events, self.namespace)

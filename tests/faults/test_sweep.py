@@ -1,0 +1,138 @@
+"""The sweep: killed just before and just after each durable step, everything still counts once.
+
+The steps are named in the code (`durable`); each must be reached by a world that is swept here.
+"""
+
+import itertools
+import json
+import os
+import random
+import re
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from tests.faults.conftest import IS_LONG, repeat_with
+from tests.rigs.kafka import Kafka
+
+EMBEDDED = frozenset(
+    [
+        "spool.append", "spool.reserve", "spool.acknowledge", "spool.set_aside", "spool.return",
+        "spool.set_corrupt_aside", "sender.send", "store.mend", "store.insert", "store.remember",
+        "store.drop", "replay.take", "reconcile.forget", "reconcile.make_good", "reconcile.report",
+    ]
+)  # fmt: skip
+KAFKA = frozenset(
+    [
+        "producer.produce", "store.insert", "store.remember", "consumer.bury", "consumer.commit",
+        "dead.produce", "dead.mark",
+    ]
+)  # fmt: skip
+ROOT = Path(__file__).parents[2]
+NAMED = re.compile(r'@durable\("([^"]+)"\)')
+MOST_TIMES = 6  # that a step is tried at in the long form
+AT_ONCE = 2
+WHENS = ("before", "after")
+
+
+def test_every_durable_step_is_swept() -> None:
+    sources = [*ROOT.glob("plugin/**/*.py"), *ROOT.glob("collector/**/*.py")]
+    named = {name for source in sources for name in NAMED.findall(source.read_text())}
+
+    assert named == EMBEDDED | KAFKA
+
+
+def test_a_node_and_an_embedded_collector_killed_at_any_step_count_each_call_once(
+    tmp_path: Path, seed: int
+) -> None:
+    whole = next(lived("embedded_world", tmp_path, seed, [""]))
+    check(whole, missing=1)
+    assert {f"{when}:{step}" for when in WHENS for step in EMBEDDED} <= set(whole["reached"])
+
+    faults = faults_of(whole["reached"], EMBEDDED, seed, both=IS_LONG)
+    for found in lived("embedded_world", tmp_path, seed, faults):
+        check(found, missing=1)
+
+
+def test_what_goes_through_kafka_killed_at_any_step_counts_once(
+    tmp_path: Path, seed: int, kafka: Kafka
+) -> None:
+    environment = {"KAFKA": kafka.bootstrap}
+    whole = next(lived("kafka_world", tmp_path, seed, [""], environment))
+    check(whole, missing=0)
+    assert {f"{when}:{step}" for when in WHENS for step in KAFKA} <= set(whole["reached"])
+
+    faults = faults_of(whole["reached"], KAFKA, seed, both=IS_LONG)
+    for found in lived("kafka_world", tmp_path, seed, faults, environment):
+        check(found, missing=0)
+
+
+def faults_of(
+    reached: Mapping[str, int], steps: frozenset[str], seed: int, *, both: bool
+) -> list[str]:
+    """Where to be killed: in the short form once before and (or) once after each step."""
+    chance = random.Random(seed)
+    faults = []
+    for step in sorted(steps):
+        for when in WHENS if both else (chance.choice(WHENS),):
+            times = range(1, reached[f"{when}:{step}"] + 1)
+            numbers = chance.sample(times, min(MOST_TIMES if IS_LONG else 1, len(times)))
+            faults += [f"{when}:{step}:{number}" for number in numbers]
+    return faults
+
+
+def lived(
+    world: str,
+    folder: Path,
+    seed: int,
+    faults: list[str],
+    environment: Mapping[str, str] | None = None,
+) -> Iterator[dict[str, Any]]:
+    """What became of the world for each fault; two processes share the faults."""
+    processes = []
+    for part in (faults[at::AT_ONCE] for at in range(AT_ONCE)):
+        if not part:
+            continue
+        process = subprocess.Popen(
+            [
+                sys.executable,
+                "-m",
+                f"tests.faults.{world}",
+                str(folder / uuid.uuid4().hex),
+                str(seed),
+            ],
+            cwd=ROOT,
+            env={
+                **os.environ,
+                **(environment or {}),
+                "PYTHONPATH": "collector:plugin:.",
+                "KONG_TALLYMAN_FAULT": "armed",
+            },
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stdin is not None
+        process.stdin.write("".join(f"{fault}\n" for fault in part))
+        process.stdin.close()
+        processes.append(process)
+    outputs = []
+    for process in processes:
+        with process:
+            assert process.stdout is not None
+            outputs.append(process.stdout.readlines())
+        assert process.returncode == 0
+    for lines in itertools.zip_longest(*outputs):
+        yield from (json.loads(line) for line in lines if line)
+
+
+def check(found: dict[str, Any], missing: int) -> None:
+    """It was killed where it should, and in the end everything counts once."""
+    again = f"{found['fault'] or 'unharmed'}; {repeat_with('tests/faults/test_sweep.py')}"
+    assert found["ends"] == ([-9, 0] if found["fault"] else [0]), again
+    assert found["tokens"] == found["expected"], again
+    left = {name: found[name] for name in ("lost", "missing", "waiting")}
+    assert left == {"lost": 0, "missing": missing, "waiting": 0}, again
