@@ -320,7 +320,7 @@ async def _settle(world: World, faults: Faults, *, revoke: bool) -> None:
     try:
         if world.bug is Bug.COMMITTED_BEFORE_STORED:
             await group.commit(dict(batch.offsets.next))
-        await consumer._settle(batch)
+        await consumer._settle(consumer._check(batch))
     except (Killed, KafkaError):
         return
 
@@ -359,7 +359,7 @@ async def _end(world: World) -> None:
     world.spool.clear()
     consumer, _ = world.consumer(none)
     while (batch := world.batch(50)) is not None:
-        await consumer._settle(batch)
+        await consumer._settle(consumer._check(batch))
 
 
 def _wrong(world: World) -> str | None:
