@@ -11,6 +11,8 @@ from urllib.request import Request, urlopen
 import pytest
 from tallyman.demo import processes
 
+from tests.rigs import stripe_mock
+
 TABLE = {
     ("acme-corp", "claude-3-5-sonnet-20241022", "request"): (2 * 37, 0),
     ("acme-corp", "claude-3-5-sonnet-20241022", "response"): (2 * 15, 0),
@@ -91,7 +93,16 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def runs(directory: Path) -> tuple[str, str]:
+def mock() -> str | None:
+    """stripe-mock, made now if that can be done."""
+    try:
+        return stripe_mock.find() or stripe_mock.install()
+    except stripe_mock.StripeMockUnavailable:
+        return None
+
+
+@pytest.fixture(scope="module")
+def runs(directory: Path, mock: str | None) -> tuple[str, str]:
     """What it prints the first and the second time."""
     return run_demo(directory), run_demo(directory)
 
@@ -125,6 +136,22 @@ def test_the_demo_bills_what_was_used_and_a_second_run_bills_nothing_more(
     margin = " ".join(first.split("Margin by customer")[1].split())
     assert "Acme Corp 21.73 0.00 0.0023 21.73 100 USD" in margin
     assert "Nothing is due." in second
+
+
+def test_the_demo_sends_the_invoice_to_stripe_mock_or_says_that_it_is_not_there(
+    runs: tuple[str, str], mock: str | None
+) -> None:
+    sent = [["Platform fee: flat", "20.00"], ["Input tokens: 304 tokens at", "0.61"]]
+    for output in runs:
+        if mock is None:
+            assert output.count("stripe-mock is not here") == 1
+            continue
+        rows = [cells for cells in cells_of(output) if len(cells) == 2]
+        for start, amount in sent:
+            assert [x for x in rows if x[0].startswith(start) and x[1] == amount], start
+        assert re.search(
+            r"stripe-mock took the customer, the draft of INV-\d+, its 3 lines", output
+        )
 
 
 def test_the_invoice_is_a_page_of_a_collector_that_stays(

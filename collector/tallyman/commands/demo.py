@@ -7,7 +7,7 @@ import click
 from rich.console import Console
 from rich.progress import track
 
-from tallyman.demo import billing, processes, show, traffic
+from tallyman.demo import billing, processes, show, stripe_step, traffic
 from tallyman.demo.kong_driver import KongDriver
 from tallyman.errors import TallymanError
 
@@ -54,6 +54,7 @@ def _play(console: Console, data_dir: Path) -> None:
         show.show(console, show.query_meters(address, key))
         billing.sell_and_bill(console, data_dir, month)
         invoice = billing.show_invoice(console, data_dir, address, key, month)
+        stripe_step.show_stripe(console, data_dir, invoice["id"])
         billing.show_margin(console, data_dir, month)
     console.print("\nThe same with curl, from a collector that stays:\n")
     console.print(show.curl_lines(data_dir, key, invoice["id"]), soft_wrap=True, markup=False)

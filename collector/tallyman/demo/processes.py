@@ -1,9 +1,10 @@
-"""The demo's two programs, started as a user would start them: the collector and the plugin server.
+"""The demo's programs, started as a user would start them: the collector and the plugin server.
 
 It does not say what is played into them.
 """
 
 import os
+import socket
 import subprocess
 import sys
 import tempfile
@@ -77,6 +78,14 @@ def plugin_server(log: Path) -> Iterator[Path]:
 
 
 @contextmanager
+def stripe_mock(program: str, port: int, log: Path) -> Iterator[str]:
+    """Stripe's own stand-in on a port of its own; gives its address."""
+    with _running([program, "-http-addr", f"127.0.0.1:{port}"], {}, log) as process:
+        _wait_for(lambda: _is_listening(port), process, log)
+        yield f"http://127.0.0.1:{port}"
+
+
+@contextmanager
 def _running(
     command: list[str], environment: Mapping[str, str], log: Path
 ) -> Iterator[subprocess.Popen[bytes]]:
@@ -103,6 +112,11 @@ def _address_in(log: Path, process: subprocess.Popen[bytes]) -> str:
     marker = "Tallyman listens on "
     _wait_for(lambda: marker in log.read_text(), process, log)
     return log.read_text().split(marker, 1)[1].split(";", 1)[0]
+
+
+def _is_listening(port: int) -> bool:
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
 
 
 def _wait_for(condition: Callable[[], bool], process: subprocess.Popen[bytes], log: Path) -> None:
