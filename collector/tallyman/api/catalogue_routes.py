@@ -15,7 +15,13 @@ from tallyman.api.feature_bodies import (
     FeaturePage,
     UpdateFeatureRequest,
 )
-from tallyman.api.plan_bodies import CreatePlanRequest, PlanAnswer, PlanPage, UpsertPlanRequest
+from tallyman.api.plan_bodies import (
+    CreatePlanRequest,
+    PlanAnswer,
+    PlanPage,
+    PublishedPlanAnswer,
+    UpsertPlanRequest,
+)
 from tallyman.api.route import JSON, Answered, Route
 from tallyman.domain.access import Scope
 
@@ -105,8 +111,9 @@ ROUTES: Final = (
     Route(
         "POST", "/plans/{planId}/publish", plans.publish, Scope.ADMIN,
         "publish-plan", "Put a draft in force",
-        Answered(200, "The version in force.", PLAN),
-        "The version that was in force is archived; subscriptions to it go on.",
+        Answered(200, "The version in force.", {JSON: PublishedPlanAnswer}),
+        "The version that was in force is archived; subscriptions to it go on. `warnings` name rate "
+        "cards that sell for less than the providers take today.",
         problems=(404, 410),
     ),
     Route(

@@ -14,6 +14,7 @@ from tallyman.api.wire import (
     Description,
     Labels,
     Name,
+    Numeric,
     NumericText,
     ResourceKey,
     Time,
@@ -28,6 +29,8 @@ from tallyman.domain.feature_document import (
     write_filters,
     write_unit_cost,
 )
+from tallyman.domain.llm_price import LlmPrice
+from tallyman.store.llm_price_rows import pricing_document
 
 SellerText = Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=NO_NUL)]
 DimensionName = Annotated[
@@ -114,6 +117,28 @@ class FeatureMeterAnswer(Answer):
     filters: dict[str, dict[str, Any]] | None = None
 
 
+class LlmUnitCostPricing(Answer):
+    """What a token costs now, where provider and model are given."""
+
+    input_per_token: Numeric
+    output_per_token: Numeric
+    cache_read_per_token: Numeric | None = None
+    cache_write_per_token: Numeric | None = None
+    reasoning_per_token: Numeric | None = None
+
+
+class LlmUnitCostAnswer(LlmUnitCostBody):
+    """What a token costs the seller."""
+
+    pricing: LlmUnitCostPricing | None = None
+
+
+UnitCostAnswer: TypeAlias = Annotated[
+    Annotated[ManualUnitCostBody, tagged("manual")] | Annotated[LlmUnitCostAnswer, tagged("llm")],
+    by_type("manual", "llm"),
+]
+
+
 class FeatureAnswer(Answer):
     """A feature."""
 
@@ -126,18 +151,22 @@ class FeatureAnswer(Answer):
     deleted_at: Time | None = None
     key: ResourceKey
     meter: FeatureMeterAnswer | None = None
-    unit_cost: UnitCostBody | None = None
+    unit_cost: UnitCostAnswer | None = None
 
     @classmethod
-    def of(cls, feature: Feature) -> Self:
-        """The feature on the wire."""
+    def of(cls, feature: Feature, price: LlmPrice | None = None) -> Self:
+        """The feature on the wire, with the price in force of the one model that it names."""
+        priced: dict[str, Any] = {}
+        if price is not None:
+            amounts = pricing_document(price.pricing).items()
+            priced["pricing"] = {f"{name}_per_token": amount for name, amount in amounts}
         meter, cost = feature.meter, feature.unit_cost
         return cls.model_validate(
             {
                 **{name: value for name, value in vars(feature).items() if name != "namespace"},
                 "meter": meter
                 and FeatureMeterAnswer(id=meter.id, filters=write_filters(meter.filters) or None),
-                "unit_cost": cost and write_unit_cost(cost),
+                "unit_cost": cost and write_unit_cost(cost) | priced,
             }
         )
 

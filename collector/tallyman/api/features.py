@@ -23,9 +23,10 @@ from tallyman.api.meter_bodies import PageMeta, PaginatedMeta
 from tallyman.api.parameters import ListParameters
 from tallyman.api.request_body import read_body
 from tallyman.api.route import JSON
-from tallyman.api.state import CALLER, EVENTS, FEATURES, METERS, NOW
+from tallyman.api.state import BOOKS, CALLER, EVENTS, FEATURES, METERS, NOW
 from tallyman.api.wire import Answer
-from tallyman.domain.feature import Feature
+from tallyman.domain.feature import Feature, LlmUnitCost
+from tallyman.domain.llm_price import LlmPrice
 from tallyman.errors import Unavailable
 from tallyman.store.comparison import Comparison
 from tallyman.store.features import FILTERED, SORTABLE
@@ -81,7 +82,8 @@ async def list_(request: web.Request) -> web.Response:
 async def get(request: web.Request) -> web.Response:
     """One feature."""
     parameters.refuse_any(request)
-    return _answer(FeatureAnswer.of(await _find(request)))
+    feature = await _find(request)
+    return _answer(FeatureAnswer.of(feature, await _price(request, feature)))
 
 
 async def update(request: web.Request) -> web.Response:
@@ -93,7 +95,7 @@ async def update(request: web.Request) -> web.Response:
         caller, now = request[CALLER], request[NOW]
         changed = replace(feature, unit_cost=body.cost(), updated_at=now)
         feature = await request.app[FEATURES].replace(changed, by=caller.actor)
-    return _answer(FeatureAnswer.of(feature))
+    return _answer(FeatureAnswer.of(feature, await _price(request, feature)))
 
 
 async def delete(request: web.Request) -> web.Response:
@@ -104,6 +106,15 @@ async def delete(request: web.Request) -> web.Response:
         caller.namespace, path_text(request, "featureId"), by=caller.actor
     )
     return web.Response(status=204)
+
+
+async def _price(request: web.Request, feature: Feature) -> LlmPrice | None:
+    """The price now of the one model that the unit cost names; None where events name it."""
+    cost = feature.unit_cost
+    if not isinstance(cost, LlmUnitCost) or cost.provider is None or cost.model is None:
+        return None
+    book = await request.app[BOOKS].prices.book(feature.namespace, request[NOW])
+    return book.price_at(cost.provider, cost.model, request[NOW])
 
 
 async def _find(request: web.Request) -> Feature:

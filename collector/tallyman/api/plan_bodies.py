@@ -70,6 +70,14 @@ class PlanValidationError(Answer):
     field: str
 
 
+class PlanWarning(Answer):
+    """What is no error, and may not be meant: a rate card that makes a loss at today's prices."""
+
+    code: Literal["rate_card_makes_a_loss"] = "rate_card_makes_a_loss"
+    message: str
+    rate_card: str
+
+
 class PlanAnswer(Answer):
     """A version of a plan."""
 
@@ -110,6 +118,17 @@ class PlanAnswer(Answer):
                 "validation_errors": errors or None,
             }
         )
+
+
+class PublishedPlanAnswer(PlanAnswer):
+    """A version that was just put in force."""
+
+    warnings: list[PlanWarning] | None = None
+
+    @classmethod
+    def published(cls, plan: Plan, now: datetime, warnings: list[PlanWarning]) -> Self:
+        """The version on the wire."""
+        return cls.of(plan, now).model_copy(update={"warnings": warnings or None})
 
 
 class PlanPage(Answer):

@@ -3,6 +3,7 @@
 Who subscribes to a plan is `subscriptions.py`'s.
 """
 
+import logging
 from dataclasses import replace
 from typing import Final
 
@@ -12,17 +13,28 @@ from tallyman.api import parameters
 from tallyman.api.customers import path_text
 from tallyman.api.meter_bodies import PageMeta, PaginatedMeta
 from tallyman.api.parameters import ListParameters
-from tallyman.api.plan_bodies import CreatePlanRequest, PlanAnswer, PlanPage, UpsertPlanRequest
+from tallyman.api.plan_bodies import (
+    CreatePlanRequest,
+    PlanAnswer,
+    PlanPage,
+    PlanWarning,
+    PublishedPlanAnswer,
+    UpsertPlanRequest,
+)
 from tallyman.api.request_body import read_body
 from tallyman.api.route import JSON
-from tallyman.api.state import CALLER, NOW, PLANS
+from tallyman.api.state import BOOKS, CALLER, NOW, PLANS
 from tallyman.api.wire import Answer
+from tallyman.billing.losses import losses
+from tallyman.billing.margin_report import loss_answers, loss_line
 from tallyman.domain.duration import parse_duration
 from tallyman.domain.plan import Plan
+from tallyman.errors import Unavailable
 from tallyman.store.comparison import Comparison
 from tallyman.store.plan_rows import FILTERED
 from tallyman.store.plans import SORTABLE
 
+log = logging.getLogger("tallyman")
 LIST: Final = ListParameters(texts=FILTERED, sortable=SORTABLE, descending=False, pages="numbered")
 
 
@@ -112,7 +124,22 @@ async def publish(request: web.Request) -> web.Response:
     plan = await request.app[PLANS].publish(
         caller.namespace, path_text(request, "planId"), now, by=caller.actor
     )
-    return _answer(PlanAnswer.of(plan, now))
+    return _answer(PublishedPlanAnswer.published(plan, now, await _warnings(request, plan)))
+
+
+async def _warnings(request: web.Request, plan: Plan) -> list[PlanWarning]:
+    try:
+        losing = await losses(
+            request.app[BOOKS], plan.namespace, request[NOW], {plan.key}, with_customers=False
+        )
+    except Unavailable as err:  # it is published
+        log.warning("the prices of plan %s were not compared: %s", plan.key, err)
+        return []
+    found = [one for one in losing if one.plan_version == plan.version]
+    return [
+        PlanWarning(message=loss_line(answer, with_customers=False), rate_card=answer.rate_card)
+        for answer in loss_answers(found)
+    ]
 
 
 async def archive(request: web.Request) -> web.Response:

@@ -43,11 +43,16 @@ class _Used:
 
 
 async def losses(
-    books: Books, namespace: str, now: datetime, plan_keys: Collection[str] | None = None
+    books: Books,
+    namespace: str,
+    now: datetime,
+    plan_keys: Collection[str] | None = None,
+    *,
+    with_customers: bool = True,
 ) -> list[Loss]:
     """Every card of a plan that is in force, or that somebody is on, the worst first."""
     book = await books.prices.book(namespace, now)
-    on_plan = await _customers_by_plan(books, namespace, now)
+    on_plan = await _customers_by_plan(books, namespace, now) if with_customers else {}
     versions, _ = await books.plans.list(namespace, now=now, order_by="key", limit=None)
     used: dict[str, list[_Used]] = {}
     found = []

@@ -138,13 +138,15 @@ def loss_answers(found: Iterable[Loss]) -> list[LossAnswer]:
     ]
 
 
-def loss_line(one: LossAnswer) -> str:
+def loss_line(one: LossAnswer, *, with_customers: bool = True) -> str:
     """A loss as one line for people."""
     what = " ".join(part for part in (one.model, one.type) if part) or "each unit"
     using = [x for x in one.customers if Decimal(x.usage)]
     lost = total(Decimal(x.loss) for x in using)
     said = f"{one.plan} version {one.plan_version}, {one.rate_card}: {what} is sold at "
     said += f"{one.price_per_million} and costs {one.cost_per_million} {one.currency} per million"
+    if not with_customers:
+        return said
     if not one.customers:
         return f"{said}; no customer is on it"
     if not using:

@@ -18,11 +18,13 @@ from tallyman.commands.settings_option import with_settings
 from tallyman.config import Settings
 from tallyman.domain.access import DEFAULT_NAMESPACE
 from tallyman.domain.llm_price import HeldPrice, LlmPrice
+from tallyman.domain.price_book import PriceBook
 from tallyman.domain.price_list import PriceList, read_price_list
 from tallyman.domain.price_merge import Proposal
 from tallyman.errors import InvalidInput, InvalidParameter
-from tallyman.store.llm_prices import LlmPriceStore, built_in_list
+from tallyman.store.llm_prices import LlmPriceStore, built_in_list, overriding
 from tallyman.store.price_changes import PriceChanges
+from tallyman.store.sandboxes import Sandboxes
 
 NOT_DONE: Final = 2  # there is something to do, and --yes was not given
 HELD: Final = 3  # done, but for prices that wait for a decision
@@ -47,7 +49,7 @@ def list_(
     settings: Settings, provider: str | None, model: str | None, at: datetime | None, namespace: str
 ) -> None:
     """Show the prices that are in force, for a million tokens."""
-    found = asyncio.run(_in_force(settings, namespace, at or datetime.now(UTC)))
+    found = asyncio.run(_in_force(settings, namespace, at))
     shown = [
         one
         for one in found
@@ -166,29 +168,32 @@ def reject(settings: Settings, held_id: str, namespace: str) -> None:
 
 
 @asynccontextmanager
-async def _store(settings: Settings) -> AsyncIterator[LlmPriceStore]:
+async def _store(
+    settings: Settings, namespace: str
+) -> AsyncIterator[tuple[LlmPriceStore, datetime]]:
+    """The prices, and what time it is in the namespace."""
     database = app.open_database(settings)
     try:
         await database.migrate()
-        yield LlmPriceStore(database)
+        yield LlmPriceStore(database), await Sandboxes(database).now(namespace, datetime.now(UTC))
     finally:
         await database.close()
 
 
-async def _in_force(settings: Settings, namespace: str, at: datetime) -> list[LlmPrice]:
-    async with _store(settings) as store:
-        every = await store.every(namespace, datetime.now(UTC))
-        book = await store.book(namespace, datetime.now(UTC))
+async def _in_force(settings: Settings, namespace: str, at: datetime | None) -> list[LlmPrice]:
+    async with _store(settings, namespace) as (store, now):
+        every = await store.every(namespace, now)
+        book = PriceBook(every)
     names = dict.fromkeys((one.provider, one.model) for one in every)
-    found = {name: book.price_at(*name, at) for name in sorted(names)}
+    found = {name: book.price_at(*name, at or now) for name in sorted(names)}
     return [one for name, one in found.items() if one and (one.provider, one.model) == name]
 
 
 async def _import(
     settings: Settings, namespace: str, offer: PriceList, since: datetime | None, yes: bool
 ) -> list[Proposal]:
-    async with _store(settings) as store:
-        changes, now = PriceChanges(store), datetime.now(UTC)
+    async with _store(settings, namespace) as (store, now):
+        changes = PriceChanges(store)
         if yes:
             return await changes.put_in_force(namespace, offer, now, since)
         return await changes.propose(namespace, offer, now)
@@ -197,36 +202,18 @@ async def _import(
 async def _override(
     settings: Settings, namespace: str, offer: PriceList, since: datetime | None, yes: bool
 ) -> list[LlmPrice]:
-    now = datetime.now(UTC)
-    wanted = [
-        LlmPrice(
-            id="",
-            namespace=namespace,
-            provider=one.provider,
-            model=one.model,
-            pricing=one.pricing,
-            currency=one.currency,
-            source="manual",
-            origin="",
-            effective_from=since or one.effective_from or now,
-            effective_to=one.effective_to,
-            created_at=now,
-            updated_at=now,
-            provider_name=one.provider_name,
-            model_name=one.model_name,
-        )
-        for one in offer.offered
-    ]
-    if yes:
-        async with _store(settings) as store, store.database.together():
-            for one in wanted:
-                await store.create_override(one)
+    async with _store(settings, namespace) as (store, now):
+        wanted = [overriding(namespace, one, since, now) for one in offer.offered]
+        if yes:
+            async with store.database.together():
+                for one in wanted:
+                    await store.create_override(one)
     return wanted
 
 
 async def _held(settings: Settings, namespace: str) -> list[tuple[HeldPrice, LlmPrice | None]]:
-    async with _store(settings) as store:
-        by_id = {one.id: one for one in await store.every(namespace, datetime.now(UTC))}
+    async with _store(settings, namespace) as (store, now):
+        by_id = {one.id: one for one in await store.every(namespace, now)}
         waiting = await PriceChanges(store).held(namespace, "open")
     return [(one, by_id.get(one.in_force)) for one in waiting]
 
@@ -234,9 +221,9 @@ async def _held(settings: Settings, namespace: str) -> list[tuple[HeldPrice, Llm
 async def _decide(
     settings: Settings, namespace: str, held_id: str, since: datetime | None, *, accepted: bool
 ) -> HeldPrice:
-    async with _store(settings) as store:
+    async with _store(settings, namespace) as (store, now):
         return await PriceChanges(store).decide(
-            namespace, held_id, datetime.now(UTC), accept=accepted, since=since
+            namespace, held_id, now, accept=accepted, since=since
         )
 
 

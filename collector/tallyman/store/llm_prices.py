@@ -231,3 +231,12 @@ async def find_price(connection: AsyncConnection, namespace: str, price_id: str)
     if row.deleted_at is not None:
         raise Gone(f"the price {price_id} was deleted")
     return row
+
+
+def overriding(
+    namespace: str, offered: OfferedPrice, since: datetime | None, now: datetime
+) -> LlmPrice:
+    """The price as an override, from `since` on, or else from the list's own date, or now."""
+    price = listed(namespace, offered, OVERRIDE, now, now)
+    begins = since or price.effective_from
+    return replace(price, source="manual", effective_from=begins)

@@ -198,3 +198,40 @@ async def test_a_new_unit_cost_holds_at_once(client: Client, shop: Shop) -> None
     answer = await client.post(f"{FEATURES}/{made['id']}/cost/query")
 
     assert [row["cost"] for row in (await answer.json())["data"]] == ["500"]
+
+
+async def test_a_feature_of_one_model_says_what_it_costs_now(client: Client) -> None:
+    cost = LLM | {"provider": "openai", "model": "gpt-4o-2024-08-06"}
+    del cost["provider_property"], cost["model_property"]
+    made = await created(client, FEATURES, feature(await tokens(client), unit_cost=cost))
+    await created(client, f"{COST}/overrides", OVERRIDE)
+
+    read = await (await client.get(f"{FEATURES}/{made['id']}")).json()
+
+    assert read["unit_cost"] == cost | {"pricing": OVERRIDE["pricing"]}
+
+
+async def test_a_plan_that_is_published_says_which_card_makes_a_loss(client: Client) -> None:
+    filters = {"type": {"eq": "response"}, "model": {"eq": "gpt-4o"}, "provider": {"eq": "openai"}}
+    counted = {"id": await tokens(client), "filters": filters}
+    sold = await created(client, FEATURES, {"key": "out", "name": "Out", "meter": counted})
+    card = {
+        "key": "out",
+        "name": "Out",
+        "feature": {"id": sold["id"]},
+        "billing_cadence": "P1M",
+        "price": {"type": "unit", "amount": "0.000009"},
+    }
+    phases = [{"key": "all", "name": "All", "rate_cards": [card]}]
+    plan = {"key": "p", "name": "P", "currency": "USD", "billing_cadence": "P1M", "phases": phases}
+    made = await created(client, "/api/v3/openmeter/plans", plan)
+
+    answer = await client.post(f"/api/v3/openmeter/plans/{made['id']}/publish")
+
+    assert (await answer.json())["warnings"] == [
+        {
+            "code": "rate_card_makes_a_loss",
+            "rate_card": "out",
+            "message": "p version 1, out: gpt-4o response is sold at 9 and costs 10 USD per million",
+        }
+    ]
