@@ -17,7 +17,7 @@ from tallyman.domain.margin import MarginBy
 from tallyman.errors import InvalidInput, InvalidParameter
 
 HTML: Final = "text/html"
-MONTH: Final = r"^(19[7-9]\d|20\d\d|21\d\d)-(0[1-9]|1[0-2])$"
+MONTH: Final = r"^(19[7-9]\d|20\d\d|21[0-8]\d)-(0[1-9]|1[0-2])$"
 MOST_MONTHS: Final = 36
 _KNOWN: Final = ("by", "month", "months")
 _HEADERS: Final = {

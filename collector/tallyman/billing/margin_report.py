@@ -15,7 +15,7 @@ from tallyman.billing.margin import Asked, margin, month_name
 from tallyman.domain.loss import Loss
 from tallyman.domain.margin import MarginBy, MarginRow, sum_margins
 from tallyman.domain.money import round_to_currency, total, written
-from tallyman.domain.period import Period, month_of
+from tallyman.domain.period import EPOCH, Period, month_of
 from tallyman.domain.price import per_million
 
 
@@ -82,9 +82,9 @@ class LossesAnswer(msgspec.Struct):
 
 
 def months_until(last: datetime, count: int) -> list[Period]:
-    """So many months of the calendar, the one that holds the moment last."""
+    """So many months of the calendar, the one that holds the moment last; none before 1970."""
     months = [month_of(last.astimezone(UTC).date(), UTC)]
-    while len(months) < count:
+    while len(months) < count and months[0].from_ > EPOCH:
         before = months[0].from_.date().replace(day=1)
         previous = before.replace(
             year=before.year - (before.month == 1), month=(before.month - 2) % 12 + 1

@@ -31,6 +31,8 @@ _GOOGLE_VERSION: Final = re.compile(r"-00\d$")
 def provider_key(name: str) -> str:
     """The name under which all names of a provider are one: `gemini` is google."""
     lower = name.strip().lower()
+    if lower.startswith("vertex_ai-"):  # LiteLLM has one for each maker
+        return "vertex_ai"
     return _SAME_PROVIDER.get(lower, lower)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from tallyman.domain.llm_price import LlmPrice, ModelPricing
-from tallyman.domain.model_name import model_keys
+from tallyman.domain.model_name import model_keys, provider_key
 from tallyman.domain.price_book import PriceBook
 
 JULY, AUGUST, OCTOBER = (datetime(2026, month, 1, tzinfo=UTC) for month in (7, 8, 10))
@@ -84,6 +84,22 @@ def price(model: str, cost: str = "1", **rest: Any) -> LlmPrice:
 )
 def test_a_model_is_looked_for_under(provider: str, model: str, expected: list[str]) -> None:
     assert list(model_keys(provider, model)) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("openai", "openai"),
+        ("Gemini", "google"),
+        ("mistralai", "mistral"),
+        ("bedrock_converse", "bedrock"),
+        ("amazon-bedrock", "bedrock"),
+        ("vertex_ai-language-models", "vertex_ai"),
+        ("llama2", "llama2"),
+    ],
+)
+def test_a_provider_has_one_name(name: str, expected: str) -> None:
+    assert provider_key(name) == expected
 
 
 def test_the_price_in_force_is_that_of_the_moment() -> None:
