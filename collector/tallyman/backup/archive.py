@@ -84,14 +84,14 @@ def refuse_taken(target: Path) -> None:
         raise InvalidInput(f"{target} is there already; a backup overwrites nothing")
 
 
-def write_backup(folder: Path, target: Path, step: Step) -> Manifest:
+def write_backup(folder: Path, target: Path, revision: str, step: Step) -> Manifest:
     """Copy what is held in a folder to the target, with a manifest; on return it is on the disk."""
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{target.name}{PARTIAL}")
     _remove(partial)
     with _sink(target, partial) as sink:
         step("target begun")
-        manifest = _copied(folder, sink, step)
+        manifest = _copied(folder, sink, revision, step)
         text = manifest.encode()
         sink.add(NAME, io.BytesIO(text), len(text))
         checksum = f"{hashlib.sha256(text).hexdigest()}\n".encode()
@@ -194,7 +194,7 @@ def _sink(target: Path, partial: Path) -> Iterator[_Sink]:
         _to_disk(out)
 
 
-def _copied(folder: Path, sink: _Sink, step: Step) -> Manifest:
+def _copied(folder: Path, sink: _Sink, revision: str, step: Step) -> Manifest:
     files, links, folders = {}, {}, []
     for at, below, names in os.walk(folder):
         here = Path(at).relative_to(folder)
@@ -214,7 +214,8 @@ def _copied(folder: Path, sink: _Sink, step: Step) -> Manifest:
             if len(files) == 1:
                 step("first file copied")
     step("last file copied")
-    return Manifest(FORMAT, __version__, datetime.now(UTC), files, links, sorted(folders))
+    made_at = datetime.now(UTC)
+    return Manifest(FORMAT, __version__, revision, made_at, files, links, sorted(folders))
 
 
 def _manifest(reader: _Reader) -> Manifest:

@@ -43,8 +43,8 @@ def back_up(directory: Path, target: Path, step: Step = lambda _: None) -> Manif
         folder = directory / FOLDER
         shutil.rmtree(folder, ignore_errors=True)  # of one that was killed
         try:
-            snapshot.take(directory, folder, step)
-            manifest = write_backup(folder, target, step)
+            revision = snapshot.take(directory, folder, step)
+            manifest = write_backup(folder, target, revision, step)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
         step("folder removed")

@@ -5,6 +5,7 @@ How it is written and read is `archive.py`'s.
 
 import hashlib
 from datetime import datetime
+from importlib.resources import files
 from pathlib import PurePosixPath
 from typing import Final
 
@@ -25,10 +26,14 @@ class BackupFile(msgspec.Struct, frozen=True):
 
 
 class Manifest(msgspec.Struct, frozen=True):
-    """`links` are symbolic ones, each with what it points to; `folders` may be empty."""
+    """`links` are symbolic ones, each with what it points to; `folders` may be empty.
+
+    `revision` is the version of the relational tables, as `store/migrations` numbers them.
+    """
 
     format: int
     version: str
+    revision: str
     made_at: datetime
     files: dict[str, BackupFile]
     links: dict[str, str]
@@ -61,6 +66,11 @@ def read_manifest(text: bytes, checksum: bytes) -> Manifest:
             f"the backup has form {manifest.format}, made by Tallyman {manifest.version}; "
             f"this version reads form {FORMAT}"
         )
+    if not any(name.startswith(f"{manifest.revision}_") for name in _migrations()):
+        raise InvalidInput(
+            f"the backup was made by a newer version, Tallyman {manifest.version}: its tables have "
+            f"version {manifest.revision}, which this one does not know"
+        )
     for path in (*manifest.files, *manifest.links, *manifest.folders):
         _refuse_outside(PurePosixPath(path))
     for path, target in manifest.links.items():
@@ -69,6 +79,10 @@ def read_manifest(text: bytes, checksum: bytes) -> Manifest:
         if PurePosixPath(target).is_absolute() or ups > depth:
             raise InvalidInput(f"the backup has a link that leads out of it: {path}")
     return manifest
+
+
+def _migrations() -> list[str]:
+    return [one.name for one in files("tallyman.store.migrations").joinpath("versions").iterdir()]
 
 
 def _refuse_outside(path: PurePosixPath) -> None:

@@ -25,8 +25,10 @@ _PASSING: Final = ("tmp", "delete_tmp", "moving", "detached", "shadow", "deletin
 _LAST: Final = "events"
 
 
-def take(directory: Path, folder: Path, step: Step) -> None:
+def take(directory: Path, folder: Path, step: Step) -> str:
     """Hold the directory's databases, as they are at one moment, in a new folder on the same disk.
+
+    Returns the version of the relational tables.
 
     Raises:
         Unavailable: another process writes for too long, or SQLite's file is damaged.
@@ -35,7 +37,7 @@ def take(directory: Path, folder: Path, step: Step) -> None:
     step("folder made")
     with _writes_held(data_directory.database_path(directory)):
         step("writes held")
-        _copy_database(
+        revision = _copy_database(
             data_directory.database_path(directory), data_directory.database_path(folder)
         )
         step("SQLite copied")
@@ -46,6 +48,7 @@ def take(directory: Path, folder: Path, step: Step) -> None:
         else:
             held.mkdir()  # so that it takes the place of what is there, when it is restored
     step("writes let go")
+    return revision
 
 
 @contextmanager
@@ -62,13 +65,15 @@ def _writes_held(database: Path) -> Iterator[None]:
             holder.execute("ROLLBACK")
 
 
-def _copy_database(source: Path, target: Path) -> None:
+def _copy_database(source: Path, target: Path) -> str:
     with closing(sqlite3.connect(source)) as reading, closing(sqlite3.connect(target)) as writing:
         reading.backup(writing)
         writing.execute("PRAGMA journal_mode=DELETE")  # one file
         [(found,)] = writing.execute("PRAGMA quick_check(1)").fetchall()
         if found != "ok":
             raise Unavailable(f"the database is damaged, and is not backed up: {found}")
+        [(revision,)] = writing.execute("SELECT version_num FROM alembic_version").fetchall()
+        return str(revision)
 
 
 def _link_events(source: Path, target: Path, step: Step) -> None:

@@ -175,6 +175,28 @@ async def _seen(client: Client) -> tuple[str, list[str]]:
     return "".join(values) or "0", [item["event"]["id"] for item in listed["data"]]
 
 
+async def test_a_command_is_named_over_the_local_socket_and_nowhere_else(
+    tmp_path: Path, client: Client, server: TestServer
+) -> None:
+    body, headers = {"key": "c", "name": "C"}, {"Tallyman-Actor": "command:apply:root"}
+    path, log = "/api/v3/openmeter/customers", "/api/v1/audit-log?filter[resource_type]=customer"
+    await client.post(path, json=body, headers=headers)
+    assert server.runner is not None
+    with data_directory.listening(tmp_path) as listener:
+        site = web.SockSite(server.runner, listener)
+        await site.start()
+        connector = aiohttp.UnixConnector(str(data_directory.socket_path(tmp_path)))
+        async with aiohttp.ClientSession(connector=connector) as session:
+            local = {**body, "key": "d"}
+            made = await session.post(f"http://tallyman{path}", json=local, headers=headers)
+            assert made.status == 201
+            lines = (await (await session.get(f"http://tallyman{log}")).json())["data"]
+        await site.stop()
+
+    assert [line["actor"].get("name") for line in lines] == [None, "test"]
+    assert lines[0]["actor"]["id"] == "command:apply:root"
+
+
 async def test_the_local_socket_asks_without_a_key_and_is_the_owners_alone(
     tmp_path: Path,
 ) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import shutil
+import sqlite3
 import subprocess
 import sys
 import tarfile
@@ -182,6 +183,16 @@ def test_what_is_there_is_not_overwritten_unless_it_is_said(
         restore(tmp_path / "other", tmp_path / "nowhere")
     with locked(directory), pytest.raises(ConfigurationError, match="another tallyman"):
         restore(directory, tmp_path / "backup", replace=True)
+
+
+def test_a_backup_of_a_newer_version_is_refused(tmp_path: Path, directory: Path) -> None:
+    with sqlite3.connect(database_path(directory)) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+    connection.close()
+    back_up(directory, tmp_path / "backup")
+
+    with pytest.raises(InvalidInput, match="made by a newer version"):
+        restore(tmp_path / "other", tmp_path / "backup")
 
 
 async def test_a_damaged_backup_is_refused_and_changes_nothing(

@@ -10,6 +10,7 @@ from decimal import Decimal as D
 import msgspec
 import pytest
 from tallyman.billing.clock_advance import advance
+from tallyman.billing.job import bill_all
 from tallyman.billing.recount import recounted
 from tallyman.domain.duration import Duration
 from tallyman.domain.event import CloudEvent
@@ -22,7 +23,7 @@ from tallyman.store.customers import CustomerChange
 from tallyman.store.events import Received
 from tallyman.store.new_subscription import NewSubscription, PlanReference
 
-from tests.rigs.shop import Shop
+from tests.rigs.shop import NOVEMBER, Shop
 
 START = datetime(2028, 1, 1, tzinfo=UTC)
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
@@ -211,6 +212,22 @@ async def test_whoever_is_stopped_on_the_way_goes_on_to_the_same_invoices(
             (10, 31), (11, 30),
         )
     ]  # fmt: skip
+
+
+async def test_the_billing_job_bills_a_sandbox_by_its_clock_and_others_by_theirs(
+    shop: Shop, clock: TestClock
+) -> None:
+    real = Shop(shop.database, shop.clickhouse, f"{shop.namespace}-real")
+    for one, at in ((shop, clock.frozen_time), (real, NOVEMBER)):
+        await one.plan(await one.card("fee", FlatPrice(D(10))))
+        await one.customer()
+        await one.subscribe(at=at)
+
+    await bill_all(shop.books, NOVEMBER + DAY)
+    await bill_all(shop.books, NOVEMBER + 2 * DAY)
+
+    assert [at for at, _, _ in await billed(shop)] == [clock.frozen_time]
+    assert [at for at, _, _ in await billed(real)] == [NOVEMBER]
 
 
 async def test_only_an_empty_sandbox_gets_a_clock_and_it_goes_forward_only(shop: Shop) -> None:

@@ -1,14 +1,16 @@
 """The audit log, and transactions over several repositories, on both relational stores."""
 
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
-from tallyman.domain.access import LOCAL, Scope
+from tallyman.domain.access import JOB, LOCAL, Scope
 from tallyman.domain.meter import Aggregation, Meter
 from tallyman.errors import Conflict, NotFound
 from tallyman.store.api_keys import ApiKeyStore
-from tallyman.store.audit import AuditLog
+from tallyman.store.audit import AuditEntry, AuditLog, record_document
+from tallyman.store.audit_pages import AuditPages, TimeComparison
+from tallyman.store.comparison import Comparison
 from tallyman.store.database import Database
 from tallyman.store.meters import MeterChange, MeterStore
 
@@ -92,3 +94,40 @@ async def test_what_is_done_together_is_kept_or_undone_together(database: Databa
         await meters.get("default", "tokens")
     assert (await meters.get("default", "second")) == second
     assert len(await log.entries("default", "meter", second.id)) == 1
+
+
+async def test_the_log_is_read_newest_first_with_the_names_of_keys(database: Database) -> None:
+    keys, pages = ApiKeyStore(database), AuditPages(database)
+    till, _ = await keys.create("default", "till", [Scope.BILLING])
+    meters = MeterStore(database)
+    made = await meters.create(METER, by=till.id)
+    await meters.change("default", made.id, MeterChange(name="N"), by=JOB)
+
+    first = await pages.page("default", size=2)
+    [last] = await pages.page("default", size=2, after=first[-1].id)
+    forward = await pages.page("default", descending=False)
+    by_job = await pages.page("default", [Comparison("actor", "contains", ("billing",))])
+    since = await pages.page("default", [TimeComparison("gt", first[0].at - timedelta(days=1))])
+
+    assert [(one.actor, one.actor_name, one.entity) for one in (*first, last)] == [
+        (JOB, None, "meter"),
+        (till.id, "till", "meter"),
+        (LOCAL, None, "api_key"),
+    ]
+    assert forward == [last, *first[::-1]]
+    assert by_job == first[:1]
+    assert since == [*first, last]
+    assert await pages.page("theirs") == []
+
+
+async def test_secrets_are_masked_in_the_log(database: Database) -> None:
+    entry = AuditEntry(
+        "default", NOW, "key-1", "changed", "customer", "c", None,
+        {"stripe": {"client_secret": "shh", "password": None}, "tokens": 3},
+    )  # fmt: skip
+    async with database.writing() as connection:
+        await record_document(connection, entry)
+
+    [line] = await AuditPages(database).page("default")
+
+    assert line.after == {"stripe": {"client_secret": "***", "password": None}, "tokens": 3}
