@@ -19,7 +19,7 @@ from tallyman.store.clickhouse import ClickHouse
 from tallyman.store.intake import FINAL_SETTINGS, INSERT_SETTINGS, Intake, encode_change
 from tallyman.store.received import Accepted, EventConflict, Received
 from tallyman.store.revision_sql import AS_IT_CAME
-from tallyman.store.seen import Seen, id_hash
+from tallyman.store.seen import Seen, id_hash, minute_of
 
 __all__ = ["Accepted", "EventConflict", "EventStore", "Received"]
 
@@ -92,7 +92,7 @@ class EventStore:
     ) -> list[bool]:
         """Whether each (source, id, time) is stored already, in the order asked."""
         hashes = [id_hash(namespace, source, id_) for source, id_, _ in identities]
-        minutes = [microseconds(time) // 60_000_000 * 60 for _, _, time in identities]
+        minutes = [minute_of(microseconds(time)) for _, _, time in identities]
         known = await self._seen.by_minute(list(zip(hashes, minutes, strict=True)))
         return [hash_ in known for hash_ in hashes]
 

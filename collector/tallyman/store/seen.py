@@ -21,6 +21,9 @@ from tallyman.store.json_sql import quote
 from tallyman.store.revision_sql import AS_IT_CAME
 
 MINUTE_US: Final = 60_000_000
+LAST_MINUTE: Final = (
+    (2**32 - 1) // 60 * 60
+)  # of a DateTime, in 2106: what is later is kept there too
 _BY_MINUTE: Final = struct.Struct("<I16sqIII")  # RowBinary of `seen`
 _BY_ID: Final = struct.Struct("<16sqIII")  # and of `seen_by_id`
 _LOOKUP_SETTINGS: Final = {"max_query_size": 1 << 28}  # the ids stand in the query, in hexadecimal
@@ -32,6 +35,7 @@ _ID_HASH: Final = (
     "substring(SHA256(concat(toString(length(namespace)), ':', toString(length(source)), ':', "
     "namespace, source, id)), 1, 16)"
 )
+_MINUTE: Final = f"toDateTime(least(intDiv(toUnixTimestamp64Micro(time), {MINUTE_US}) * 60, {LAST_MINUTE}), 'UTC')"
 _SUMS: Final = (
     f"toFixedString({_ID_HASH}, 16) AS id_hash, time, CRC32(type) AS type_hash, "
     "CRC32(subject) AS subject_hash, "
@@ -50,7 +54,12 @@ class Trace(NamedTuple):
 
     @property
     def minute(self) -> int:
-        return self.time_us // MINUTE_US * 60
+        return minute_of(self.time_us)
+
+
+def minute_of(time_us: int) -> int:
+    """The minute that an event is remembered under, in seconds from 1970."""
+    return min(time_us // MINUTE_US * 60, LAST_MINUTE)
 
 
 def id_hash(namespace: str, source: str, id_: str) -> bytes:
@@ -102,7 +111,7 @@ class Seen:
     @durable("store.remember")
     async def remember(self, traces: Iterable[Trace], by_id: Iterable[Trace]) -> None:
         """Remember the traces by minute, and some by id alone too."""
-        rows = b"".join(_BY_MINUTE.pack(one.time_us // MINUTE_US * 60, *one) for one in traces)
+        rows = b"".join(_BY_MINUTE.pack(one.minute, *one) for one in traces)
         if rows:
             await self._clickhouse.insert("seen", rows, "RowBinary")
         rows = b"".join(_BY_ID.pack(*one) for one in by_id)
@@ -118,7 +127,7 @@ class Seen:
             "ORDER BY stored_at DESC LIMIT {most:UInt32})"
         )
         await self._clickhouse.command(
-            f"INSERT INTO seen SELECT toStartOfMinute(time), {_SUMS} {stored}", _MEND
+            f"INSERT INTO seen SELECT {_MINUTE}, {_SUMS} {stored}", _MEND
         )
         await self._clickhouse.command(
             f"INSERT INTO seen_by_id SELECT {_SUMS} {stored} WHERE nodeid = '' OR sequence = ''",
