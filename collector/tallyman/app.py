@@ -53,6 +53,7 @@ from tallyman.api.unattributed_gauge import UnattributedGauge
 from tallyman.billing.books import Books
 from tallyman.billing.entitlement_counters import EntitlementCounters
 from tallyman.billing.entitlement_reset import EntitlementResets
+from tallyman.billing.give_back import hearers
 from tallyman.billing.job import bill_for_ever
 from tallyman.billing.usage_before_start import UsageBefore
 from tallyman.config import Settings
@@ -330,7 +331,7 @@ async def _stripe(app: web.Application, account: StripeAccount | None) -> AsyncI
     if account is None:
         yield
         return
-    stripe = app[STRIPE] = StripeApp(account, app[DATABASE], app[CLOCK])
+    stripe = app[STRIPE] = StripeApp(account, app[DATABASE], app[CLOCK], hearers(app[BOOKS]))
     try:
         async with _running(stripe.work_for_ever(app[SETTINGS].stripe_interval_seconds)):
             yield

@@ -16,9 +16,11 @@ from tallyman.api.invoice_link import InvoiceLink, read_link, write_link
 from tallyman.api.request_body import read_body
 from tallyman.api.route import JSON
 from tallyman.api.state import BOOKS, CALLER, CLOCK, SETTINGS
+from tallyman.console.credit_note_view import note_view
 from tallyman.console.invoice_page import CONTENT_SECURITY_POLICY, invoice_page
 from tallyman.console.invoice_pdf import invoice_pdf
 from tallyman.console.invoice_view import InvoiceView, view_of
+from tallyman.domain.credit_note import CreditNote
 from tallyman.domain.duration import Duration, parse_duration
 from tallyman.domain.invoice import Invoice
 from tallyman.errors import Conflict, Gone, InvalidInput, InvalidParameter, NotFound
@@ -93,14 +95,35 @@ async def kept(request: web.Request, namespace: str, invoice_id: str) -> Invoice
 
 async def as_page(request: web.Request, invoice: Invoice, pdf_path: str) -> web.Response:
     """The invoice as a page that links to its PDF."""
-    text = invoice_page(await _view(request, invoice), pdf_path)
-    return web.Response(text=text, content_type=HTML, headers=_HEADERS)
+    return _page(await _view(request, invoice), pdf_path)
 
 
 async def as_pdf(request: web.Request, invoice: Invoice) -> web.Response:
     """The invoice as a PDF, made beside the loop: it takes up to a second."""
-    body = await asyncio.to_thread(invoice_pdf, await _view(request, invoice))
-    name = re.sub(r"[^A-Za-z0-9-]+", "-", invoice.number)
+    return await _pdf(await _view(request, invoice), invoice.number)
+
+
+async def note_as_page(request: web.Request, note: CreditNote, pdf_path: str) -> web.Response:
+    """A credit note as a page that links to its PDF."""
+    return _page(await _note_view(request, note), pdf_path)
+
+
+async def note_as_pdf(request: web.Request, note: CreditNote) -> web.Response:
+    """A credit note as a PDF."""
+    return await _pdf(await _note_view(request, note), note.number)
+
+
+async def _note_view(request: web.Request, note: CreditNote) -> InvoiceView:
+    return note_view(note, await request.app[BOOKS].invoices.get(note.namespace, note.invoice_id))
+
+
+def _page(view: InvoiceView, pdf_path: str) -> web.Response:
+    return web.Response(text=invoice_page(view, pdf_path), content_type=HTML, headers=_HEADERS)
+
+
+async def _pdf(view: InvoiceView, number: str) -> web.Response:
+    body = await asyncio.to_thread(invoice_pdf, view)
+    name = re.sub(r"[^A-Za-z0-9-]+", "-", number)
     headers = {**_HEADERS, "Content-Disposition": f'inline; filename="{name}.pdf"'}
     return web.Response(body=body, content_type=PDF, headers=headers)
 

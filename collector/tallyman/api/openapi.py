@@ -71,6 +71,14 @@ _PATH_PARAMETERS: Final[dict[str, dict[str, Any]]] = {
         "description": "The invoice's id or number.",
         "schema": {"type": "string", "minLength": 1, "maxLength": 64, "pattern": NO_NUL},
     },
+    "creditNoteId": {
+        "description": "The credit note's id or number.",
+        "schema": {"type": "string", "minLength": 1, "maxLength": 64, "pattern": NO_NUL},
+    },
+    "refundId": {
+        "description": "The refund's id.",
+        "schema": {"type": "string", "pattern": ULID_PATTERN},
+    },
     "lineId": {
         "description": "The line's id.",
         "schema": {"type": "string", "pattern": ULID_PATTERN},

@@ -196,12 +196,24 @@ async def trigger(
     acted = replace(opened, invoice=act(started, action, now))
     [after], progress = await go_on(books, [acted], now)
     freeing = {after.id} if rebill and after.state is InvoiceState.VOIDED else ()
-    kept = await books.invoices.replace(
-        namespace, [(before, after)], progress, by=by, action=str(action), freeing=freeing
-    )
+    async with books.database.together():
+        kept = await books.invoices.replace(
+            namespace, [(before, after)], progress, by=by, action=str(action), freeing=freeing
+        )
+        if action is Trigger.VOID:  # within the lock that a credit note needs too
+            await _refuse_credited(books, before)
     if not kept:
         raise InvoiceActionNotAvailable(f"invoice {invoice_id} was changed meanwhile; try again")
     return kept[0]
+
+
+async def _refuse_credited(books: Books, invoice: Invoice) -> None:
+    """What was taken back already must not be taken back again with the whole."""
+    balance = (await books.credit_notes.standing(invoice.namespace, invoice.id)).balance
+    if balance.credited_before or balance.credited_after:
+        raise InvoiceActionNotAvailable(
+            f"invoice {invoice.number} has credit notes: void those first, or credit the rest of it"
+        )
 
 
 def _uncounted(invoice: Invoice) -> Invoice:

@@ -4,14 +4,16 @@ It decides nothing.
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
+from tallyman.domain.billable import Billable
 from tallyman.domain.billing_profile import BillingProfile
 from tallyman.domain.counting import Metered
 from tallyman.domain.customer import Customer, SubjectSpan
 from tallyman.domain.event import LATEST
+from tallyman.domain.rate_card import RateCard
 from tallyman.domain.subscription import Subscription
 from tallyman.store.billed_lines import BilledLines
 from tallyman.store.billing_profiles import BillingProfileStore, profile_of
@@ -19,6 +21,7 @@ from tallyman.store.clickhouse import ClickHouse
 from tallyman.store.counted_events import CountedEvents
 from tallyman.store.credit_grants import CreditGrantStore
 from tallyman.store.credit_ledger import CreditLedger
+from tallyman.store.credit_notes import CreditNoteStore
 from tallyman.store.customers import CustomerStore
 from tallyman.store.database import Database
 from tallyman.store.events import EventStore
@@ -27,7 +30,10 @@ from tallyman.store.invoices import InvoiceStore
 from tallyman.store.llm_prices import LlmPriceStore
 from tallyman.store.meters import MeterStore
 from tallyman.store.plans import PlanStore
+from tallyman.store.re_ratings import ReRatingStore
+from tallyman.store.refunds import RefundStore
 from tallyman.store.sandboxes import Sandboxes
+from tallyman.store.stripe_operations import StripeOperationStore
 from tallyman.store.subscriptions import SubscriptionStore
 from tallyman.store.usage_quantities import UsageQuantities
 
@@ -36,7 +42,8 @@ from tallyman.store.usage_quantities import UsageQuantities
 class Account:
     """A customer with everything that decides what it owes.
 
-    `claimed_at` is when it was last given a subject, whose earlier usage became its own.
+    `claimed_at` is when it was last given a subject, whose earlier usage became its own. `cards` are
+    the prices of billables that were rated again, by billable.
     """
 
     customer: Customer
@@ -44,6 +51,12 @@ class Account:
     profile: BillingProfile
     subscriptions: tuple[Subscription, ...]
     claimed_at: datetime | None = None
+    cards: Mapping[str, RateCard] = field(default_factory=dict)
+
+    def priced(self, billable: Billable) -> Billable:
+        """The billable by the price that holds for it now."""
+        card = self.cards.get(billable.id)
+        return billable if card is None else replace(billable, rate_card=card)
 
 
 class Books:
@@ -56,6 +69,10 @@ class Books:
         self.sandboxes = Sandboxes(database)
         self.invoices = InvoiceStore(database)
         self.billed = BilledLines(database)
+        self.credit_notes = CreditNoteStore(database)
+        self.refunds = RefundStore(database)
+        self.re_ratings = ReRatingStore(database)
+        self.operations = StripeOperationStore(database)
         self.profiles = BillingProfileStore(database)
         self.credits = CreditGrantStore(database)
         self.ledger = CreditLedger(database)
@@ -81,6 +98,7 @@ class Books:
         if namespace in await self.sandboxes.frozen():  # they were made by another clock
             claims = dict.fromkeys(claims, LATEST)
         subscriptions = await self.subscriptions.of_customers(namespace, customer_ids)
+        cards = await self.re_ratings.cards(customer_ids)
         profiles = await self.profiles.every(namespace)
         return sorted(
             (
@@ -90,6 +108,7 @@ class Books:
                     profile_of(profiles, one.billing_profile_id),
                     tuple(subscriptions.get(one.id, ())),
                     claims.get(one.id),
+                    cards.get(one.id, {}),
                 )
                 for one in customers
             ),

@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from decimal import Decimal
 
 from tallyman.billing.books import Account, Books
 from tallyman.billing.draft import Counted, count, nothing_counts
@@ -15,7 +16,7 @@ from tallyman.billing.gather import Owed, owed_by
 from tallyman.domain.billable import needs_usage
 from tallyman.domain.counting import Metered
 from tallyman.domain.invoice import Invoice, IssueSeverity, ValidationIssue
-from tallyman.domain.invoice_line import InvoiceLine, correction_for, taken_back
+from tallyman.domain.invoice_line import ZERO, InvoiceLine, correction_for, taken_back
 from tallyman.domain.period import EPOCH, Period
 from tallyman.errors import RatingError
 from tallyman.metrics import NOT_CORRECTED
@@ -57,24 +58,31 @@ async def corrections(
     then the subscription ended before it, is given back.
     """
     late = await _late(books, accounts, watermark)
-    ended = {
-        one.id: one.active_to
-        for account in accounts
-        for one in account.subscriptions
-        if one.active_to is not None and one.active_to <= now
-    }
+    ended = _ended(accounts, now)
     again = {line.billable_id for one in replaced for line in one.lines if line.corrects}
     again |= (await books.billed.headless(account.customer.id for account in accounts)).keys()
     touched = await books.billed.touched(late, ended.items(), again)
     touched |= await _cut_once(books, accounts)
+    touched |= await _re_rated(books, accounts)
     gone = {invoice.id for invoice in replaced}
     left = {
         billable_id: [one for one in lines if one.invoice_id not in gone]
         for billable_id, lines in touched.items()
     }
+    return await put_right(books, accounts, left, watermark, now)
+
+
+async def put_right(
+    books: Books,
+    accounts: Sequence[Account],
+    billed: Mapping[str, Sequence[BilledLine]],
+    watermark: datetime,
+    now: datetime,
+) -> Lacking:
+    """What the lines of these billables lack or have too much, where all of them are final."""
     final = {
         billable_id: [one.line for one in lines]
-        for billable_id, lines in left.items()
+        for billable_id, lines in billed.items()
         if lines and all(one.is_final for one in lines)
     }
     asked = [
@@ -83,22 +91,35 @@ async def corrections(
         if owed.billable.service_period.to <= now
     ]
     counted = await count(books, asked, watermark)
+    let_off = await books.credit_notes.let_off(final)
     found: dict[tuple[str, str], list[InvoiceLine]] = defaultdict(list)
     failed: dict[tuple[str, str], list[ValidationIssue]] = defaultdict(list)
     for account, owed in asked:
         key = account.customer.id, owed.subscription.currency
+        id_ = owed.billable.id
         try:
-            line = _correction(owed, final[owed.billable.id], counted)
+            line = _correction(owed, final[id_], counted, let_off.get(id_, ZERO))
         except RatingError as err:
             failed[key].append(_not_corrected(owed, err))
             continue
         if line is not None:
             found[key].append(line)
-    for account, lines in _never_served(accounts, ended, final):
-        given_back = taken_back(account.customer.id, lines)
+    for account, lines in _never_served(accounts, _ended(accounts, now), final):
+        off = let_off.get(lines[0].billable_id, ZERO)
+        given_back = taken_back(account.customer.id, lines, off)
         if given_back is not None:
             found[account.customer.id, given_back.currency].append(given_back)
     return Lacking(found, counted.metered, failed)
+
+
+def _ended(accounts: Sequence[Account], now: datetime) -> dict[str, datetime]:
+    """When those of the subscriptions ended that have."""
+    return {
+        one.id: one.active_to
+        for account in accounts
+        for one in account.subscriptions
+        if one.active_to is not None and one.active_to <= now
+    }
 
 
 def _never_served(
@@ -128,6 +149,13 @@ async def _cut_once(books: Books, accounts: Sequence[Account]) -> dict[str, list
         for billable_id, lines in touched.items()
         if not needs_usage(lines[0].line.rate_card)
     }
+
+
+async def _re_rated(books: Books, accounts: Sequence[Account]) -> dict[str, list[BilledLine]]:
+    """What was rated again by other prices, and is not billed by them yet."""
+    cards = {id_: card for account in accounts for id_, card in account.cards.items()}
+    touched = await books.billed.touched({}, (), cards) if cards else {}
+    return {id_: lines for id_, lines in touched.items() if lines[-1].line.rate_card != cards[id_]}
 
 
 async def _late(
@@ -194,12 +222,12 @@ def _still_owed(
 
 
 def _correction(
-    owed: Owed, invoiced: Sequence[InvoiceLine], counted: Counted
+    owed: Owed, invoiced: Sequence[InvoiceLine], counted: Counted, let_off: Decimal
 ) -> InvoiceLine | None:
     usage = counted.usage.get(owed.billable.id)
     if owed.billable.needs_usage and usage is None:
         raise nothing_counts(owed.billable.rate_card)
-    return correction_for(owed.subscription, owed.billable, invoiced, usage)
+    return correction_for(owed.subscription, owed.billable, invoiced, usage, let_off)
 
 
 def _not_corrected(owed: Owed, err: RatingError) -> ValidationIssue:

@@ -11,9 +11,10 @@ from tallyman.billing.books import Books
 from tallyman.billing.recount import counted_at
 from tallyman.domain.counted_event import Count, CountedPage, HourCounted
 from tallyman.domain.counting import subject_periods
+from tallyman.domain.credit_note import CreditKind, as_invoice
 from tallyman.domain.invoice import Invoice
-from tallyman.domain.invoice_line import InvoiceLine
-from tallyman.domain.money import EXACT, round_to_currency, total, written
+from tallyman.domain.invoice_line import InvoiceLine, still_owed
+from tallyman.domain.money import round_to_currency, total, written
 from tallyman.domain.price import FlatPrice, FreePrice
 from tallyman.domain.rating.rate import rate
 from tallyman.domain.usage import Usage, usage_difference
@@ -25,7 +26,7 @@ NO_EVENTS = CountedPage((), None)
 
 @dataclass(frozen=True)
 class Earlier:
-    """A line of the same thing on an invoice before, which a correction is taken from."""
+    """A line of the same thing on an invoice, or a credit note, before: a correction is taken from it."""
 
     invoice: Invoice
     line: InvoiceLine
@@ -75,7 +76,7 @@ async def explain(
         NotFound: there is no such invoice or line, or it was not counted yet.
         InvalidInput: `after` is no cursor.
     """
-    invoice = await books.invoices.get(namespace, invoice_id)
+    invoice = await _document(books, namespace, invoice_id)
     line = next((one for one in invoice.lines if one.id == line_id), None)
     if line is None:
         raise NotFound(f"invoice {invoice.number} has no line with the id {line_id}")
@@ -93,7 +94,7 @@ async def explain_all(
     Raises:
         NotFound: there is no such invoice, or it was not counted yet.
     """
-    invoice = await books.invoices.get(namespace, invoice_id)
+    invoice = await _document(books, namespace, invoice_id)
     found = [await _taken_apart(books, invoice, line) for line in invoice.lines]
     return invoice, [explanation for explanation, _ in found]
 
@@ -144,11 +145,29 @@ def count_of(invoice: Invoice, line: InvoiceLine, others: Sequence[Earlier] = ()
 async def _earlier(books: Books, invoice: Invoice, line: InvoiceLine) -> tuple[Earlier, ...]:
     found = await books.billed.before([line], counted_at(invoice))
     before = found.get(line.id, ())
-    invoices = {
-        id_: await books.invoices.get(invoice.namespace, id_)
+    documents = {
+        id_: await _document(books, invoice.namespace, id_)
         for id_ in {one.invoice_id for one in before}
     }
-    return tuple(Earlier(invoices[one.invoice_id], one.line) for one in before)
+    return tuple(Earlier(documents[one.invoice_id], one.line) for one in before)
+
+
+async def _document(books: Books, namespace: str, id_: str) -> Invoice:
+    """The invoice of an id or number, or the credit note as one.
+
+    Raises:
+        NotFound: there is none.
+    """
+    try:
+        return await books.invoices.get(namespace, id_)
+    except NotFound as err:
+        try:
+            note = await books.credit_notes.get(namespace, id_)
+        except NotFound:
+            raise err from None
+    if note.kind is CreditKind.GOODWILL:
+        raise NotFound(f"{note.number} lets amounts off: nothing was counted for it")
+    return as_invoice(note, await books.invoices.get(namespace, note.invoice_id))
 
 
 def _counted_wrong(found: Explanation) -> list[str]:
@@ -187,14 +206,12 @@ def _priced_wrong(
     paid = total(one.amount for one in line.credits_applied)
     if paid != line.totals.credits:
         problems.append(f"credit paid {paid}, and the line says {line.totals.credits}")
-    billed = total(one.line.totals.before_credits for one in earlier)
     try:
-        whole_costs = round_to_currency(
-            rate(line.rate_card, whole, line.share).total, line.currency
-        )
+        again = round_to_currency(rate(line.rate_card, whole, line.share).total, line.currency)
     except RatingError as err:
         return (*problems, f"it cannot be rated: {err}")
-    again = EXACT.subtract(whole_costs, billed)
+    if line.corrects:
+        again, _ = still_owed(again, [one.line for one in earlier], line.let_off)
     if again != owed:
         problems.append(f"rated again it is {written(again)}, and the line says {owed}")
     return tuple(problems)

@@ -91,7 +91,7 @@ def owed_by(
     """What the subscription owes after `since` and up to `until`, billed or not."""
     proration = account.profile.workflow.end_proration
     for billable in due(subscription, until, since, proration):
-        yield Owed(subscription, billable)
+        yield Owed(subscription, account.priced(billable))
 
 
 def aligned(anchored: Cadence | None, invoice_at: datetime) -> datetime:

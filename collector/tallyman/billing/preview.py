@@ -77,6 +77,7 @@ async def _not_billed(
             for owed in owed_by(account, subscription, now, since):
                 found[owed.billable.id] = account, owed
             for billable in in_service(subscription, now):
-                found.setdefault(billable.id, (account, Owed(subscription, billable)))
+                owed = Owed(subscription, account.priced(billable))
+                found.setdefault(billable.id, (account, owed))
     billed = await books.billed.billed(found)
     return [one for id_, one in found.items() if id_ not in billed]

@@ -11,7 +11,7 @@ from tallyman import app, data_directory
 from tallyman.api.auth import LOCAL_ACTOR, LOCAL_NAMESPACE
 from tallyman.billing.books import Books
 from tallyman.config import Settings
-from tallyman.errors import InvalidInput, NotFound, TallymanError, Unavailable
+from tallyman.errors import Conflict, InvalidInput, NotFound, TallymanError, Unavailable
 from tallyman.store.audit import current_command
 from tallyman.stream.replay import connect
 
@@ -30,6 +30,7 @@ async def asked(
     Raises:
         NotFound: it knows no such customer.
         InvalidInput: what is sent breaks a rule.
+        Conflict: it breaks an invariant.
         Unavailable: it does not answer, or with an error.
     """
     headers = {LOCAL_NAMESPACE: quote(namespace), LOCAL_ACTOR: quote(current_command())}
@@ -39,7 +40,7 @@ async def asked(
             async with session.request(
                 method, f"http://tallyman{path}", json=body, headers=headers, timeout=forever
             ) as answer:
-                if answer.status != 200:
+                if answer.status not in (200, 201):
                     raise _refused(answer.status, await answer.json(content_type=None))
                 yield answer
         except (aiohttp.ClientError, OSError) as err:
@@ -59,4 +60,6 @@ def _refused(status: int, problem: Any) -> TallymanError:
     detail = str(problem.get("detail", f"the server answered {status}"))
     if status == 400:
         return InvalidInput(detail)
+    if status == 409:
+        return Conflict(detail)
     return NotFound(detail) if status in (404, 410) else Unavailable(detail)

@@ -81,7 +81,8 @@ class InvoiceLine:
     all that the line is rated by, whatever becomes of the subscription.
 
     A correction of a line that is final has a version above 1, names that line in `corrects`, and
-    holds the difference: its quantities and total may be negative.
+    holds the difference: its quantities and total may be negative. `let_off` is what credit notes had
+    let off by then, which it does not give back a second time.
     """
 
     id: str
@@ -109,6 +110,7 @@ class InvoiceLine:
     corrects: str | None = None
     share: Fraction = ALL
     credits_applied: tuple[CreditApplied, ...] = ()
+    let_off: Decimal = ZERO
 
     @property
     def detailed_totals(self) -> tuple[Decimal, ...]:
@@ -180,26 +182,29 @@ def correction_for(
     billable: Billable,
     invoiced: Sequence[InvoiceLine],
     usage: Usage | None = None,
+    let_off: Decimal = ZERO,
 ) -> InvoiceLine | None:
     """What the billable is now, less what final invoices have of it; None if nothing has changed.
 
-    `invoiced` are all its lines so far, earlier corrections included, the first one first.
+    `invoiced` are all its lines so far, earlier corrections included, the first one first; `let_off`
+    is the goodwill on them.
 
     Raises:
         RatingError: it cannot be rated.
     """
-    blank = blank_line(subscription, billable)
+    blank = replace(blank_line(subscription, billable), let_off=let_off)
     return _corrected_next(blank, subscription.customer_id, invoiced, usage)
 
 
-def taken_back(customer_id: str, invoiced: Sequence[InvoiceLine]) -> InvoiceLine | None:
+def taken_back(
+    customer_id: str, invoiced: Sequence[InvoiceLine], let_off: Decimal = ZERO
+) -> InvoiceLine | None:
     """What gives back all that final invoices have of a billable that there is no more.
 
     Such as a period that was billed ahead, and is not served after all. None if that was nothing.
     """
-    return _corrected_next(
-        replace(invoiced[0], share=Fraction(0), credits_applied=()), customer_id, invoiced, None
-    )
+    blank = replace(invoiced[0], share=Fraction(0), credits_applied=(), let_off=let_off)
+    return _corrected_next(blank, customer_id, invoiced, None)
 
 
 def _corrected_next(
@@ -230,10 +235,7 @@ def corrected(
     if not line.share and needs_usage(line.rate_card):
         usage = Usage(ZERO, unit=next((x.usage.unit for x in invoiced if x.usage), "unit"))
     whole = rated(line, usage)
-    billed = total(line.totals.before_credits for line in invoiced)
-    owed = EXACT.subtract(whole.totals.total, billed)
-    paid = total(line.totals.credits for line in invoiced)
-    back = max(EXACT.subtract(paid, whole.totals.total), ZERO)
+    owed, back = still_owed(whole.totals.total, invoiced, line.let_off)
     name = f"{line.rate_card.name}: correction"
     return replace(
         whole,
@@ -250,6 +252,21 @@ def corrected(
         tiers=(),
         usage=whole.usage and usage_difference(whole.usage, [line.usage for line in invoiced]),
     )
+
+
+def still_owed(
+    whole: Decimal, invoiced: Iterable[InvoiceLine], let_off: Decimal
+) -> tuple[Decimal, Decimal]:
+    """What the whole is more than was billed, by credit and by money, and how much credit comes back.
+
+    Of the money no more comes back than was not let off by credit notes.
+    """
+    every = [line.totals for line in invoiced]
+    paid = total(one.credits for one in every)
+    back = max(EXACT.subtract(paid, whole), ZERO)
+    money = total(one.total for one in every)
+    least = EXACT.subtract(min(EXACT.subtract(let_off, money), ZERO), back)
+    return max(EXACT.subtract(whole, EXACT.add(money, paid)), least), back
 
 
 def sum_totals(lines: Iterable[InvoiceLine]) -> Totals:

@@ -18,18 +18,29 @@ from tallyman.store.billing_progress import Progress
 from tallyman.store.customer_subjects import portions
 from tallyman.store.database import Database
 from tallyman.store.invoice_documents import read_lines
-from tallyman.store.tables import billing_progress, invoice_lines, invoices, subscriptions
+from tallyman.store.tables import (
+    billing_progress,
+    credit_note_lines,
+    credit_notes,
+    invoice_lines,
+    invoices,
+    subscriptions,
+)
 
 _FINAL = [state.value for state in InvoiceState if state.is_final]
 
 
 @dataclass(frozen=True)
 class BilledLine:
-    """A line that counts as billed, and whether it can still change."""
+    """A line that counts as billed, and whether it can still change.
+
+    A correction may be on a credit note; then `invoice_id` is the note's.
+    """
 
     line: InvoiceLine
     invoice_id: str
     is_final: bool
+    on_credit_note: bool = False
 
 
 class BilledLines:
@@ -180,12 +191,8 @@ class BilledLines:
                 )
                 billables |= {row.billable_id for row in rows}
             found: dict[str, list[BilledLine]] = defaultdict(list)
-            for some in portions(billables):
-                wanted = and_(
-                    invoice_lines.c.billable_id.in_(some), invoice_lines.c.freed.is_(False)
-                )
-                for one in await _read(connection, wanted):
-                    found[one.line.billable_id].append(one)
+            for one in await live_lines(connection, billables):
+                found[one.line.billable_id].append(one)
         return found
 
     async def before(
@@ -205,11 +212,27 @@ class BilledLines:
                 wanted = and_(
                     invoice_lines.c.billable_id.in_(some), invoices.c.issued_at.is_not(None)
                 )
-                for one in await _read(connection, and_(wanted, counted)):
+                noted = or_(credit_notes.c.voided_at.is_(None), credit_notes.c.voided_at > at)
+                every = await _read(connection, and_(wanted, counted))
+                every += await _read_notes(
+                    connection, and_(credit_note_lines.c.billable_id.in_(some), noted)
+                )
+                for one in sorted(every, key=lambda one: one.line.version):
                     correction = of[one.line.billable_id]
                     if one.line.version < correction.version:
                         found[correction.id].setdefault(one.line.version, one)
         return {id_: list(lines.values()) for id_, lines in found.items()}
+
+
+async def live_lines(connection: Any, billable_ids: Iterable[str]) -> list[BilledLine]:
+    """Every line that counts as billed of these, on invoices and on credit notes, by version."""
+    found: list[BilledLine] = []
+    for some in portions(billable_ids):
+        mine = and_(invoice_lines.c.billable_id.in_(some), invoice_lines.c.freed.is_(False))
+        found += await _read(connection, mine)
+        noted = credit_note_lines.c.billable_id.in_(some)
+        found += await _read_notes(connection, and_(noted, credit_note_lines.c.freed.is_(False)))
+    return sorted(found, key=lambda one: (one.line.billable_id, one.line.version))
 
 
 async def _read(connection: Any, wanted: ColumnElement[bool]) -> list[BilledLine]:
@@ -229,5 +252,21 @@ async def _read(connection: Any, wanted: ColumnElement[bool]) -> list[BilledLine
     lines = read_lines(row.body for row in rows)
     return [
         BilledLine(line, row.invoice_id, InvoiceState(row.state).is_final)
+        for row, line in zip(rows, lines, strict=True)
+    ]
+
+
+async def _read_notes(connection: Any, wanted: ColumnElement[bool]) -> list[BilledLine]:
+    """The corrections on credit notes; goodwill bills nothing."""
+    rows: list[Row[Any]] = (
+        await connection.execute(
+            select(credit_note_lines.c.credit_note_id, credit_note_lines.c.body)
+            .join(credit_notes, credit_notes.c.id == credit_note_lines.c.credit_note_id)
+            .where(wanted, credit_note_lines.c.version.is_not(None))
+        )
+    ).all()
+    lines = read_lines(row.body for row in rows)
+    return [
+        BilledLine(line, row.credit_note_id, is_final=True, on_credit_note=True)
         for row, line in zip(rows, lines, strict=True)
     ]

@@ -81,6 +81,7 @@ class _Line(msgspec.Struct, omit_defaults=True):
     corrects: str | None = None
     share: str = "1"
     credits_applied: tuple[CreditApplied, ...] = ()
+    let_off: Decimal = Decimal(0)
 
 
 _LINE_FIELDS: Final = tuple(
@@ -115,6 +116,16 @@ def read_lines(texts: Iterable[str]) -> list[InvoiceLine]:
         values = {name: getattr(body, name) for name in _LINE_FIELDS}
         lines.append(InvoiceLine(rate_card=cards[raw], share=Fraction(body.share), **values))
     return lines
+
+
+def write_card(card: RateCard) -> str:
+    """A rate card as JSON."""
+    return msgspec.json.encode(_write_card(card)).decode()
+
+
+def read_card(text: str) -> RateCard:
+    """The rate card of `write_card`."""
+    return _read_card(msgspec.json.decode(text, type=_Card))
 
 
 def document(value: Any) -> Any:

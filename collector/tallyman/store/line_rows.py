@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from tallyman.domain.invoice import Invoice
 from tallyman.store.customer_subjects import portions
 from tallyman.store.invoice_rows import line_values_of
-from tallyman.store.tables import invoice_lines
+from tallyman.store.tables import credit_note_lines, invoice_lines
 
 
 def lines_of(invoice: Invoice) -> set[tuple[str, int]]:
@@ -22,7 +22,8 @@ def lines_of(invoice: Invoice) -> set[tuple[str, int]]:
 async def taken_lines(
     connection: AsyncConnection, made: Sequence[Invoice]
 ) -> dict[tuple[str, int], str]:
-    """Of the invoices' lines, those that are billed already, with the invoice that has each."""
+    """Of the invoices' lines, those that are billed already, with the invoice, or the credit note,
+    that has each."""
     billables = [line.billable_id for invoice in made for line in invoice.lines]
     columns = (invoice_lines.c.billable_id, invoice_lines.c.version, invoice_lines.c.invoice_id)
     taken: dict[tuple[str, int], str] = {}
@@ -33,6 +34,18 @@ async def taken_lines(
             )
         )
         taken |= {(row[0], row[1]): row[2] for row in rows}
+        noted = await connection.execute(
+            select(
+                credit_note_lines.c.billable_id,
+                credit_note_lines.c.version,
+                credit_note_lines.c.credit_note_id,
+            ).where(
+                credit_note_lines.c.billable_id.in_(some),
+                credit_note_lines.c.version.is_not(None),
+                credit_note_lines.c.freed.is_(False),
+            )
+        )
+        taken |= {(row[0], row[1]): row[2] for row in noted}
     return taken
 
 

@@ -235,7 +235,30 @@ async def _tell_of_invoices(story: Story, shop: Shop, clock: Clock) -> None:
     await story.tell("approve-invoice", f"{at}/approve", None, "approve invoice")
     paid, failed = f"{V1}/invoices/{found['id']}/payment/status", {"trigger": "payment_failed"}
     await story.tell("report-invoice-payment", paid, failed, "fail invoice")
-    await story.tell("void-invoice", f"{V1}/invoices/{found['id']}/void", {}, "void invoice")
+    await _tell_of_what_is_put_right(story, at, found)
+
+
+async def _tell_of_what_is_put_right(story: Story, at: str, found: dict[str, Any]) -> None:
+    some = {"reason": "x", "lines": [{"line_id": found["lines"][0]["id"], "amount": "0.01"}]}
+    note = await story.tell("create-credit-note", f"{at}/credit-notes", some, "created credit_note")
+    voided = f"{API}/billing/credit-notes/{note['id']}/void"
+    await story.tell("void-credit-note", voided, None, "voided credit_note")
+    price = {"key": "tokens", "price": {"type": "unit", "amount": "0.000001"}}
+    period = {"from": "2026-11-01T00:00:00Z", "to": "2026-12-01T00:00:00Z"}
+    again = {**period, "reason": "x", "prices": [price]}
+    await story.tell(
+        "re-rate-customer", f"{API}/billing/customers/acme/re-rate", again, "created re_rating"
+    )
+    pending = {"action": "pending"}
+    await story.tell("void-invoice", f"{V1}/invoices/{found['id']}/void", pending, "void invoice")
+    await story.tell("run-billing", f"{V1}/run", {}, "created invoice")
+    _, invoice = (await read(story.client, f"{API}/billing/invoices"))["data"]
+    at = f"{API}/billing/invoices/{invoice['id']}"
+    await story.tell("approve-invoice", f"{at}/approve", None, "approve invoice")
+    status = f"{V1}/invoices/{invoice['id']}/payment/status"
+    await story.tell("report-invoice-payment", status, {"trigger": "paid"}, "pay invoice")
+    asked = {"reason": "x", "amount": "0.01"}
+    await story.tell("create-refund", f"{at}/refunds", asked, "created refund")
 
 
 async def _tell_of_apps(story: Story, shop: Shop) -> None:
@@ -246,9 +269,9 @@ async def _tell_of_apps(story: Story, shop: Shop) -> None:
     said, at = {"type": made["type"], "name": "SAP", **hooks}, f"{API}/apps/{made['id']}"
     await story.tell("update-app", at, said, "changed app")
     await story.tell("uninstall-app", at, None, "deleted app")
-    [invoices, _] = await shop.books.invoices.page("default")
-    waits = replace(invoices[0], app=App.EXTERNAL_INVOICING, state=InvoiceState.ISSUING_SYNCING)
-    await shop.books.invoices.replace("default", [(invoices[0], waits)])
+    [*_, last] = (await shop.books.invoices.page("default"))[0]
+    waits = replace(last, app=App.EXTERNAL_INVOICING, state=InvoiceState.ISSUING_SYNCING)
+    await shop.books.invoices.replace("default", [(last, waits)])
     path = f"{V1}/invoices/{waits.id}/synchronized"
     await story.tell("synchronize-invoice", path, None, "synchronized invoice")
 

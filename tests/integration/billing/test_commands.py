@@ -164,7 +164,7 @@ def test_margin_and_backtest_say_the_same_by_themselves_and_beside_a_server(
 
 
 def test_explain_says_the_same_by_itself_and_beside_a_server(directory: Path) -> None:
-    tallyman(directory, "bill", "--at", DUE)
+    tallyman(directory, "bill", "--at", DUE, "--ahead")
     by_itself = tallyman(directory, "explain", "INV-000001", "1")
     lines = tallyman(directory, "explain", "INV-000001")
     with serving(directory):
@@ -203,6 +203,26 @@ def test_a_statement_is_checked_by_the_file_alone(directory: Path, tmp_path: Pat
         "tallyman: line 2 was changed, or one before it is missing\n",
     )
     assert "no customer has the id or key nobody" in unknown.stderr
+
+
+def test_credit_note_and_rerate_put_an_invoice_right(directory: Path) -> None:
+    tallyman(directory, "bill", "--ahead", "--at", DUE)
+    note = ["credit-note", "INV-000001", "--reason", "an outage", "--line", "1=0.01"]
+    rerate = ["rerate", "acme", "--from", "2026-11-01", "--to", "2026-12-01", "--reason", "wrong"]
+
+    by_itself = tallyman(directory, *note, "--key", "a")
+    shown = tallyman(directory, *rerate, "--price", "tokens=0.000001", "--dry-run")
+    with serving(directory):
+        again = tallyman(directory, *note, "--key", "a")
+        too_much = tallyman(directory, *note[:-1], "1=0.03")
+        beside = tallyman(directory, *rerate, "--price", "tokens=0.000001", "--dry-run")
+
+    assert by_itself.stdout.splitlines()[0] == "CN-000001: 0.01 USD of INV-000001 is taken back."
+    assert (by_itself.stderr, again.stdout) == ("", by_itself.stdout)
+    assert (too_much.returncode, too_much.stdout) == (1, "")
+    assert "lines[0].amount is more than the 0.02 USD that are left" in too_much.stderr
+    assert (shown.stderr, beside.stdout) == ("", shown.stdout)
+    assert "Nothing that is billed comes to anything else." in shown.stdout
 
 
 if __name__ == "__main__":

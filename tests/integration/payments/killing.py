@@ -3,9 +3,12 @@
 What must be true after that is the tests'.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
+from tallyman.domain.stripe_operation import OperationKind
+from tallyman.store.stripe_operations import Heard
 
 from tests.integration.payments.conftest import Till
 
@@ -15,10 +18,14 @@ class Killed(BaseException):
 
 
 async def work_until_killed(
-    till: Till, when: str, number: int, monkeypatch: pytest.MonkeyPatch
+    till: Till,
+    when: str,
+    number: int,
+    monkeypatch: pytest.MonkeyPatch,
+    heard: Mapping[OperationKind, Heard] | None = None,
 ) -> bool:
     """One look by a process that dies at its nth call, before or after Stripe has done it."""
-    process, counted = till.restart(), 0
+    process, counted = till.restart(heard), 0
     handle = process.connection._http.request_async
 
     async def request(*args: Any, **kwargs: Any) -> Any:

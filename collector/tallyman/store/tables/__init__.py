@@ -8,6 +8,13 @@ from tallyman.store.tables.access import api_keys, audit_log
 from tallyman.store.tables.apps import external_customers, installed_apps
 from tallyman.store.tables.catalogue import features, plans
 from tallyman.store.tables.columns import metadata
+from tallyman.store.tables.credit_notes import (
+    credit_note_lines,
+    credit_notes,
+    re_rated_billables,
+    re_ratings,
+    refunds,
+)
 from tallyman.store.tables.credits import credit_entries, credit_grants, credit_transactions
 from tallyman.store.tables.customers import customer_subjects, customers
 from tallyman.store.tables.event_changes import event_changes
@@ -41,6 +48,8 @@ __all__ = [
     "billing_progress",
     "credit_entries",
     "credit_grants",
+    "credit_note_lines",
+    "credit_notes",
     "credit_transactions",
     "customer_subjects",
     "customers",
@@ -59,6 +68,9 @@ __all__ = [
     "metadata",
     "meters",
     "plans",
+    "re_rated_billables",
+    "re_ratings",
+    "refunds",
     "sandboxes",
     "stripe_customers",
     "stripe_events",

@@ -1,0 +1,333 @@
+"""Credit notes as they are kept: numbered without a gap, none ever deleted.
+
+How much may be taken back is the domain's (`credit_note.py`), held here under the namespace's lock, so
+that two at once never take more than there is.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from sqlalchemy import ColumnElement, and_, func, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from tallyman.domain.access import LOCAL
+from tallyman.domain.credit_note import Balance, Creditable, CreditKind, CreditNote, check_amount
+from tallyman.domain.invoice import Invoice
+from tallyman.domain.money import total
+from tallyman.domain.refund import RefundState
+from tallyman.errors import Conflict, InvoiceActionNotAvailable, NotFound
+from tallyman.store.audit import AuditEntry, record_document
+from tallyman.store.billed_lines import live_lines
+from tallyman.store.comparison import Comparison, condition_of
+from tallyman.store.credit_note_rows import note_line_values, note_of, note_values
+from tallyman.store.customer_subjects import portions
+from tallyman.store.database import Database
+from tallyman.store.invoice_numbers import lock_numbers
+from tallyman.store.invoice_selection import select_invoices
+from tallyman.store.tables import credit_note_lines, credit_notes, invoices, refunds
+
+CREDITABLE = ("issued", "payment_processing", "overdue", "paid", "uncollectible")
+
+
+@dataclass(frozen=True)
+class Standing:
+    """An invoice, what became of its total, and what is left of each of its lines, by id."""
+
+    balance: Balance
+    lines: Mapping[str, Creditable]
+
+    @property
+    def invoice(self) -> Invoice:
+        """The invoice."""
+        return self.balance.invoice
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a credit note is asked for, and by what key, so that it is made once."""
+
+    invoice_id: str
+    kind: CreditKind
+    reason: str
+    key: str | None = None
+
+
+class CreditNoteStore:
+    """The credit notes of every namespace."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def add(
+        self, namespace: str, asked: Asked, make: Callable[[Standing], CreditNote]
+    ) -> CreditNote:
+        """Keep what is made of the invoice as it stands now, with the next number.
+
+        Of a key that was used before for the same, the note that was made then.
+
+        Raises:
+            NotFound: there is no such invoice.
+            InvoiceActionNotAvailable: it is not issued, or void.
+            InvalidInput: the note takes back more than the invoice has.
+            Conflict: the key was used for something else, or a line was corrected meanwhile.
+        """
+        async with self._database.writing() as connection:
+            await lock_numbers(connection, namespace)
+            standing = await _standing(connection, namespace, asked.invoice_id)
+            known = await _of_key(connection, standing.invoice, asked)
+            if known is not None:
+                return known
+            if standing.invoice.state.status not in CREDITABLE:
+                raise InvoiceActionNotAvailable(
+                    f"an invoice in {standing.invoice.state} has nothing to take back"
+                )
+            made = make(standing)
+            check_amount("lines", made.total, standing.balance.creditable, made.currency)
+            await _check_versions(connection, made)
+            mine = credit_notes.c.namespace == namespace
+            given = await connection.execute(select(func.count()).where(mine))
+            kept = replace(made, number=f"CN-{given.scalar_one() + 1:06d}")
+            await connection.execute(credit_notes.insert().values(note_values(kept)))
+            await connection.execute(credit_note_lines.insert(), note_line_values(kept))
+            await record_document(connection, _audited(kept, "created", kept.actor))
+            return kept
+
+    async def void(
+        self, namespace: str, note_id: str, at: datetime, *, by: str = LOCAL
+    ) -> CreditNote:
+        """Take a credit note back: its lines count no more, and it stays to be read.
+
+        Raises:
+            NotFound: there is no such note.
+            Conflict: money was given back for it.
+        """
+        async with self._database.writing() as connection:
+            await lock_numbers(connection, namespace)
+            before = await _one(connection, namespace, note_id)
+            if before.voided_at is not None:
+                return before
+            refunded = await connection.execute(
+                select(refunds.c.id).where(
+                    refunds.c.credit_note_id == before.id,
+                    refunds.c.state.in_([x.value for x in RefundState if x.counts]),
+                )
+            )
+            if refunded.first() is not None:
+                raise Conflict(f"money was given back for {before.number}")
+            after = replace(before, voided_at=at)
+            mine = credit_notes.c.id == before.id
+            await connection.execute(update(credit_notes).where(mine).values(voided_at=at))
+            freed = credit_note_lines.c.credit_note_id == before.id
+            await connection.execute(update(credit_note_lines).where(freed).values(freed=True))
+            await record_document(connection, _audited(after, "voided", by))
+            return after
+
+    async def name_elsewhere(self, note_id: str, external_id: str) -> None:
+        """Keep what the note is called where payments are collected."""
+        mine = credit_notes.c.id == note_id
+        async with self._database.writing() as connection:
+            statement = update(credit_notes).where(mine).values(external_id=external_id)
+            await connection.execute(statement)
+
+    async def get(self, namespace: str, note_id: str) -> CreditNote:
+        """The credit note with this id or number.
+
+        Raises:
+            NotFound: there is none.
+        """
+        async with self._database.reading() as connection:
+            return await _one(connection, namespace, note_id)
+
+    async def page(
+        self,
+        namespace: str,
+        where: Sequence[Comparison] = (),
+        *,
+        order_by: str = "created_at",
+        descending: bool = False,
+        offset: int = 0,
+        limit: int = 20,
+    ) -> tuple[list[CreditNote], int]:
+        """One page, and how many there are on all pages."""
+        wanted = and_(
+            credit_notes.c.namespace == namespace,
+            *(condition_of(credit_notes.c[one.column], one) for one in where),
+        )
+        column = credit_notes.c[order_by]
+        by = (
+            [column.desc(), credit_notes.c.id.desc()] if descending else [column, credit_notes.c.id]
+        )
+        count = select(func.count()).select_from(credit_notes).where(wanted)
+        async with self._database.reading() as connection:
+            every = (await connection.execute(count)).scalar_one()
+            return await _select(connection, wanted, by, limit, offset), every
+
+    async def standing(self, namespace: str, invoice_id: str) -> Standing:
+        """The invoice, by id or number, and what is left of it.
+
+        Raises:
+            NotFound: there is no such invoice.
+        """
+        async with self._database.reading() as connection:
+            return await _standing(connection, namespace, invoice_id)
+
+    async def let_off(self, billable_ids: Iterable[str]) -> dict[str, Decimal]:
+        """The goodwill on the lines of each billable, which corrections never give back again."""
+        async with self._database.reading() as connection:
+            return await _let_off(connection, billable_ids)
+
+
+async def standing_of(connection: AsyncConnection, namespace: str, invoice_id: str) -> Standing:
+    """As `CreditNoteStore.standing`, within a transaction."""
+    return await _standing(connection, namespace, invoice_id)
+
+
+async def note_in(connection: AsyncConnection, namespace: str, note_id: str) -> CreditNote:
+    """As `CreditNoteStore.get`, within a transaction."""
+    return await _one(connection, namespace, note_id)
+
+
+async def _standing(connection: AsyncConnection, namespace: str, invoice_id: str) -> Standing:
+    named = (invoices.c.id == invoice_id) | (invoices.c.number == invoice_id)
+    found = await select_invoices(connection, and_(invoices.c.namespace == namespace, named), (), 1)
+    if not found:
+        raise NotFound(f"no invoice has the id or number {invoice_id}")
+    [invoice] = found
+    notes = await _select(
+        connection,
+        and_(credit_notes.c.invoice_id == invoice.id, credit_notes.c.voided_at.is_(None)),
+    )
+    given = await connection.execute(
+        select(refunds.c.amount).where(
+            refunds.c.invoice_id == invoice.id,
+            refunds.c.state.in_([state.value for state in RefundState if state.counts]),
+        )
+    )
+    balance = Balance(
+        invoice,
+        total(x.total for x in notes if not x.was_paid),
+        total(x.total for x in notes if x.was_paid),
+        total(Decimal(row.amount) for row in given),
+    )
+    return Standing(balance, await _creditable(connection, invoice, notes))
+
+
+async def _creditable(
+    connection: AsyncConnection, invoice: Invoice, notes: Sequence[CreditNote]
+) -> dict[str, Creditable]:
+    credited: dict[str, list[Decimal]] = defaultdict(list)
+    for line in (line for note in notes for line in note.lines):
+        credited[line.invoice_line_id].append(line.amount)
+    billables = {line.billable_id for line in invoice.lines}
+    billed: dict[str, list[Decimal]] = defaultdict(list)
+    for one in await live_lines(connection, billables):
+        billed[one.line.billable_id].append(one.line.totals.total)
+    let_off = await _let_off(connection, billables)
+    return {
+        line.id: Creditable(
+            line,
+            total(credited[line.id]),
+            total(billed[line.billable_id]),
+            let_off.get(line.billable_id, Decimal(0)),
+        )
+        for line in invoice.lines
+    }
+
+
+async def _let_off(connection: AsyncConnection, billable_ids: Iterable[str]) -> dict[str, Decimal]:
+    amounts: dict[str, list[Decimal]] = defaultdict(list)
+    for some in portions(billable_ids):
+        rows = await connection.execute(
+            select(credit_note_lines.c.billable_id, credit_note_lines.c.amount).where(
+                credit_note_lines.c.billable_id.in_(some),
+                credit_note_lines.c.freed.is_(False),
+                credit_note_lines.c.version.is_(None),
+            )
+        )
+        for row in rows:
+            amounts[row.billable_id].append(Decimal(row.amount))
+    return {id_: total(some) for id_, some in amounts.items()}
+
+
+async def _check_versions(connection: AsyncConnection, made: CreditNote) -> None:
+    """Refuse corrections of what was corrected by someone else since they were counted."""
+    corrections = [line.correction for line in made.lines if line.correction is not None]
+    taken = {
+        (one.line.billable_id, one.line.version)
+        for one in await live_lines(connection, {line.billable_id for line in corrections})
+    }
+    if any((line.billable_id, line.version) in taken for line in corrections):
+        raise Conflict("a line was corrected meanwhile; try again")
+
+
+async def _of_key(connection: AsyncConnection, invoice: Invoice, asked: Asked) -> CreditNote | None:
+    if asked.key is None:
+        return None
+    mine = and_(credit_notes.c.namespace == invoice.namespace, credit_notes.c.key == asked.key)
+    found = await _select(connection, mine)
+    if not found:
+        return None
+    [known] = found
+    if (known.invoice_id, known.kind, known.reason) != (invoice.id, asked.kind, asked.reason):
+        raise Conflict(f"the key {asked.key} was used for another credit note, {known.number}")
+    return known
+
+
+async def _one(connection: AsyncConnection, namespace: str, note_id: str) -> CreditNote:
+    named = (credit_notes.c.id == note_id) | (credit_notes.c.number == note_id)
+    found = await _select(connection, and_(credit_notes.c.namespace == namespace, named))
+    if not found:
+        raise NotFound(f"no credit note has the id or number {note_id}")
+    return found[0]
+
+
+async def _select(
+    connection: AsyncConnection,
+    wanted: ColumnElement[bool],
+    order: Sequence[Any] = (credit_notes.c.created_at, credit_notes.c.id),
+    limit: int | None = None,
+    offset: int = 0,
+) -> list[CreditNote]:
+    statement = select(credit_notes).where(wanted).order_by(*order).offset(offset)
+    rows = (await connection.execute(statement.limit(limit))).all()
+    lines = await _lines(connection, [row.id for row in rows])
+    return [note_of(row, lines[row.id]) for row in rows]
+
+
+async def _lines(connection: AsyncConnection, ids: Collection[str]) -> dict[str, list[Any]]:
+    lines: dict[str, list[Any]] = defaultdict(list)
+    for some in portions(ids):
+        found = await connection.execute(
+            select(credit_note_lines)
+            .where(credit_note_lines.c.credit_note_id.in_(some))
+            .order_by(credit_note_lines.c.credit_note_id, credit_note_lines.c.position)
+        )
+        for row in found:
+            lines[row.credit_note_id].append(row)
+    return lines
+
+
+def _audited(note: CreditNote, action: str, by: str) -> AuditEntry:
+    said = {
+        "number": note.number,
+        "invoice": note.invoice_number,
+        "kind": note.kind.value,
+        "reason": note.reason,
+        "total": note.total,
+        "currency": note.currency,
+    }
+    voids = action == "voided"
+    return AuditEntry(
+        namespace=note.namespace,
+        at=note.voided_at if voids and note.voided_at is not None else note.created_at,
+        actor=by,
+        action=action,
+        entity="credit_note",
+        entity_id=note.id,
+        before=said if voids else None,
+        after=said | ({"voided_at": note.voided_at} if voids else {}),
+    )

@@ -1,0 +1,153 @@
+"""Our credit notes and refunds at Stripe: made there once, and followed here to where they end."""
+
+import asyncio
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
+from decimal import Decimal as D
+
+import pytest
+from tallyman.billing.books import Books
+from tallyman.billing.credit import Order, let_off, void_note
+from tallyman.billing.give_back import hearers, refund
+from tallyman.domain.credit_note import Credit, CreditNote
+from tallyman.domain.invoice import Invoice
+from tallyman.domain.invoice_state import InvoiceState
+from tallyman.domain.refund import RefundState
+from tallyman.errors import Conflict, InvalidInput
+from tallyman.store.clickhouse import ClickHouse
+from tallyman.store.refunds import RefundAsked
+
+from tests.integration.payments.conftest import Till
+from tests.integration.payments.killing import work_until_killed
+from tests.integration.payments.test_operations import paid, unpaid
+
+MINUTE = timedelta(minutes=1)
+
+
+@pytest.fixture(scope="module")
+def clickhouse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClickHouse]:
+    """A chDB without events: what is credited here was counted before."""
+    opened = ClickHouse.embedded(str(tmp_path_factory.mktemp("chdb")))
+    yield opened
+    asyncio.run(opened.close())
+
+
+@pytest.fixture
+async def books(till: Till, clickhouse: ClickHouse) -> Books:
+    """The books of the till, whose app tells them what becomes of everything."""
+    found = Books(till.database, clickhouse)
+    await till.app.close()
+    till.app = till.restart(hearers(found))
+    return found
+
+
+async def credit(
+    books: Books, till: Till, invoice: Invoice, amount: str | None, key: str | None = None
+) -> CreditNote:
+    """What is taken back of the first line, or all that is left; what was paid comes back."""
+    order = Order(invoice.id, "an outage", "key-1", key, refund=True)
+    wanted = [] if amount is None else [Credit(invoice.lines[0].id, D(amount))]
+    return await let_off(books, till.namespace, order, wanted, till.now)
+
+
+async def refunds(books: Books, till: Till) -> list[tuple[D, RefundState]]:
+    found, _ = await books.refunds.page(till.namespace)
+    return [(one.amount, one.state) for one in found]
+
+
+async def test_a_credit_note_of_a_paid_invoice_gives_the_money_back(
+    books: Books, till: Till
+) -> None:
+    invoice = await paid(till)
+    note = await credit(books, till, invoice, "3.00")
+    asked = await refunds(books, till)
+
+    await till.app.work()
+
+    [there] = till.stripe.credit_notes.values()
+    assert (there["refund_amount"], [line["description"] for line in there["lines"]]) == (
+        300, [invoice.lines[0].name],
+    )  # fmt: skip
+    kept = await books.credit_notes.get(till.namespace, note.id)
+    assert kept == replace(note, external_id=there["id"])
+    assert (asked, await refunds(books, till)) == (
+        [(D("3.00"), RefundState.PENDING)], [(D("3.00"), RefundState.SUCCEEDED)],
+    )  # fmt: skip
+    assert (await till.get(invoice)).state is InvoiceState.PAID
+    with pytest.raises(Conflict, match="is at Stripe"):
+        await void_note(books, till.namespace, note.id, till.now)
+
+
+async def test_of_an_open_invoice_less_is_owed_and_of_all_of_it_nothing(
+    books: Books, till: Till
+) -> None:
+    invoice = await unpaid(till)
+
+    await credit(books, till, invoice, "3.00")
+    await till.app.work()
+    left = till.stripe.owed(invoice.external_invoicing_id or "")
+    await credit(books, till, invoice, None)
+    await till.app.work()
+    await till.app.work()
+
+    assert (left, till.stripe.payments, await refunds(books, till)) == (1700, [], [])
+    assert (await till.get(invoice)).state is InvoiceState.PAID
+
+
+async def test_asked_again_with_its_key_it_is_made_once_at_stripe_too(
+    books: Books, till: Till
+) -> None:
+    invoice = await paid(till)
+
+    first = await credit(books, till, invoice, "3.00", key="ticket-7")
+    await till.app.work()
+    again = await credit(books, till, invoice, "3.00", key="ticket-7")
+    await till.app.work()
+
+    assert again.id == first.id
+    assert len(till.stripe.credit_notes) == len(await refunds(books, till)) == 1
+
+
+async def test_a_refund_that_stripe_refuses_is_failed_and_may_be_asked_again(
+    books: Books, till: Till
+) -> None:
+    invoice = await paid(till)
+    asked = RefundAsked(invoice.id, "an outage", "key-1", D("15.00"))
+    await refund(books, till.namespace, asked, till.now)
+    await till.app.work()
+    with pytest.raises(InvalidInput, match=r"is more than the 5 USD"):
+        await refund(books, till.namespace, asked, till.now)
+    [there] = till.stripe.refunds.values()
+    there["amount"] = "1800"  # somebody gave more back at Stripe
+    more = await refund(books, till.namespace, replace(asked, amount=D("5.00")), till.now)
+
+    await till.app.work()
+
+    assert (await books.refunds.get(till.namespace, more.id)).state is RefundState.FAILED
+    standing = await books.credit_notes.standing(till.namespace, invoice.id)
+    assert standing.balance.refundable == D("5.00")
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+async def test_killed_at_any_call_one_credit_note_and_one_refund_are_made(
+    books: Books, till: Till, when: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    number, killed = 0, True
+    while killed:
+        number += 1
+        invoice = await till.issuing(await till.customer(f"c{number}"))
+        await till.app.work()
+        note = await credit(books, till, invoice, "3.00")
+        asked = RefundAsked(invoice.id, "more", "key-1", D("1.00"))
+        alone = await refund(books, till.namespace, asked, till.now)
+        killed = await work_until_killed(till, when, number, monkeypatch, hearers(books))
+        till.wait(10 * MINUTE)
+        await till.app.work()
+
+        found = await books.refunds.get(till.namespace, alone.id)
+        assert found.state is RefundState.SUCCEEDED, number
+        assert (await books.credit_notes.get(till.namespace, note.id)).external_id, number
+        assert len(till.stripe.credit_notes) == number
+        assert len(till.stripe.refunds) == 2 * number
+    assert number > 2
