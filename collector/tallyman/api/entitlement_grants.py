@@ -26,10 +26,10 @@ from tallyman.api.request_body import read_body
 from tallyman.api.route import JSON
 from tallyman.api.state import (
     CALLER,
-    CLOCK,
     ENTITLEMENT_GRANTS,
     ENTITLEMENT_USAGE,
     ENTITLEMENTS,
+    NOW,
     RESETS,
 )
 from tallyman.api.wire import read_time
@@ -71,7 +71,7 @@ async def create(request: web.Request) -> web.Response:
     """Add to the allowance."""
     parameters.refuse_any(request)
     body = await read_body(request, CreateEntitlementGrantRequest)
-    mine, now = await _mine(request), request.app[CLOCK]()
+    mine, now = await _mine(request), request[NOW]
     if mine.entitlement.limit is None:
         raise _wrong("featureKey", "has no limit that a grant could add to")
     begins = whole_milliseconds(body.effectiveAt)
@@ -117,7 +117,7 @@ async def void(request: web.Request) -> web.Response:
     await request.app[ENTITLEMENT_GRANTS].void(
         request[CALLER].namespace,
         path_text(request, "grantId"),
-        request.app[CLOCK](),
+        request[NOW],
         by=request[CALLER].actor,
     )
     await request.app[ENTITLEMENTS].catch_up()
@@ -136,7 +136,7 @@ async def override(request: web.Request) -> web.Response:
         raise _wrong("issueAfterReset", f"{said} where isUnlimited is {body.isUnlimited}".lower())
     limit = None if body.issueAfterReset is None else Decimal(str(body.issueAfterReset))
     made = EntitlementOverride(
-        mine.subscription.id, mine.key, request.app[CLOCK](), limit, body.isSoftLimit
+        mine.subscription.id, mine.key, request[NOW], limit, body.isSoftLimit
     )
     caller = request[CALLER]
     await request.app[ENTITLEMENT_GRANTS].override(caller.namespace, made, by=caller.actor)
@@ -147,7 +147,7 @@ async def override(request: web.Request) -> web.Response:
 async def list_history(request: web.Request) -> web.Response:
     """What was used in each window, and how the balances were burned down."""
     asked = HISTORY.read(request)
-    mine, now = await _mine(request), request.app[CLOCK]()
+    mine, now = await _mine(request), request[NOW]
     begin = asked.from_ or mine.metering.counted.from_
     end = min(asked.to or now, now)
     earliest = mine.subscription.active_from
@@ -234,7 +234,7 @@ async def _mine(request: web.Request) -> _Mine:
     """
     account, key = await account_of(request), path_text(request, "featureKey")
     entitled = account.entitled.get(key)
-    subscription = serving(account.definition.subscriptions, request.app[CLOCK]())
+    subscription = serving(account.definition.subscriptions, request[NOW])
     if entitled is None or subscription is None:
         raise NotFound(f"the customer is not entitled to a feature {key}")
     if entitled.metering is None or not isinstance(entitled.entitlement, MeteredEntitlement):

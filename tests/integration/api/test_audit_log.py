@@ -41,7 +41,7 @@ NO_CHANGE: Final = {
     "create-customer-stripe-portal-session",
     "take-stripe-webhook",
 }
-MAKING: Final = ("created", "reset")
+MAKING: Final = ("created", "reset", "granted", "overridden")
 CHANGES: Final = {
     route.name
     for route in ROUTES
@@ -290,6 +290,18 @@ async def _tell_of_a_sandbox(story: Story, server: TestServer, client_of: Client
     await subscribe(play.client, "initech", "pro")
     reset = "/api/v2/customers/initech/entitlements/calls/reset"
     await play.tell("reset-entitlement", reset, {}, "reset entitlement")
+    grant = {"amount": 25, "effectiveAt": time["frozen_time"]}
+    limit = {"type": "metered", "issueAfterReset": 7}
+    for whose, at in (("customer", "customers"), ("subject", "subjects")):
+        path = f"/api/v1/{at}/initech/entitlements/calls"
+        name = f"create-{whose}-entitlement-grant"
+        made = await play.tell(name, f"{path}/grants", grant, "granted entitlement")
+        name = f"override-{whose}-entitlement"
+        await play.tell(name, f"{path}/override", limit, "overridden entitlement")
+        name = f"reset-{whose}-entitlement"
+        await play.tell(name, f"{path}/reset", {}, "reset entitlement")
+    void = f"/api/v1/grants/{made['id']}"
+    await play.tell("void-entitlement-grant", void, None, "voided entitlement")
     story.told |= play.told
 
 
