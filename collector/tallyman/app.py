@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from aiohttp import web
@@ -23,6 +24,7 @@ from tallyman.api.state import (
     BOOKS,
     CLOCK,
     COMPLETENESS,
+    CREDIT_WATCH,
     CUSTOMERS,
     DATABASE,
     ENTITLEMENT_GRANTS,
@@ -51,18 +53,21 @@ from tallyman.api.state import (
 from tallyman.api.status import KAFKA, STARTED
 from tallyman.api.unattributed_gauge import UnattributedGauge
 from tallyman.billing.books import Books
+from tallyman.billing.credit_watch import CreditWatch
 from tallyman.billing.entitlement_counters import EntitlementCounters
 from tallyman.billing.entitlement_reset import EntitlementResets
 from tallyman.billing.give_back import hearers
 from tallyman.billing.job import bill_for_ever
 from tallyman.billing.usage_before_start import UsageBefore
 from tallyman.config import Settings
+from tallyman.domain.stripe_operation import OperationKind
 from tallyman.errors import ConfigurationError
 from tallyman.kong_config import load_usage_configuration
 from tallyman.payments.stripe_app import StripeAccount, StripeApp
 from tallyman.store.api_keys import ApiKeyStore
 from tallyman.store.clickhouse import ClickHouse
 from tallyman.store.completeness import Completeness
+from tallyman.store.credit_top_ups import CreditTopUpStore
 from tallyman.store.customers import CustomerStore
 from tallyman.store.database import Database
 from tallyman.store.entitlement_definitions import EntitlementDefinitions
@@ -110,6 +115,7 @@ def build(settings: Settings) -> web.Application:
     app.cleanup_ctx.append(_billing)
     app.cleanup_ctx.append(lambda app: _stripe(app, account))
     app.cleanup_ctx.append(_reconciling)
+    app.cleanup_ctx.append(_credit)
     return app
 
 
@@ -286,6 +292,7 @@ async def _events(app: web.Application) -> AsyncIterator[None]:
         app[COMPLETENESS] = app[RECONCILIATION].completeness
         app[UNATTRIBUTED_GAUGE] = UnattributedGauge(app[UNATTRIBUTED])
         app[BOOKS] = books(app[SETTINGS], app[DATABASE], clickhouse)
+        app[CREDIT_WATCH] = CreditWatch(app[BOOKS], app[CLOCK], partial(_is_paid_at_stripe, app))
         app[SAYS_WHAT_WAS_NEW] = app[KAFKA] is None
         counters = _add_entitlements(app, clickhouse)
         async with _intake(app[KAFKA], app[SETTINGS], store) as intake, counters.running():
@@ -293,6 +300,18 @@ async def _events(app: web.Application) -> AsyncIterator[None]:
             yield
     finally:
         await clickhouse.close()
+
+
+def _is_paid_at_stripe(app: web.Application, namespace: str) -> bool:
+    stripe = app.get(STRIPE)
+    return stripe is not None and stripe.account.namespace == namespace
+
+
+async def _credit(app: web.Application) -> AsyncIterator[None]:
+    """The job that looks at how much credit is left."""
+    interval = app[SETTINGS].credit_interval_seconds
+    async with _running(app[CREDIT_WATCH].run(interval) if interval else None):
+        yield
 
 
 async def _billing(app: web.Application) -> AsyncIterator[None]:
@@ -331,7 +350,8 @@ async def _stripe(app: web.Application, account: StripeAccount | None) -> AsyncI
     if account is None:
         yield
         return
-    stripe = app[STRIPE] = StripeApp(account, app[DATABASE], app[CLOCK], hearers(app[BOOKS]))
+    heard = {**hearers(app[BOOKS]), OperationKind.TOP_UP: CreditTopUpStore(app[DATABASE]).hear}
+    stripe = app[STRIPE] = StripeApp(account, app[DATABASE], app[CLOCK], heard)
     try:
         async with _running(stripe.work_for_ever(app[SETTINGS].stripe_interval_seconds)):
             yield

@@ -173,6 +173,13 @@ class Settings(BaseSettings):
     stripe_interval_seconds: float = Field(
         10.0, ge=0.1, le=3600, description="Pause between two looks for what Stripe is to do."
     )
+    credit_interval_seconds: float = Field(
+        30.0,
+        ge=0,
+        le=3600,
+        description="Pause between two looks at how much credit is left, and what is topped up; "
+        "0: nobody looks.",
+    )
     shutdown_seconds: float = Field(
         20.0, ge=0, le=600, description="Longest wait on stopping for requests under way."
     )

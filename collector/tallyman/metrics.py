@@ -45,6 +45,12 @@ ENTITLEMENT_REFRESH_SECONDS: Final = Histogram(
     "tallyman_entitlement_refresh_seconds",
     "How long it took to count what is new against the entitlements.",
 )
+CREDIT_LOOK_SECONDS: Final = Histogram(
+    "tallyman_credit_look_seconds", "How long it took to see how much credit is left."
+)
+CREDIT_TOP_UPS: Final = Counter(
+    "tallyman_credit_top_ups", "Top-ups of credit that Stripe was asked for."
+)
 ENTITLEMENTS_COUNTED_AT: Final = Gauge(
     "tallyman_entitlements_counted_timestamp_seconds",
     "Everything that was stored before this time is counted against the entitlements.",

@@ -207,7 +207,7 @@ class CreateCreditAdjustmentRequest(Body):
         )
 
 
-def amount_of(text: str, currency: str) -> Decimal:
+def amount_of(text: str, currency: str, at: str = "amount") -> Decimal:
     """An amount in whole minor units of the currency.
 
     Raises:
@@ -215,9 +215,9 @@ def amount_of(text: str, currency: str) -> Decimal:
     """
     decimals, amount = minor_units(currency), Decimal(text)
     if amount != round_to_currency(amount, currency):
-        raise _wrong("amount", "invalid", f"must have at most {decimals} decimals in {currency}")
+        raise _wrong(at, "invalid", f"must have at most {decimals} decimals in {currency}")
     if abs(amount) >= MOST:
-        raise _wrong("amount", "max", f"must be smaller than {MOST}", maximum=MOST)
+        raise _wrong(at, "max", f"must be smaller than {MOST}", maximum=MOST)
     return round_to_currency(amount, currency)
 
 

@@ -5,7 +5,7 @@ What the handlers do is `credits.py`'s.
 
 from typing import Final
 
-from tallyman.api import credits
+from tallyman.api import credit_top_ups, credits
 from tallyman.api.credit_bodies import (
     CreateCreditAdjustmentRequest,
     CreateCreditGrantRequest,
@@ -17,11 +17,14 @@ from tallyman.api.credit_bodies import (
     CreditTransactionPage,
     VoidCreditGrantRequest,
 )
+from tallyman.api.credit_top_up_bodies import CreditTopUpAnswer, PutCreditTopUpRequest
 from tallyman.api.route import JSON, Answered, Route
 from tallyman.domain.access import Scope
 
 GRANT: Final = {JSON: CreditGrantAnswer}
 OF: Final = "/customers/{customerId}/credits"
+TOP_UP: Final = "/api/v1/customers/{customerId}/credits/top-ups/{currency}"
+TOPPED_UP: Final = {JSON: CreditTopUpAnswer}
 
 ROUTES: Final = (
     Route(
@@ -77,5 +80,22 @@ ROUTES: Final = (
         "Less than zero takes from the grants in the order that they are used in, and no more than "
         "there is.",
         body={JSON: CreateCreditAdjustmentRequest}, problems=(404, 409, 410, 413),
+    ),
+    Route(
+        "GET", TOP_UP, credit_top_ups.get, Scope.READ,
+        "get-credit-top-up", "Read how a customer's credit is topped up",
+        Answered(200, "The setting.", TOPPED_UP), problems=(404, 410), openmeter=False,
+    ),
+    Route(
+        "PUT", TOP_UP, credit_top_ups.put, Scope.BILLING,
+        "put-credit-top-up", "Have a customer's credit topped up through Stripe",
+        Answered(200, "The setting.", TOPPED_UP),
+        "Below the threshold a grant is bought, which takes effect when it is paid.",
+        body={JSON: PutCreditTopUpRequest}, problems=(404, 409, 410, 413), openmeter=False,
+    ),
+    Route(
+        "DELETE", TOP_UP, credit_top_ups.delete, Scope.BILLING,
+        "delete-credit-top-up", "Have a customer's credit topped up no more",
+        Answered(204, "What is being paid still is."), problems=(404, 410), openmeter=False,
     ),
 )  # fmt: skip

@@ -29,12 +29,19 @@ from tallyman.api.meter_bodies import PageMeta, PaginatedMeta
 from tallyman.api.parameters import Condition, ListParameters
 from tallyman.api.request_body import read_body
 from tallyman.api.route import JSON
-from tallyman.api.state import BOOKS, CALLER, NOW
+from tallyman.api.state import BOOKS, CALLER, CREDIT_WATCH, DATABASE, NOW, SETTINGS
 from tallyman.api.wire import Answer
 from tallyman.billing.credit_balance import balances
-from tallyman.domain.credit import CreditGrant, FundingMethod, GrantStatus, SettlementStatus
+from tallyman.domain.credit import (
+    CreditGrant,
+    FundingMethod,
+    GrantKind,
+    GrantStatus,
+    SettlementStatus,
+)
 from tallyman.errors import Conflict, Gone, InvalidInput, InvalidParameter, NotFound
 from tallyman.store.comparison import Comparison
+from tallyman.store.credit_top_ups import CreditTopUpStore
 
 LIST: Final = ListParameters(
     texts=("key",),
@@ -63,6 +70,7 @@ async def create(request: web.Request) -> web.Response:
     grant = body.grant(str(ULID()), caller.namespace, customer.id, now)
     await _refuse_unknown_features(request, grant.features)
     made = await request.app[BOOKS].credits.create(grant, now, by=caller.actor)
+    await _look(request, customer.id)
     return _answer(CreditGrantAnswer.of(made, now), status=201)
 
 
@@ -105,9 +113,13 @@ async def void(request: web.Request) -> web.Response:
         await read_body(request, VoidCreditGrantRequest)
     customer, caller, now = await find(request), request[CALLER], request[NOW]
     grant_id = path_text(request, "creditGrantId")
-    voided = await request.app[BOOKS].credits.void(
-        caller.namespace, customer.id, grant_id, now, by=caller.actor
-    )
+    credits = request.app[BOOKS].credits
+    found = await credits.get(caller.namespace, customer.id, grant_id)
+    if found.kind is GrantKind.TOP_UP and found.waits_for_payment and found.voided_at is None:
+        await CreditTopUpStore(request.app[DATABASE]).cancel(found, now, by=caller.actor)
+        return _answer(CreditGrantAnswer.of(found, now))
+    voided = await credits.void(caller.namespace, customer.id, grant_id, now, by=caller.actor)
+    await _look(request, customer.id)
     return _answer(CreditGrantAnswer.of(voided, now))
 
 
@@ -191,10 +203,17 @@ async def adjust(request: web.Request) -> web.Response:
     customer, caller, now = await find(request), request[CALLER], request[NOW]
     adjustment = body.grant(str(ULID()), caller.namespace, customer.id, now)
     await request.app[BOOKS].credits.adjust(adjustment, now, by=caller.actor)
+    await _look(request, customer.id)
     answer = CreditAdjustmentAnswer(
         name=body.name, description=body.description, labels=body.labels or None
     )
     return _answer(answer, status=201)
+
+
+async def _look(request: web.Request, customer_id: str) -> None:
+    """Let what may be used follow what was changed."""
+    if request.app[SETTINGS].credit_interval_seconds:
+        await request.app[CREDIT_WATCH].look(request[CALLER].namespace, [customer_id])
 
 
 async def _refuse_unknown_features(request: web.Request, keys: Sequence[str]) -> None:

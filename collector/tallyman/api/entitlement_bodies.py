@@ -2,8 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, StringConstraints
-from pydantic_core import PydanticCustomError
+from pydantic import Field, StringConstraints
 
 from tallyman.api.customer_bodies import CustomerAnswer, ExternalKey
 from tallyman.api.new_subscription_bodies import Moment
@@ -11,14 +10,6 @@ from tallyman.api.wire import NO_NUL, Answer, Body, ResourceKey, Time
 
 MOST_KEYS = 100
 Key = Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=NO_NUL)]
-
-
-def _no_credits(include: bool) -> bool:
-    if include:
-        raise PydanticCustomError(
-            "credits", "must be false: there are no credits yet", {"rule": "enum"}
-        )
-    return include
 
 
 class EntitlementAccessAnswer(Answer):
@@ -49,11 +40,13 @@ class AccessQueryFeatures(Body):
 
 
 class AccessQueryRequest(Body):
-    """Which features which customers may use; without `feature` all that each is entitled to."""
+    """Which features which customers may use; without `feature` all that each is entitled to.
 
-    include_credits: Annotated[
-        bool, AfterValidator(_no_credits), Field(json_schema_extra={"const": False})
-    ] = False
+    With `include_credits` a customer whose subscription is `credit_only` may use what has a price only
+    while credit is left.
+    """
+
+    include_credits: bool = False
     customer: AccessQueryCustomers
     feature: AccessQueryFeatures | None = None
 

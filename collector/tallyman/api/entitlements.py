@@ -22,7 +22,16 @@ from tallyman.api.entitlement_bodies import (
 from tallyman.api.parameters import ListParameters
 from tallyman.api.request_body import read_body
 from tallyman.api.route import JSON
-from tallyman.api.state import CALLER, CLOCK, CUSTOMERS, ENTITLEMENTS, NOW, RESETS, SETTINGS
+from tallyman.api.state import (
+    CALLER,
+    CLOCK,
+    CREDIT_WATCH,
+    CUSTOMERS,
+    ENTITLEMENTS,
+    NOW,
+    RESETS,
+    SETTINGS,
+)
 from tallyman.api.wire import write_number, write_time
 from tallyman.billing.entitlement_account import Account
 from tallyman.billing.entitlement_counters import EntitlementCounters
@@ -33,12 +42,14 @@ from tallyman.domain.entitlement import (
     NoAccessReason,
     StaticEntitlement,
 )
-from tallyman.domain.entitlement_period import Entitled
+from tallyman.domain.entitlement_period import Entitled, serving
+from tallyman.domain.price import FreePrice
 from tallyman.errors import NotFound, Unavailable
 
 QUERY: Final = ListParameters(
     texts=(), sortable=("customer_id",), descending=False, pages="cursor", default_size=100
 )
+_LOOKS: Final = 4  # so many looks may be missed before nobody knows how much credit is left
 _GRANTED: Final = {"has_access": True}
 _MESSAGES: Final = {
     NoAccessReason.USAGE_LIMIT_REACHED: "the usage period's limit is reached",
@@ -97,7 +108,13 @@ async def query(request: web.Request) -> web.Response:
             {
                 "matched": matched[customer_id],
                 "customer": _customer(accounts[customer_id]),
-                "features": _features(request, accounts[customer_id], features, is_old=is_old),
+                "features": _paid_for(
+                    request,
+                    accounts[customer_id],
+                    _features(request, accounts[customer_id], features, is_old=is_old),
+                )
+                if body.include_credits
+                else _features(request, accounts[customer_id], features, is_old=is_old),
                 "updated_at": write_time(counters.counted_at or request.app[CLOCK]()),
             }
             for customer_id in page
@@ -258,6 +275,34 @@ def _features(
         else:
             found[key] = _refused(access.reason, access, entitled)
     return found
+
+
+def _paid_for(request: web.Request, account: Account, found: dict[str, Any]) -> dict[str, Any]:
+    """What may be used still may where credit alone pays for it, and is left."""
+    subscription = serving(account.definition.subscriptions, request[NOW])
+    if subscription is None or subscription.settlement_mode != "credit_only":
+        return found
+    watch, interval = request.app[CREDIT_WATCH], request.app[SETTINGS].credit_interval_seconds
+    age = watch.age(request.app[CLOCK]())
+    longest = max(_LOOKS * interval, request.app[SETTINGS].entitlements_max_age_seconds)
+    if not interval or age is None or age.total_seconds() > longest:
+        message = "it is not known how much credit is left"
+        refused: dict[str, Any] = {"code": "unknown", "message": message}
+    elif watch.live(subscription.customer_id, subscription.currency) > 0:
+        return found
+    else:
+        reason = NoAccessReason.NO_CREDIT_AVAILABLE
+        refused = {"code": str(reason), "message": _MESSAGES[reason]}
+    priced = {
+        item.rate_card.key
+        for phase in subscription.phases
+        for item in phase.items
+        if not isinstance(item.rate_card.price, FreePrice)
+    }
+    return {
+        key: {"has_access": False, "reason": refused} if key in priced and one is _GRANTED else one
+        for key, one in found.items()
+    }
 
 
 def _refused(

@@ -59,6 +59,10 @@ _PATH_PARAMETERS: Final[dict[str, dict[str, Any]]] = {
         "description": "The grant's id.",
         "schema": {"type": "string", "pattern": ULID_PATTERN},
     },
+    "currency": {
+        "description": "The currency of the credit.",
+        "schema": {"type": "string", "pattern": "^[A-Z]{3}$"},
+    },
     "creditGrantId": {
         "description": "The credit grant's id.",
         "schema": {"type": "string", "pattern": ULID_PATTERN},

@@ -10,6 +10,7 @@ from tallyman_kong.usage import UsageConfiguration
 from tallyman.api.requests import Requests
 from tallyman.api.unattributed_gauge import UnattributedGauge
 from tallyman.billing.books import Books
+from tallyman.billing.credit_watch import CreditWatch
 from tallyman.billing.entitlement_counters import EntitlementCounters
 from tallyman.billing.entitlement_reset import EntitlementResets
 from tallyman.billing.usage_before_start import UsageBefore
@@ -45,6 +46,7 @@ PLANS: Final = web.AppKey("plans", PlanStore)
 METERS: Final = web.AppKey("meters", MeterStore)
 USAGE_BEFORE: Final = web.AppKey("usage_before", UsageBefore)
 ENTITLEMENTS: Final = web.AppKey("entitlements", EntitlementCounters)
+CREDIT_WATCH: Final = web.AppKey("credit_watch", CreditWatch)
 ENTITLEMENT_GRANTS: Final = web.AppKey("entitlement_grants", EntitlementGrantStore)
 ENTITLEMENT_USAGE: Final = web.AppKey("entitlement_usage", EntitlementUsage)
 RESETS: Final = web.AppKey("resets", EntitlementResets)

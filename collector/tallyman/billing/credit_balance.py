@@ -11,7 +11,7 @@ from typing import Final
 
 from tallyman.billing.books import Account, Books
 from tallyman.billing.credit_shown import as_paid
-from tallyman.billing.preview import preview
+from tallyman.billing.preview import previews
 from tallyman.domain.billable import in_service
 from tallyman.domain.credit import GrantStatus
 from tallyman.domain.invoice import Invoice
@@ -50,12 +50,8 @@ async def balances(
     """
     moment = now if at is None else min(at, now)
     left = await books.credits.left([customer_id], moment)
-    unbilled = await _unbilled(books, namespace, customer_id, now) if at is None and left else []
-    used: dict[str, Decimal] = {}
-    for invoice in as_paid(unbilled, left, moment):
-        for line in invoice.lines:
-            for applied in line.credits_applied:
-                used[applied.grant_id] = used.get(applied.grant_id, ZERO) + applied.amount
+    unbilled = await _unbilled(books, namespace, [customer_id], now) if at is None and left else []
+    used = _used(unbilled, left, moment)
     asked = [one for one in left if feature_key is None or one.grant.is_for(feature_key)]
     return [
         _balance(currency, [x for x in asked if x.grant.currency == currency], used, moment)
@@ -79,11 +75,40 @@ def _balance(
     )
 
 
-async def _unbilled(books: Books, namespace: str, customer_id: str, now: datetime) -> list[Invoice]:
-    """What the customer owes that credit is not applied to yet: uncounted drafts, and what is on no
+async def _unbilled(
+    books: Books, namespace: str, customer_ids: Sequence[str], now: datetime
+) -> list[Invoice]:
+    """What the customers owe that credit is not applied to yet: uncounted drafts, and what is on no
     invoice."""
-    drafts = await books.invoices.uncounted(namespace, customer_id)
-    return [*drafts, *await preview(books, namespace, customer_id, now)]
+    accounts = await books.accounts(namespace, customer_ids)
+    drafts = await books.invoices.uncounted(namespace, customer_ids)
+    return [*drafts, *await previews(books, accounts, now)]
+
+
+async def live_balances(
+    books: Books, namespace: str, customer_ids: Sequence[str], now: datetime
+) -> dict[tuple[str, str], Decimal]:
+    """What each of the customers has left live, by (customer id, currency)."""
+    left = await books.credits.left(customer_ids)
+    unbilled = await _unbilled(books, namespace, customer_ids, now) if left else []
+    used = _used(unbilled, left, now)
+    found: dict[tuple[str, str], Decimal] = {}
+    for key in {(one.grant.customer_id, one.grant.currency) for one in left}:
+        mine = [x for x in left if (x.grant.customer_id, x.grant.currency) == key]
+        found[key] = _balance(key[1], mine, used, now).live
+    return found
+
+
+def _used(
+    unbilled: Sequence[Invoice], left: Sequence[GrantLeft], now: datetime
+) -> dict[str, Decimal]:
+    """How much of each grant the invoices would use."""
+    used: dict[str, Decimal] = {}
+    for invoice in as_paid(unbilled, left, now):
+        for line in invoice.lines:
+            for applied in line.credits_applied:
+                used[applied.grant_id] = used.get(applied.grant_id, ZERO) + applied.amount
+    return used
 
 
 async def expire(books: Books, accounts: Sequence[Account], now: datetime) -> int:
@@ -110,7 +135,7 @@ async def _is_all_billed(books: Books, account: Account, one: GrantLeft) -> bool
     grant = one.grant
     if grant.expires_at is None:
         return False
-    if await books.invoices.uncounted(grant.namespace, grant.customer_id):
+    if await books.invoices.uncounted(grant.namespace, [grant.customer_id]):
         return False
     last = grant.expires_at - _MICROSECOND
     wanted = {

@@ -41,6 +41,7 @@ Entity = Literal[
     "re_rating",
     "api_key",
     "credit_grant",
+    "credit_top_up",
     "sandbox",
     "test_clock",
     "llm_price",

@@ -205,6 +205,20 @@ class CreditGrantStore:
             )  # fmt: skip
             return grant
 
+    async def customers(self) -> dict[str, list[str]]:
+        """Those of each namespace who were ever granted credit that is not voided."""
+        statement = (
+            select(_G.namespace, _G.customer_id)
+            .where(_G.voided_at.is_(None))
+            .distinct()
+            .order_by(_G.namespace, _G.customer_id)
+        )
+        found: dict[str, list[str]] = {}
+        async with self._database.reading() as connection:
+            for namespace, customer_id in await connection.execute(statement):
+                found.setdefault(namespace, []).append(customer_id)
+        return found
+
     async def left(
         self, customer_ids: Collection[str], until: datetime | None = None
     ) -> list[GrantLeft]:

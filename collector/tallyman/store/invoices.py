@@ -175,16 +175,19 @@ class InvoiceStore:
         async with self._database.reading() as connection:
             return await select_invoices(connection, wanted, (invoices.c.id,), limit)
 
-    async def uncounted(self, namespace: str, customer_id: str) -> list[Invoice]:
-        """The customer's drafts that wait to be counted."""
-        wanted = and_(
-            invoices.c.namespace == namespace,
-            invoices.c.customer_id == customer_id,
-            invoices.c.status == "draft",
-            invoices.c.quantity_snapshotted_at.is_(None),
-        )
+    async def uncounted(self, namespace: str, customer_ids: Collection[str]) -> list[Invoice]:
+        """The customers' drafts that wait to be counted."""
+        found: list[Invoice] = []
         async with self._database.reading() as connection:
-            return await select_invoices(connection, wanted, (invoices.c.id,), limit=1_000)
+            for some in portions(customer_ids):
+                wanted = and_(
+                    invoices.c.namespace == namespace,
+                    invoices.c.customer_id.in_(some),
+                    invoices.c.status == "draft",
+                    invoices.c.quantity_snapshotted_at.is_(None),
+                )
+                found += await select_invoices(connection, wanted, (invoices.c.id,), limit=10_000)
+        return found
 
     async def versions(
         self, keys: Collection[tuple[str, str, datetime]]

@@ -163,3 +163,15 @@ async def test_parameters_that_mean_nothing_are_refused(client: Client, shop: Sh
         assert (await client.get(f"{CREDITS}/{path}")).status == 400, path
     for path in ("grants/01ARZ3NDEKTSV4RRFFQ69G5FAV",):
         assert (await client.get(f"{CREDITS}/{path}")).status == 404
+
+
+async def test_a_top_up_needs_stripe_and_amounts_that_go_together(
+    client: Client, shop: Shop
+) -> None:
+    path = "/api/v1/customers/acme/credits/top-ups"
+    body = {"threshold": "5", "amount": "20", "most_per_month": "100"}
+
+    assert (await client.put(f"{path}/USD", json=body)).status == 409
+    assert (await client.get(f"{path}/USD")).status == 404
+    assert (await client.delete(f"{path}/USD")).status == 404
+    assert (await client.put(f"{path}/USD", json={**body, "amount": 20})).status == 400

@@ -154,7 +154,7 @@ async def test_a_query_goes_on_by_cursor(client: Client) -> None:
         pytest.param({"customer": {"keys": []}}, "customer.keys", id="no keys"),
         pytest.param({"customer": {"keys": ["a"] * 101}}, "customer.keys", id="too many keys"),
         pytest.param(
-            {"customer": {"keys": ["a"]}, "include_credits": True}, "include_credits", id="credits"
+            {"customer": {"keys": ["a"]}, "include_credits": 1}, "include_credits", id="credits"
         ),
     ],
 )
@@ -241,3 +241,26 @@ async def test_a_restart_counts_the_same(settings: Settings) -> None:
 
 async def usage(client: Client) -> Any:
     return (await value(client))["usage"]
+
+
+async def test_who_pays_by_credit_alone_may_use_what_has_a_price_while_credit_is_left(
+    client: Client,
+) -> None:
+    await sell(client, {"tokens": HARD, "seats": None, "sso": {"type": "boolean"}})
+    acme = await customer(client, "acme")
+    await subscribe(client, "acme", settlement_mode="credit_only")
+
+    async def reason(*, credits: bool = True) -> Any:
+        body = {"customer": {"keys": ["acme"]}, "include_credits": credits}
+        answer = await (await client.post(QUERY, json=body)).json()
+        found = answer["data"][0]["features"]["tokens"]
+        return found.get("reason", {}).get("code")
+
+    assert await reason(credits=False) is None
+    await becomes(reason, "no_credit_available")
+    grants = f"{API}/customers/{acme['id']}/credits/grants"
+    gift = {"name": "Gift", "funding_method": "none", "currency": "USD", "amount": "0.01"}
+    made = await (await client.post(grants, json=gift)).json()
+    assert await reason() is None
+    await client.post(f"{grants}/{made['id']}/void", json={})
+    assert await reason() == "no_credit_available"

@@ -10,16 +10,21 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from tallyman.billing.advance import trigger
 from tallyman.billing.credit_balance import CreditBalance, balances
+from tallyman.billing.credit_watch import CreditWatch
 from tallyman.billing.preview import preview
 from tallyman.billing.recount import recounted
 from tallyman.domain.credit import CreditGrant, GrantStatus
 from tallyman.domain.credit_ledger import CreditAccount, CreditEntry, funded
+from tallyman.domain.credit_top_up import CreditTopUp
 from tallyman.domain.customer import Customer
 from tallyman.domain.invoice import Invoice
 from tallyman.domain.invoice_state import InvoiceState, Trigger
 from tallyman.domain.price import FlatPrice
+from tallyman.domain.stripe_operation import OperationKind
 from tallyman.errors import Conflict, LedgerError
 from tallyman.store.credit_ledger import book
+from tallyman.store.credit_top_ups import CreditTopUpStore
+from tallyman.store.stripe_operations import StripeOperationStore
 from ulid import ULID
 
 from tests.rigs.shop import COLLECTED, DECEMBER, JANUARY, NOVEMBER, Shop
@@ -314,3 +319,31 @@ async def test_the_database_itself_refuses_a_ledger_that_was_changed_or_does_not
                 await connection.execute(text(statement))
 
     assert await booked(shop, customer) == [("funded", "5.00", "5.00")]
+
+
+async def test_a_look_at_credit_tops_it_up_once_usage_has_brought_it_below_the_threshold(
+    shop: Shop,
+) -> None:
+    customer = await sold(shop)
+    at = NOVEMBER + 2 * DAY
+    amounts = {"threshold": D("4.00"), "amount": D("10.00"), "most_per_month": D("10.00")}
+    wanted = CreditTopUp(
+        shop.namespace, customer.id, "USD", **amounts, created_at=NOVEMBER, updated_at=NOVEMBER
+    )
+    await CreditTopUpStore(shop.database).put(wanted)
+    await granted(shop, customer, "5.00")
+    watch = CreditWatch(shop.books, lambda: at, lambda _: True)
+    await watch.refresh()
+    before = (await shop.books.credits.page(customer.id, now=at))[1]
+    await shop.use(MILLION, NOVEMBER + DAY)
+    await watch.refresh()
+    await watch.refresh()
+    grants, _ = await shop.books.credits.page(customer.id, now=at)
+
+    assert (before, watch.live(customer.id, "USD")) == (1, D("3.00"))
+    assert [(x.name, x.status_at(at)) for x in grants] == [
+        ("5.00 free", GrantStatus.ACTIVE),
+        ("Top-up 1", GrantStatus.PENDING),
+    ]
+    asked = await StripeOperationStore(shop.database).get(shop.namespace, grants[1].id)
+    assert (asked.kind, asked.amount) == (OperationKind.TOP_UP, D("10.00"))

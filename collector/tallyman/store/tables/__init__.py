@@ -15,7 +15,12 @@ from tallyman.store.tables.credit_notes import (
     re_ratings,
     refunds,
 )
-from tallyman.store.tables.credits import credit_entries, credit_grants, credit_transactions
+from tallyman.store.tables.credits import (
+    credit_entries,
+    credit_grants,
+    credit_top_ups,
+    credit_transactions,
+)
 from tallyman.store.tables.customers import customer_subjects, customers
 from tallyman.store.tables.event_changes import event_changes
 from tallyman.store.tables.invoices import (
@@ -50,6 +55,7 @@ __all__ = [
     "credit_grants",
     "credit_note_lines",
     "credit_notes",
+    "credit_top_ups",
     "credit_transactions",
     "customer_subjects",
     "customers",

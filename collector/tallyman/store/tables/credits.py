@@ -100,3 +100,17 @@ credit_entries = Table(
 )
 Index("credit_entries_of_grant", credit_entries.c.grant_id)
 Index("credit_entries_of_billable", credit_entries.c.billable_id)
+
+# Below `threshold` of live credit `amount` is bought, up to `most_per_month`; in minor units.
+credit_top_ups = Table(
+    "credit_top_ups",
+    metadata,
+    Column("customer_id", String(26), primary_key=True),
+    Column("currency", String(3), primary_key=True),
+    Column("namespace", text(), nullable=False),
+    Column("threshold", BigInteger, nullable=False),
+    Column("amount", BigInteger, nullable=False),
+    Column("most_per_month", BigInteger, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("updated_at", UtcDateTime, nullable=False),
+)
