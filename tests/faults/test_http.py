@@ -1,0 +1,93 @@
+"""The plugin's sender and an embedded collector with a bad line between them."""
+
+import asyncio
+import logging
+import random
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import aiohttp
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+from tallyman import app
+from tallyman.api.state import EVENTS, KEYS
+from tallyman.config import Settings
+from tallyman.domain.access import Scope
+from tallyman_kong import delivery as delivery_module
+from tallyman_kong.delivery import Delivery, SpoolAccess
+from tallyman_kong.http_sink import HttpClient
+from tallyman_kong.sink import HttpSink
+from tallyman_kong.spool import Spool
+
+from tests.faults.conftest import repeat_with
+from tests.faults.embedded_world import group_of, tokens_of
+from tests.faults.traffic import calls, expected, groups
+from tests.rigs.plugin import until
+
+CALLS = 60
+
+
+class BadLine:
+    """A proxy that loses requests before the collector, or its answer after it has stored."""
+
+    def __init__(self, collector: TestServer, seed: int) -> None:
+        self.collector = collector
+        self.chance = random.Random(seed)
+        self.lost = {"request": 0, "answer": 0}
+        self.known = 0
+
+    async def pass_on(self, request: web.Request) -> web.StreamResponse:
+        body = await request.read()
+        fate = self.chance.choice(("well", "well", "request", "answer"))
+        if fate != "request":
+            headers = {name: request.headers[name] for name in ("Authorization", "Content-Type")}
+            url = self.collector.make_url("/api/v3/openmeter/events")
+            async with (
+                aiohttp.ClientSession() as session,
+                session.post(url, data=body, headers=headers) as answer,
+            ):
+                assert answer.status == 202, await answer.text()
+                self.known += int(answer.headers["Tallyman-Known"])
+        if fate == "well":
+            return web.Response(status=202)
+        self.lost[fate] += 1
+        assert request.transport is not None
+        request.transport.abort()
+        return web.Response(status=500)
+
+
+@pytest.fixture
+async def collector(tmp_path: Path) -> AsyncIterator[TestServer]:
+    server = TestServer(app.build(Settings(data_dir=tmp_path / "data")))
+    async with server:
+        yield server
+
+
+async def test_an_answer_that_is_lost_after_the_collector_stored_counts_nothing_twice(
+    collector: TestServer, tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logging.getLogger("tallyman_kong").setLevel(logging.CRITICAL)
+    monkeypatch.setattr(delivery_module, "BATCH_EVENTS", 10)
+    monkeypatch.setattr(delivery_module, "_pause_after", lambda _: 0.01)
+    _, secret = await collector.app[KEYS].create("default", "gateway", [Scope.INGEST])
+    line = BadLine(collector, seed)
+    proxy = web.Application()
+    proxy.router.add_post("/events", line.pass_on)
+    these = calls(seed, CALLS)
+    spool = Spool(tmp_path / "spool.db", "kong-1", max_bytes=10**9)
+    for one in groups(these, 10):
+        spool.append(group_of(one))
+    async with TestServer(proxy) as server:
+        sink = HttpSink("sink-1", str(server.make_url("/events")), secret)
+        delivery = Delivery(SpoolAccess(spool), sink, lambda _: HttpClient(sink))
+        running = asyncio.create_task(delivery.run())
+        seen_from_here = Spool(tmp_path / "spool.db")
+        await until(lambda: not seen_from_here.figures().waiting)
+        seen_from_here.close()
+        delivery.stop()
+        await running
+
+    again = repeat_with("tests/faults/test_http.py")
+    assert await tokens_of(collector.app[EVENTS]) == expected(these), again
+    assert line.known > 0 or not line.lost["answer"], again
