@@ -129,8 +129,7 @@ async def _pdf(view: InvoiceView, number: str) -> web.Response:
 
 
 async def _view(request: web.Request, invoice: Invoice) -> InvoiceView:
-    corrected = [line.corrects for line in invoice.lines if line.corrects is not None]
-    numbers = await request.app[BOOKS].billed.numbers(corrected)
+    numbers = await request.app[BOOKS].billed.numbers(invoice.lines)
     return view_of(invoice, numbers)
 
 

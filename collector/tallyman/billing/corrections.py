@@ -58,10 +58,15 @@ async def corrections(
     then the subscription ended before it, is given back.
     """
     late = await _late(books, accounts, watermark)
-    ended = _ended(accounts, now)
+    over = [
+        (one.customer_id, one.id, one.active_to)
+        for account in accounts
+        for one in account.subscriptions
+        if one.active_to is not None and one.active_to <= now
+    ]
     again = {line.billable_id for one in replaced for line in one.lines if line.corrects}
     again |= (await books.billed.headless(account.customer.id for account in accounts)).keys()
-    touched = await books.billed.touched(late, ended.items(), again)
+    touched = await books.billed.touched(late, over, again)
     touched |= await _cut_once(books, accounts)
     touched |= await _re_rated(books, accounts)
     gone = {invoice.id for invoice in replaced}
@@ -138,7 +143,7 @@ def _never_served(
 async def _cut_once(books: Books, accounts: Sequence[Account]) -> dict[str, list[BilledLine]]:
     """Fees of subscriptions that were canceled or go on after all: the end may have cut them then."""
     changed = [
-        (one.id, one.updated_at - max(_YEAR, 2 * one.billing_cadence.mean))
+        (one.customer_id, one.id, one.updated_at - max(_YEAR, 2 * one.billing_cadence.mean))
         for account in accounts
         for one in account.subscriptions
         if one.updated_at != one.created_at

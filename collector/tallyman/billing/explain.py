@@ -143,7 +143,7 @@ def count_of(invoice: Invoice, line: InvoiceLine, others: Sequence[Earlier] = ()
 
 
 async def _earlier(books: Books, invoice: Invoice, line: InvoiceLine) -> tuple[Earlier, ...]:
-    found = await books.billed.before([line], counted_at(invoice))
+    found = await books.billed.before(invoice.customer.id, [line], counted_at(invoice))
     before = found.get(line.id, ())
     documents = {
         id_: await _document(books, invoice.namespace, id_)

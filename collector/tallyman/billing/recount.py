@@ -38,7 +38,7 @@ async def recounted(books: Books, invoice: Invoice) -> tuple[InvoiceLine, ...]:
     usages = await books.quantities.count(list(asked.values()), watermark)
     usage = dict(zip(asked, usages, strict=True))
     corrections = [line for line in invoice.lines if line.corrects]
-    before = await books.billed.before(corrections, counted_at(invoice))
+    before = await books.billed.before(invoice.customer.id, corrections, counted_at(invoice))
     earlier = {id_: [one.line for one in each] for id_, each in before.items()}
     lines = tuple(_line(one, usage.get(one.id), earlier.get(one.id, ())) for one in invoice.lines)
     return await _paid(books, invoice, lines)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, and_, func, or_, select
+from sqlalchemy import ColumnElement, Row, and_, func, not_, or_, select
 
 from tallyman.domain.invoice_line import InvoiceLine
 from tallyman.domain.invoice_state import InvoiceState
@@ -79,7 +79,7 @@ class BilledLines:
             for some in portions(billable_ids):
                 rows = await connection.execute(
                     select(invoice_lines.c.billable_id).where(
-                        invoice_lines.c.billable_id.in_(some), invoice_lines.c.freed.is_(False)
+                        invoice_lines.c.billable_id.in_(some), not_(invoice_lines.c.freed)
                     )
                 )
                 found |= {row.billable_id for row in rows}
@@ -95,7 +95,7 @@ class BilledLines:
             select(freed.c.billable_id, freed.c.customer_id, invoices.c.currency)
             .join(counts, counts.c.billable_id == freed.c.billable_id)
             .join(invoices, invoices.c.id == freed.c.invoice_id)
-            .where(freed.c.freed.is_(True), freed.c.version == 1, counts.c.freed.is_(False))
+            .where(freed.c.freed, freed.c.version == 1, not_(counts.c.freed))
             .group_by(freed.c.billable_id, freed.c.customer_id, invoices.c.currency)
             .having(func.min(counts.c.version) > 1)
         )
@@ -106,15 +106,21 @@ class BilledLines:
                 found |= {row.billable_id: (row.customer_id, row.currency) for row in rows}
         return found
 
-    async def numbers(self, line_ids: Iterable[str]) -> dict[str, str]:
-        """The number of the invoice that each of these lines is on."""
+    async def numbers(self, corrections: Iterable[InvoiceLine]) -> dict[str, str]:
+        """The number of the invoice that has the line which each corrects, by that line's id."""
+        corrected = {line.corrects: line.billable_id for line in corrections if line.corrects}
         found: dict[str, str] = {}
         async with self._database.reading() as connection:
-            for some in portions(line_ids):
+            for some in portions(corrected):
+                of = {corrected[line_id] for line_id in some}
                 rows = await connection.execute(
                     select(invoice_lines.c.id, invoices.c.number)
                     .join(invoices, invoices.c.id == invoice_lines.c.invoice_id)
-                    .where(invoice_lines.c.id.in_(some), invoice_lines.c.freed.is_(False))
+                    .where(
+                        invoice_lines.c.billable_id.in_(of),
+                        invoice_lines.c.id.in_(some),
+                        not_(invoice_lines.c.freed),
+                    )
                 )
                 found |= {row.id: row.number for row in rows}
         return found
@@ -129,7 +135,7 @@ class BilledLines:
                     .join(invoices, invoices.c.id == invoice_lines.c.invoice_id)
                     .where(
                         invoice_lines.c.customer_id.in_(some),
-                        invoice_lines.c.freed.is_(False),
+                        not_(invoice_lines.c.freed),
                         invoices.c.state.in_(_FINAL),
                     )
                     .group_by(invoice_lines.c.customer_id)
@@ -163,12 +169,12 @@ class BilledLines:
     async def touched(
         self,
         late: dict[str, Period],
-        ended: Collection[tuple[str, datetime]] = (),
+        ended: Collection[tuple[str, str, datetime]] = (),
         billable_ids: Collection[str] = (),
     ) -> dict[str, list[BilledLine]]:
         """By billable, in the order of their versions, the lines that may have to be corrected:
-        those of customers, by id, that are for some of a time, and those of subscriptions that
-        are for a time after a moment; and those of the billables given."""
+        those of customers, by id, that are for some of a time, and those of (customer, subscription)
+        that are for a time after a moment; and those of the billables given."""
         conditions = [
             and_(
                 invoice_lines.c.customer_id == customer_id,
@@ -178,15 +184,19 @@ class BilledLines:
             for customer_id, period in late.items()
         ]
         conditions += [
-            and_(invoice_lines.c.subscription_id == whose, invoice_lines.c.service_to > end)
-            for whose, end in ended
+            and_(
+                invoice_lines.c.customer_id == customer_id,
+                invoice_lines.c.subscription_id == subscription_id,
+                invoice_lines.c.service_to > end,
+            )
+            for customer_id, subscription_id, end in ended
         ]
         billables = set(billable_ids)
         async with self._database.reading() as connection:
             for at in range(0, len(conditions), 100):
                 rows = await connection.execute(
                     select(invoice_lines.c.billable_id).where(
-                        or_(*conditions[at : at + 100]), invoice_lines.c.freed.is_(False)
+                        or_(*conditions[at : at + 100]), not_(invoice_lines.c.freed)
                     )
                 )
                 billables |= {row.billable_id for row in rows}
@@ -196,24 +206,29 @@ class BilledLines:
         return found
 
     async def before(
-        self, corrections: Sequence[InvoiceLine], at: datetime
+        self, customer_id: str, corrections: Sequence[InvoiceLine], at: datetime
     ) -> dict[str, list[BilledLine]]:
-        """By the id of each correction, what counted as billed when it was made: the lines that it
-        was taken from, in the order of their versions.
+        """By the id of each correction of the customer, what counted as billed when it was made: the
+        lines that it was taken from, in the order of their versions.
 
         An earlier line was issued before, though its time may be later: it may be billed ahead. Of
         those that were billed again, with the same version, the first that was not freed yet counted.
         """
         of = {line.billable_id: line for line in corrections}
-        counted = or_(invoice_lines.c.freed.is_(False), invoices.c.voided_at > at)
+        was_freed = and_(
+            invoice_lines.c.customer_id == customer_id,
+            invoice_lines.c.freed,
+            invoices.c.voided_at > at,
+        )
         found: dict[str, dict[int, BilledLine]] = defaultdict(dict)
         async with self._database.reading() as connection:
             for some in portions(of):
-                wanted = and_(
+                issued = and_(
                     invoice_lines.c.billable_id.in_(some), invoices.c.issued_at.is_not(None)
                 )
                 noted = or_(credit_notes.c.voided_at.is_(None), credit_notes.c.voided_at > at)
-                every = await _read(connection, and_(wanted, counted))
+                every = await _read(connection, and_(issued, was_freed))  # each by its index
+                every += await _read(connection, and_(issued, not_(invoice_lines.c.freed)))
                 every += await _read_notes(
                     connection, and_(credit_note_lines.c.billable_id.in_(some), noted)
                 )
@@ -228,7 +243,7 @@ async def live_lines(connection: Any, billable_ids: Iterable[str]) -> list[Bille
     """Every line that counts as billed of these, on invoices and on credit notes, by version."""
     found: list[BilledLine] = []
     for some in portions(billable_ids):
-        mine = and_(invoice_lines.c.billable_id.in_(some), invoice_lines.c.freed.is_(False))
+        mine = and_(invoice_lines.c.billable_id.in_(some), not_(invoice_lines.c.freed))
         found += await _read(connection, mine)
         noted = credit_note_lines.c.billable_id.in_(some)
         found += await _read_notes(connection, and_(noted, credit_note_lines.c.freed.is_(False)))
@@ -244,7 +259,6 @@ async def _read(connection: Any, wanted: ColumnElement[bool]) -> list[BilledLine
             .order_by(
                 invoice_lines.c.billable_id,
                 invoice_lines.c.version,
-                invoice_lines.c.freed.desc(),
                 invoices.c.voided_at,
             )
         )

@@ -5,7 +5,7 @@ What is billed already, `billed_lines.py` reads.
 
 from collections.abc import Sequence
 
-from sqlalchemy import select, update
+from sqlalchemy import not_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tallyman.domain.invoice import Invoice
@@ -30,7 +30,7 @@ async def taken_lines(
     for some in portions(billables):
         rows = await connection.execute(
             select(*columns).where(
-                invoice_lines.c.billable_id.in_(some), invoice_lines.c.freed.is_(False)
+                invoice_lines.c.billable_id.in_(some), not_(invoice_lines.c.freed)
             )
         )
         taken |= {(row[0], row[1]): row[2] for row in rows}

@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Row, and_, case, or_, select, update
+from sqlalchemy import ColumnElement, Row, and_, case, not_, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tallyman.domain.invoice_state import InvoiceState
@@ -174,7 +174,7 @@ async def refuse_billed(connection: AsyncConnection, subscription_id: str) -> No
         .where(
             subscriptions.c.id == subscription_id,
             invoice_lines.c.subscription_id == subscription_id,
-            invoice_lines.c.freed.is_(False),
+            not_(invoice_lines.c.freed),
             invoices.c.state.not_in(void),
         )
         .limit(1)

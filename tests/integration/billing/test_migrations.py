@@ -19,9 +19,11 @@ from sqlalchemy import (
     MetaData,
     Numeric,
     Table,
+    not_,
     select,
     text,
 )
+from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import IntegrityError
 from tallyman.domain.access import Scope
 from tallyman.domain.price import FlatPrice
@@ -29,6 +31,7 @@ from tallyman.domain.service_period import EndProration
 from tallyman.domain.subscription_change import EditTiming
 from tallyman.store.api_keys import ApiKeyStore
 from tallyman.store.database import Database
+from tallyman.store.tables import invoice_lines
 
 from tests.rigs.shop import COLLECTED, DECEMBER, NOVEMBER, Shop
 
@@ -118,6 +121,27 @@ async def _sold(shop: Shop) -> str:
         shop.namespace, begun.id, EditTiming.NEXT_BILLING_CYCLE, DECEMBER + COLLECTED
     )
     return begun.id
+
+
+async def test_lines_are_found_by_their_indices(tmp_path: Path) -> None:
+    """SQLite takes a partial index only for the very words of its condition."""
+    database = Database.sqlite(tmp_path / "tallyman.sqlite3")
+    await database.migrate()
+    counts = select(invoice_lines.c.id).where(
+        invoice_lines.c.billable_id.in_(["a", "b"]), not_(invoice_lines.c.freed)
+    )
+    freed = select(invoice_lines.c.id).where(
+        invoice_lines.c.customer_id.in_(["a", "b"]), invoice_lines.c.freed
+    )
+
+    async with database.reading() as connection:
+        for statement, index in ((counts, "invoice_lines_once"), (freed, "invoice_lines_freed")):
+            compiled = statement.compile(
+                dialect=sqlite.dialect(), compile_kwargs={"literal_binds": True}
+            )
+            plan = await connection.execute(text(f"EXPLAIN QUERY PLAN {compiled}"))
+            assert [index in row.detail for row in plan] == [True]
+    await database.close()
 
 
 async def test_every_version_comes_to_the_newest_with_what_is_in_it(shop: Shop) -> None:

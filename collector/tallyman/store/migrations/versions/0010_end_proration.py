@@ -1,4 +1,4 @@
-"""What a subscription's end was made by, and an index for lines that may be billed again."""
+"""What a subscription's end was made by, and indices that find lines that count, and that do not."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -18,14 +18,29 @@ def upgrade() -> None:
         "invoice_lines_freed",
         "invoice_lines",
         ["customer_id"],
-        sqlite_where=sa.text("freed"),
+        sqlite_where=sa.text("freed = 1"),
         postgresql_where=sa.text("freed"),
     )
+    _create_once("freed = 0")  # SQLite takes a partial index only for the very words of a query
 
 
 def downgrade() -> None:
     op.drop_index("invoice_lines_freed", "invoice_lines")
+    _create_once("NOT freed")
     op.drop_column("subscriptions", "end_proration")
+
+
+def _create_once(condition: str) -> None:
+    if op.get_bind().dialect.name != "sqlite":
+        return
+    op.drop_index("invoice_lines_once", "invoice_lines")
+    op.create_index(
+        "invoice_lines_once",
+        "invoice_lines",
+        ["billable_id", "version"],
+        unique=True,
+        sqlite_where=sa.text(condition),
+    )
 
 
 def _keep_what_is_in_force() -> None:
