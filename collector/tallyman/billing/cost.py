@@ -3,6 +3,7 @@
 Prices and sums are `domain/unit_cost.py`'s.
 """
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -73,11 +74,11 @@ async def llm_priced(
     calls = {call_of(cost, row)[:2] for row in rows}
     cuts = book.changes(calls, query.from_, query.to)
     if not cuts:
-        return price_rows(cost, rows, book, _last_of(query.to))
+        return await asyncio.to_thread(price_rows, cost, rows, book, _last_of(query.to))
     priced = []
     for part in _parts(split, cuts):
         rows = await books.events.query(meter, part, owners)
-        priced += price_rows(cost, rows, book, _last_of(part.to))
+        priced += await asyncio.to_thread(price_rows, cost, rows, book, _last_of(part.to))
     return priced
 
 

@@ -22,9 +22,10 @@ from tallyman.domain.price import per_million
 class MarginRowAnswer(msgspec.Struct, omit_defaults=True):
     """One key in one currency, amounts in that currency.
 
-    `invoiced` and `unbilled` are the revenue, `cost` what is known of the providers' price for it;
-    `unknown_usage` is the usage of models that no list has a price for. `margin_percent` is of the
-    revenue, and absent without any.
+    `invoiced` and `unbilled` are the revenue. `unknown_usage` is the usage of models that no list has
+    a price for: with any, the cost is more than `cost`, and the margin less than `margin`; both are
+    null where nothing of the cost is known. `margin_percent` is of the revenue, and absent without
+    any, or where the cost is not known whole.
     """
 
     key: str
@@ -33,8 +34,8 @@ class MarginRowAnswer(msgspec.Struct, omit_defaults=True):
     invoiced: str
     unbilled: str
     revenue: str
-    cost: str
-    margin: str
+    cost: str | None
+    margin: str | None
     margin_percent: str | None = None
     unknown_usage: str = "0"
 
@@ -182,8 +183,8 @@ def _row(row: MarginRow, key: str, name: str) -> MarginRowAnswer:
         invoiced=written(row.invoiced),
         unbilled=written(row.unbilled),
         revenue=written(row.revenue),
-        cost=written(row.cost),
-        margin=written(row.margin),
+        cost=None if row.is_unknown else written(row.cost),
+        margin=None if row.is_unknown else written(row.margin),
         margin_percent=None if row.percent is None else written(row.percent),
         unknown_usage=written(row.unknown_usage),
     )

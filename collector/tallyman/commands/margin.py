@@ -103,11 +103,21 @@ def margin_table(answer: MarginAnswer) -> Table:
 
 def _add(table: Table, rows: Iterable[MarginRowAnswer], has_unknown: bool) -> None:
     for row in rows:
+        partly = "" if row.unknown_usage == "0" else "over "
         amounts = [
-            figures.without_code(figures.short_amount(Decimal(text), row.currency), row.currency)
-            for text in (row.invoiced, row.unbilled, row.cost, row.margin)
+            _amount(row.invoiced, row.currency),
+            _amount(row.unbilled, row.currency),
+            _amount(row.cost, row.currency, partly),
+            _amount(row.margin, row.currency, "under " if partly else ""),
         ]
         usage = Decimal(row.unknown_usage)
         unknown = [figures.number(usage) if usage else ""] if has_unknown else []
         name = row.name or row.key or "all"
         table.add_row(name, *amounts, row.margin_percent or "", *unknown, row.currency)
+
+
+def _amount(text: str | None, currency: str, before: str = "") -> str:
+    if text is None:
+        return "unknown"
+    short = figures.short_amount(Decimal(text), currency)
+    return f"{before}{figures.without_code(short, currency)}"

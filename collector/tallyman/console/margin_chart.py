@@ -56,7 +56,7 @@ def _chart(rows: Sequence[MarginRowAnswer], currency: str) -> Chart:
     top_down = list(reversed(rows))
     # Of two bars that belong together the lower one is first.
     bars.data = [
-        [float(row.cost) for row in top_down],  # only the length of a bar
+        [float(row.cost or 0) for row in top_down],  # only the length of a bar
         [float(row.revenue) for row in top_down],
     ]
     for bar, color in ((0, _COST), (1, _REVENUE)):
@@ -82,8 +82,7 @@ def _chart(rows: Sequence[MarginRowAnswer], currency: str) -> Chart:
     return Chart(
         source=f"data:image/svg+xml;base64,{encoded}",
         words="; ".join(
-            f"{_label(row)}: revenue {_amount(row.revenue, currency)}, "
-            f"cost {_amount(row.cost, currency)}"
+            f"{_label(row)}: revenue {_amount(row.revenue, currency)}, cost {_cost(row)}"
             for row in rows
         ),
         title=f"Revenue and cost in {currency}",
@@ -105,6 +104,13 @@ def _legend(height: int) -> Legend:
 def _label(row: MarginRowAnswer) -> str:
     text = row.name or row.key
     return text if len(text) <= _LONGEST_LABEL else f"{text[: _LONGEST_LABEL - 1]}…"
+
+
+def _cost(row: MarginRowAnswer) -> str:
+    if row.cost is None:
+        return "unknown"
+    partly = "" if row.unknown_usage == "0" else "over "
+    return f"{partly}{_amount(row.cost, row.currency)}"
 
 
 def _amount(text: str, currency: str) -> str:

@@ -95,9 +95,14 @@ def margin_page(answer: MarginAnswer, months: int, now: datetime) -> str:
 def _row(row: MarginRowAnswer, earned: Sequence[str]) -> _Row:
     """A row; who pays in another currency makes no loss in this one, as far as is known."""
 
-    def money(text: str) -> str:
-        return figures.rate(figures.short_amount(Decimal(text), row.currency), row.currency)
+    def money(text: str | None, before: str = "") -> str:
+        if text is None:
+            return "unknown"
+        return before + figures.rate(
+            figures.short_amount(Decimal(text), row.currency), row.currency
+        )
 
+    is_partial = row.unknown_usage != "0"
     others = [] if Decimal(row.revenue) else sorted(set(earned) - {row.currency})
     return _Row(
         name=row.name or row.key,
@@ -105,11 +110,11 @@ def _row(row: MarginRowAnswer, earned: Sequence[str]) -> _Row:
         currency=row.currency,
         invoiced=money(row.invoiced),
         unbilled=money(row.unbilled),
-        cost=money(row.cost),
-        margin=money(row.margin),
+        cost=money(row.cost, "over " if is_partial else ""),
+        margin=money(row.margin, "under " if is_partial else ""),
         percent="" if row.margin_percent is None else f"{row.margin_percent} %",
         unknown="" if row.unknown_usage == "0" else figures.number(Decimal(row.unknown_usage)),
-        is_loss=Decimal(row.margin) < 0 and not set(earned) - {row.currency},
+        is_loss=Decimal(row.margin or 0) < 0 and not set(earned) - {row.currency},
         elsewhere=f"earns in {', '.join(others)}" if others else "",
     )
 

@@ -55,7 +55,7 @@ class Spent:
 
 @dataclass(frozen=True)
 class MarginRow:
-    """One key in one currency. `unknown_usage` has no price: the cost is more than `cost`."""
+    """One key in one currency. `unknown_usage` has no price: with any, the cost is more than `cost`."""
 
     key: str
     currency: str
@@ -70,14 +70,19 @@ class MarginRow:
         return EXACT.add(self.invoiced, self.unbilled)
 
     @property
+    def is_unknown(self) -> bool:
+        """Whether nothing at all is known of the cost, which is not 0."""
+        return bool(self.unknown_usage) and not self.cost
+
+    @property
     def margin(self) -> Decimal:
-        """The revenue less the cost; negative for a loss."""
+        """The revenue less the cost that is known; negative for a loss."""
         return EXACT.subtract(self.revenue, self.cost)
 
     @property
     def percent(self) -> Decimal | None:
-        """Of the revenue, to a tenth; None without any."""
-        if self.revenue <= 0:
+        """Of the revenue, to a tenth; None without any, or where the cost is not known whole."""
+        if self.revenue <= 0 or self.unknown_usage:
             return None
         return (self.margin / self.revenue * PERCENT).quantize(TENTHS)
 

@@ -21,6 +21,7 @@ class PriceBook:
         self._by_key: dict[tuple[str, str], list[LlmPrice]] = defaultdict(list)
         for one in prices:
             self._by_key[provider_key(one.provider), one.model.strip().lower()].append(one)
+        self._found: dict[tuple[str, str], list[list[LlmPrice]]] = {}
 
     def price_at(self, provider: str, model: str, moment: datetime) -> LlmPrice | None:
         """What is in force for a call; None where nothing is known."""
@@ -57,6 +58,9 @@ class PriceBook:
 
     def _of(self, provider: str, model: str) -> list[list[LlmPrice]]:
         """The prices by each name that the model may have, the nearest name first."""
-        seller = provider_key(provider)
-        keys = [(seller, key) for key in model_keys(provider, model)]
-        return [self._by_key[key] for key in keys if key in self._by_key]
+        if (provider, model) not in self._found:
+            seller = provider_key(provider)
+            keys = [(seller, key) for key in model_keys(provider, model)]
+            found = [self._by_key[key] for key in keys if key in self._by_key]
+            self._found[provider, model] = found
+        return self._found[provider, model]

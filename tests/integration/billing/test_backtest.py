@@ -118,3 +118,12 @@ async def test_a_file_whose_plan_would_make_a_loss_says_so_before_it_is_in_force
         "million; it lost 0.20 USD in 31 days with acme"
     ]
     assert same.losses == []
+
+
+async def test_a_comparison_does_not_lose_the_prices_that_it_asked_for_first(shop: Shop) -> None:
+    now = Shelf(shop.database, shop.namespace, NOVEMBER)
+
+    await compare(now, FILE, "catalog.yaml", shop.books)
+
+    book = await shop.books.prices.book(shop.namespace, NOVEMBER)
+    assert book.price_at("openai", "gpt-4o", NOVEMBER) is not None

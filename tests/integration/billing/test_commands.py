@@ -159,7 +159,7 @@ def test_margin_and_backtest_say_the_same_by_themselves_and_beside_a_server(
     assert [one.stdout for one in beside] == [one.stdout for one in by_itself]
     margin, backtest = (" ".join(one.stdout.split()) for one in by_itself)
     # the events say no provider, so nobody knows what they cost
-    assert "acme 0.00 0.03 0.00 0.03 100 15,000 USD" in margin
+    assert "acme 0.00 0.03 unknown unknown 15,000 USD" in margin
     assert "acme 0.03 0.15 +0.12 USD" in backtest
 
 

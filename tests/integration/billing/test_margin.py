@@ -124,6 +124,19 @@ async def test_the_answer_names_customers_and_sums_each_currency(shop: Shop) -> 
     ]
 
 
+async def test_a_cost_of_which_nothing_is_known_is_not_0(shop: Shop) -> None:
+    await sold(shop)
+    asked = Asked(shop.namespace, months_until(NOVEMBER, 1), MarginBy.MODEL, MIDDLE)
+
+    answer = await margin_answer(shop.books, asked)
+
+    by_model = {one.key: one for one in answer.rows}
+    llama = by_model["llama2"]
+    assert (llama.cost, llama.margin, llama.unknown_usage) == (None, None, "7000")
+    [dollars] = [one for one in answer.totals if one.currency == "USD"]
+    assert (dollars.cost, dollars.margin, dollars.margin_percent) == ("8.35", "38.88", None)
+
+
 async def test_a_card_that_sells_for_less_than_it_costs_is_found_with_its_customers(
     shop: Shop,
 ) -> None:

@@ -92,6 +92,7 @@ async def backtest(shelf: Shelf, books: Books, text: str, name: str, month: str)
     file = read_yaml(text, name)
     await shelf.meters.add_built_in(shelf.namespace)
     await books.profiles.default(shelf.namespace)  # made at its first use, and not to be lost
+    await books.prices.add_built_in(shelf.namespace, shelf.now)
     asked = Asked(shelf.namespace, [period], MarginBy.CUSTOMER, shelf.now)
     brought: Totals = defaultdict(Decimal)
     for one in await revenue(books, asked):

@@ -62,6 +62,7 @@ async def compare(shelf: Shelf, text: str, name: str, books: Books | None = None
     await shelf.meters.add_built_in(shelf.namespace)
     if books is not None:
         await books.profiles.default(shelf.namespace)  # made at its first use, and not to be lost
+        await books.prices.add_built_in(shelf.namespace, shelf.now)
     outcome, after, losing = Outcome([]), Totals(), list[str]()
     try:
         async with shelf.database.together():
