@@ -231,7 +231,8 @@ def _add_routes(app: web.Application) -> None:
         methods = ("GET", "HEAD") if route.method == "GET" else (route.method,)
         for path in route.paths:
             for method in methods:
-                app[BY_ROUTE][app.router.add_route(method, path, route.handler)] = route
+                added = app.router.add_route(method, route.pattern(path), route.handler)
+                app[BY_ROUTE][added] = route
 
 
 @asynccontextmanager

@@ -71,10 +71,7 @@ async def list_catalogue(request: web.Request) -> web.Response:
 async def get_catalogue_item(request: web.Request) -> web.Response:
     """One of the apps that there are."""
     parameters.refuse_any(request)
-    wanted = path_text(request, "appType")
-    if wanted not in CATALOGUE:
-        raise NotFound(f"there is no app of the type {wanted}")
-    return _answer(CATALOGUE[App(wanted)])
+    return _answer(CATALOGUE[App(path_text(request, "appType"))])
 
 
 async def install(request: web.Request) -> web.Response:

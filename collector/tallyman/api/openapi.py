@@ -13,6 +13,7 @@ from tallyman.api import event_bodies, problems
 from tallyman.api.documentation import FILES, START
 from tallyman.api.route import Content, Route
 from tallyman.api.wire import NO_NUL, RESOURCE_KEY, ULID_PATTERN
+from tallyman.domain.billing_profile import App
 from tallyman.domain.event import CloudEvent
 
 REFERENCE: Final = "#/components/schemas/{name}"
@@ -46,6 +47,10 @@ _PATH_PARAMETERS: Final[dict[str, dict[str, Any]]] = {
     "appId": {
         "description": "The app's id.",
         "schema": {"type": "string", "pattern": ULID_PATTERN},
+    },
+    "appType": {
+        "description": "The type of the app.",
+        "schema": {"type": "string", "enum": [str(app) for app in App]},
     },
     "customerId": {
         "description": "The customer's id or key.",

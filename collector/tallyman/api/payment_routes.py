@@ -26,6 +26,7 @@ from tallyman.api.invoice_bodies import InvoiceAnswer, SynchronizedRequest
 from tallyman.api.route import JSON, Answered, Route
 from tallyman.api.stripe_webhook import SIGNATURE, WebhookAnswer
 from tallyman.domain.access import Scope
+from tallyman.domain.billing_profile import App
 
 BILLING: Final = "/customers/{customerId}/billing"
 # Both are described with the page of apps.
@@ -73,6 +74,7 @@ ROUTES: Final = (
         "GET", "/app-catalog/{appType}", apps.get_catalogue_item, Scope.READ,
         "get-app-catalog-item", "Read an app of the catalogue",
         Answered(200, "What the app is.", {JSON: CatalogueItem}), problems=(404,),
+        choices={"appType": tuple(App)},
     ),
     Route(
         "POST", "/app-catalog/install", apps.install, Scope.ADMIN,

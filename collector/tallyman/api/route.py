@@ -1,6 +1,6 @@
 """One entry of the route table: where a handler is, who may call it, and how it is described."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
@@ -35,7 +35,7 @@ class Answered:
 class Route:
     """`scope` None is open. `openmeter` puts the path below each of PREFIXES.
 
-    `basic` takes the key from a browser too. `problems` are the errors beside those that every
+    `basic` takes the key from a browser too. Without `choices` a name in the path may be anything. `problems` are the errors beside those that every
     route has.
     """
 
@@ -53,6 +53,13 @@ class Route:
     problems: tuple[int, ...] = ()
     openmeter: bool = True
     basic: bool = False
+    choices: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+    def pattern(self, path: str) -> str:
+        """A path as the router knows it, where `choices` are all that a name in it may be."""
+        for name, values in self.choices.items():
+            path = path.replace(f"{{{name}}}", f"{{{name}:{'|'.join(values)}}}")
+        return path
 
     @property
     def paths(self) -> tuple[str, ...]:

@@ -58,12 +58,14 @@ async def test_the_catalogue_has_every_app(client: Client) -> None:
     _, page = await ask(client, "GET", f"{OPENMETER}/app-catalog")
     _, one = await ask(client, "GET", f"{OPENMETER}/app-catalog/stripe")
     missing, _ = await ask(client, "GET", f"{OPENMETER}/app-catalog/paypal")
+    answer = await client.get(INSTALL)
 
     types = [item["type"] for item in page["data"]]
     assert types == ["external_invoicing", "sandbox", "stripe"]
     assert one in page["data"]
     assert one["install_methods"] == ["with_api_key"]
     assert missing == 404
+    assert (answer.status, answer.headers["Allow"]) == (405, "POST")
 
 
 async def test_external_invoicing_is_installed_once_with_a_profile_of_its_own(
