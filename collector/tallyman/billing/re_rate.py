@@ -219,7 +219,7 @@ def _differences(
     made = []
     for line in lines:
         before = final[line.billable_id]
-        billed = total(one.line.totals.total for one in before)
+        billed = total(one.line.totals.before_credits for one in before)
         made.append(
             Difference(
                 before[0].line.name,
@@ -227,7 +227,7 @@ def _differences(
                 line.currency,
                 before[0].invoice_id,
                 billed,
-                EXACT.add(billed, line.totals.total),
+                EXACT.add(billed, line.totals.before_credits),
                 noted.get(line.id),
             )
         )

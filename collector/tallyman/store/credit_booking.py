@@ -89,13 +89,29 @@ async def apply_credit(
             if after.state.is_final and (before is None or not before.state.is_final):
                 after = _return(purse, after)
         made.append(after)
-    await book(connection, purse.booked)
-    voided = [one for one in grants.values() if one.voided_at is not None]
-    returned = {entry.grant_id for one in purse.booked for entry in one.entries}
-    dead = [one for one in voided if one.id in returned]
-    if dead:
-        await end(connection, dead, changes[0][1].updated_at, CreditAccount.VOIDED)
+    await _book(connection, purse, changes[0][1].updated_at)
     return made
+
+
+async def give_back_credit(connection: AsyncConnection, taken_back: Invoice) -> bool:
+    """Give back what the lines of a final record say that credit paid too much, such as those of a
+    credit note; whether that was anything."""
+    grants = {one.id: one for one in await grants_of(connection, [taken_back.customer.id])}
+    if not grants or all(line.totals.credits >= 0 for line in taken_back.lines):
+        return False
+    purse = await _purse(connection, grants, [taken_back])
+    _return(purse, taken_back)
+    await _book(connection, purse, taken_back.updated_at)
+    return bool(purse.booked)
+
+
+async def _book(connection: AsyncConnection, purse: _Purse, at: datetime) -> None:
+    """Book it all; what was given back to a grant that is voided is voided too."""
+    await book(connection, purse.booked)
+    returned = {entry.grant_id for one in purse.booked for entry in one.entries}
+    dead = [x for x in purse.grants.values() if x.voided_at is not None and x.id in returned]
+    if dead:
+        await end(connection, dead, at, CreditAccount.VOIDED)
 
 
 async def _purse(

@@ -15,7 +15,14 @@ from sqlalchemy import ColumnElement, and_, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tallyman.domain.access import LOCAL
-from tallyman.domain.credit_note import Balance, Creditable, CreditKind, CreditNote, check_amount
+from tallyman.domain.credit_note import (
+    Balance,
+    Creditable,
+    CreditKind,
+    CreditNote,
+    as_invoice,
+    check_amount,
+)
 from tallyman.domain.invoice import Invoice
 from tallyman.domain.money import total
 from tallyman.domain.refund import RefundState
@@ -23,12 +30,19 @@ from tallyman.errors import Conflict, InvoiceActionNotAvailable, NotFound
 from tallyman.store.audit import AuditEntry, record_document
 from tallyman.store.billed_lines import live_lines
 from tallyman.store.comparison import Comparison, condition_of
+from tallyman.store.credit_booking import give_back_credit
 from tallyman.store.credit_note_rows import note_line_values, note_of, note_values
 from tallyman.store.customer_subjects import portions
 from tallyman.store.database import Database
 from tallyman.store.invoice_numbers import lock_numbers
 from tallyman.store.invoice_selection import select_invoices
-from tallyman.store.tables import credit_note_lines, credit_notes, invoices, refunds
+from tallyman.store.tables import (
+    credit_note_lines,
+    credit_notes,
+    credit_transactions,
+    invoices,
+    refunds,
+)
 
 CREDITABLE = ("issued", "payment_processing", "overdue", "paid", "uncollectible")
 
@@ -93,6 +107,7 @@ class CreditNoteStore:
             kept = replace(made, number=f"CN-{given.scalar_one() + 1:06d}")
             await connection.execute(credit_notes.insert().values(note_values(kept)))
             await connection.execute(credit_note_lines.insert(), note_line_values(kept))
+            await give_back_credit(connection, as_invoice(kept, standing.invoice))
             await record_document(connection, _audited(kept, "created", kept.actor))
             return kept
 
@@ -118,6 +133,11 @@ class CreditNoteStore:
             )
             if refunded.first() is not None:
                 raise Conflict(f"money was given back for {before.number}")
+            gave = select(credit_transactions.c.id).where(
+                credit_transactions.c.invoice_id == before.id
+            )
+            if (await connection.execute(gave)).first() is not None:
+                raise Conflict(f"credit was given back for {before.number}")
             after = replace(before, voided_at=at)
             mine = credit_notes.c.id == before.id
             await connection.execute(update(credit_notes).where(mine).values(voided_at=at))

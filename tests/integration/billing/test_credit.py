@@ -9,6 +9,8 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from tallyman.billing.advance import trigger
+from tallyman.billing.credit import Order as CreditOrder
+from tallyman.billing.credit import credit_corrections, void_note
 from tallyman.billing.credit_balance import CreditBalance, balances
 from tallyman.billing.credit_watch import CreditWatch
 from tallyman.billing.preview import preview
@@ -347,3 +349,27 @@ async def test_a_look_at_credit_tops_it_up_once_usage_has_brought_it_below_the_t
     ]
     asked = await StripeOperationStore(shop.database).get(shop.namespace, grants[1].id)
     assert (asked.kind, asked.amount) == (OperationKind.TOP_UP, D("10.00"))
+
+
+async def test_a_credit_note_gives_back_as_credit_what_credit_paid(shop: Shop) -> None:
+    await shop.plan(await shop.card("fee", FlatPrice(D(30))))
+    customer = await shop.customer()
+    begun = await shop.subscribe()
+    await granted(shop, customer, "25.00")
+    await shop.bill(NOVEMBER + COLLECTED)
+    end = NOVEMBER + 10 * DAY
+    await shop.books.subscriptions.cancel(shop.namespace, begun.id, end, end)
+    [invoice] = await shop.invoices()
+    at = end + COLLECTED
+    await trigger(shop.books, shop.namespace, invoice.id, Trigger.PAY, at)
+    order = CreditOrder(invoice.id, "left early")
+    note = await credit_corrections(shop.books, shop.namespace, order, at)
+    await shop.bill(at)
+
+    assert note.total == D("5.00")
+    assert [amount for _, amount, _ in await booked(shop, customer)] == [
+        "25.00", "-25.00", "15.00",
+    ]  # fmt: skip
+    assert len(await shop.invoices()) == 1  # nothing is given back a second time
+    with pytest.raises(Conflict, match="credit was given back"):
+        await void_note(shop.books, shop.namespace, note.id, at)
