@@ -82,7 +82,9 @@ async def _invoiced(books: Books, namespace: str, month: Period) -> list[Earned]
     return [
         part
         for one in await lines_of_time(books.database, namespace, month)
-        for part in earned_of(one.line, one.customer_id, name, is_invoiced=one.is_final)
+        for part in earned_of(
+            one.line, one.customer_id, name, is_invoiced=one.is_final, taken_back=one.taken_back
+        )
     ]
 
 

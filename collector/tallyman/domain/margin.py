@@ -96,10 +96,19 @@ class _Sums:
 
 
 def earned_of(
-    line: InvoiceLine, customer_id: str, month: str, *, is_invoiced: bool
+    line: InvoiceLine,
+    customer_id: str,
+    month: str,
+    *,
+    is_invoiced: bool,
+    taken_back: Decimal = NOTHING,
 ) -> list[Earned]:
-    """The line by model: its net amount, before credits and without taxes, shared out by quantity."""
-    net = EXACT.subtract(EXACT.add(line.totals.total, line.totals.credits), line.totals.taxes)
+    """The line by model: its net amount, before credits and without taxes, shared out by quantity.
+
+    `taken_back` is what credit notes took of it.
+    """
+    gross = EXACT.subtract(line.totals.before_credits, taken_back)
+    net = EXACT.subtract(gross, line.totals.taxes)
     feature = line.rate_card.feature
     key = "" if feature is None else feature.key or line.rate_card.key
     by_model: dict[str, Decimal] = defaultdict(Decimal)

@@ -5,9 +5,11 @@ from decimal import Decimal as D
 from typing import Any
 
 import pytest
+from tallyman.billing.credit import Order, let_off, void_note
 from tallyman.billing.losses import losses
 from tallyman.billing.margin import Asked, margin
 from tallyman.billing.margin_report import loss_answers, loss_line, margin_answer, months_until
+from tallyman.domain.credit_note import Credit
 from tallyman.domain.margin import MarginBy, MarginRow
 from tallyman.domain.price import FlatPrice, GraduatedPrice, PriceTier, UnitPrice
 
@@ -79,6 +81,33 @@ async def test_before_the_bill_the_same_is_not_yet_billed(shop: Shop) -> None:
     found = {(one.key, one.currency): one for one in await rows(shop, MarginBy.CUSTOMER, MIDDLE)}
 
     assert found[ids["acme"], "USD"] == row(ids["acme"], "USD", "0", "26", "3.1")
+
+
+async def test_what_a_credit_note_takes_back_is_not_earned_until_the_note_is_void(
+    shop: Shop,
+) -> None:
+    ids = await sold(shop)
+    await shop.bill(BILLED)
+    await shop.bill(BILLED + timedelta(hours=2))
+    lines = {
+        one.name: (invoice.id, one.id)
+        for invoice in await shop.invoices()
+        for one in invoice.lines
+        if invoice.customer.key == "acme" and one.service_period.from_ == NOVEMBER
+    }
+    invoice_id, line_id = lines["Tokens"]
+    later = BILLED + timedelta(hours=3)
+    note = await let_off(
+        shop.books, shop.namespace, Order(invoice_id, "an outage", "me"), [Credit(line_id, D("1.5"))],
+        later,
+    )  # fmt: skip
+
+    less = {one.key: one for one in await rows(shop, MarginBy.CUSTOMER)}
+    await void_note(shop.books, shop.namespace, note.id, later)
+    again = {one.key: one for one in await rows(shop, MarginBy.CUSTOMER)}
+
+    assert (less[ids["acme"]].invoiced, less[ids["acme"]].cost) == (D("24.5"), D("3.1"))
+    assert again[ids["acme"]].invoiced == D(26)
 
 
 async def test_by_model_a_line_is_shared_out_by_what_was_used(shop: Shop) -> None:

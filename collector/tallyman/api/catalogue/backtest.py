@@ -108,7 +108,7 @@ async def backtest(shelf: Shelf, books: Books, text: str, name: str, month: str)
             moved = await _as_if(shelf, books, file, before)
             for at in range(0, len(moved), CUSTOMERS_AT_ONCE):
                 some = moved[at : at + CUSTOMERS_AT_ONCE]
-                would |= await _rated(books, some, period, issues)
+                would |= await _rated(books, some, before, period, issues)
             raise _TakenBack
     except _TakenBack:
         pass
@@ -175,11 +175,27 @@ def _on_plan(subscription: Subscription, plan: Plan | None) -> Subscription:
 
 
 async def _rated(
-    books: Books, accounts: Sequence[Account], month: Period, issues: list[str]
+    books: Books,
+    accounts: Sequence[Account],
+    before: Sequence[Account],
+    month: Period,
+    issues: list[str],
 ) -> Totals:
-    """What these accounts owe for what begins in the month, by the usage that is stored now."""
+    """What these accounts owe for what begins in the month, by the usage that is stored now.
+
+    What was rated again at other prices stays so for whoever stays on the plan.
+    """
+    stayed = {one.id: one for account in before for one in account.subscriptions}
     owed = [
-        (account, Owed(subscription, billable))
+        (
+            account,
+            Owed(
+                subscription,
+                account.priced(billable)
+                if stayed.get(subscription.id) == subscription
+                else billable,
+            ),
+        )
         for account in accounts
         for subscription in account.subscriptions
         for billable in due(

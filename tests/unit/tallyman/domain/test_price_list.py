@@ -1,10 +1,12 @@
 """Price lists of three shapes, and what they change in the prices in force."""
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal as D
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +16,7 @@ from tallyman.domain.price_merge import propose
 from tallyman.errors import InvalidInput
 from tallyman.store.llm_prices import built_in_list
 
+DOCS = Path(__file__).parents[4] / "docs"
 MAY = datetime(2026, 5, 1, tzinfo=UTC)
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
 
@@ -100,6 +103,20 @@ def test_the_built_in_list_is_whole_and_says_where_each_price_comes_from() -> No
     }  # fmt: skip
     assert all(one.effective_from is not None for one in listed.offered)
     assert all(D(0) < one.pricing.input <= D("0.0001") for one in listed.offered)
+
+
+def test_the_documentation_names_every_model_of_the_built_in_list() -> None:
+    section = (DOCS / "prices.md").read_text().split("### The built-in list")[1].split("## ")[0]
+    documented = {
+        provider: cells.split(", ")
+        for provider, cells in re.findall(r"^\| .* \(`(\w+)`\) \| (.*) \|$", section, re.M)
+    }
+
+    listed: dict[str, list[str]] = {}
+    for one in built_in_list().offered:
+        models = listed.setdefault(one.provider, [])
+        models += [] if one.model in models else [one.model]
+    assert documented == listed
 
 
 def kept(cost: str, origin: str = "ours", **rest: Any) -> LlmPrice:
