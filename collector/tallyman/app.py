@@ -351,6 +351,11 @@ async def _stripe(app: web.Application, account: StripeAccount | None) -> AsyncI
     if account is None:
         yield
         return
+    if account.live and await app[BOOKS].sandboxes.is_sandbox(account.namespace):
+        raise ConfigurationError(
+            f"stripe_live takes real money, and stripe_namespace {account.namespace} is a sandbox, "
+            "where a clock may make a year of invoices at once"
+        )
     heard = {**hearers(app[BOOKS]), OperationKind.TOP_UP: CreditTopUpStore(app[DATABASE]).hear}
     stripe = app[STRIPE] = StripeApp(account, app[DATABASE], app[CLOCK], heard)
     try:

@@ -12,7 +12,7 @@ from tallyman.api import parameters
 from tallyman.api.customers import path_text
 from tallyman.api.request_body import read_body
 from tallyman.api.route import JSON, Answered, Route
-from tallyman.api.state import BOOKS, CALLER, ENTITLEMENTS, NOW
+from tallyman.api.state import BOOKS, CALLER, ENTITLEMENTS, NOW, STRIPE
 from tallyman.api.test_clock_bodies import (
     AdvanceTestClockRequest,
     CreateTestClockRequest,
@@ -23,7 +23,7 @@ from tallyman.api.wire import Answer
 from tallyman.billing.clock_advance import advance
 from tallyman.domain.access import Scope
 from tallyman.domain.event import EARLIEST, LATEST
-from tallyman.errors import InvalidInput, InvalidParameter
+from tallyman.errors import Conflict, InvalidInput, InvalidParameter
 
 FURTHEST: Final = timedelta(days=2 * 366)  # of one request, which bills all that is due in between
 
@@ -33,6 +33,9 @@ async def create(request: web.Request) -> web.Response:
     parameters.refuse_any(request)
     body, caller = await read_body(request, CreateTestClockRequest), request[CALLER]
     _refuse_beyond(EARLIEST, body.frozen_time, LATEST)
+    stripe = request.app[STRIPE]
+    if stripe is not None and stripe.account.live and stripe.account.namespace == caller.namespace:
+        raise Conflict("a namespace that takes real money by Stripe has no clock of its own")
     made = await request.app[BOOKS].sandboxes.create_clock(
         caller.namespace, body.name, body.frozen_time, by=caller.actor
     )

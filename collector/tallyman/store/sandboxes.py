@@ -56,6 +56,11 @@ class Sandboxes:
             entry = AuditEntry(namespace, now, by, "created", "sandbox", namespace, None, values)
             await record_document(connection, entry)
 
+    async def is_sandbox(self, namespace: str) -> bool:
+        """Whether it is one, with a clock or without."""
+        async with self._database.reading() as connection:
+            return await _is_sandbox(connection, namespace)
+
     async def now(self, namespace: str, real: datetime) -> datetime:
         """What time it is in a namespace, where elsewhere it is `real`."""
         if self._without_clock.get(namespace, 0.0) > time.monotonic():

@@ -1,10 +1,17 @@
 """`/api/v1/test-clocks`: a sandbox has its own time, and everybody else's stays what it is."""
 
+from pathlib import Path
 from typing import Any
 
+import pytest
 from aiohttp.test_utils import TestServer
+from pydantic import SecretStr
+from tallyman import app
 from tallyman.api.state import BOOKS
+from tallyman.config import Settings
 from tallyman.domain.access import Scope
+from tallyman.errors import ConfigurationError
+from tallyman.store.sandboxes import Sandboxes
 
 from tests.integration.api.conftest import Client, ClientOf
 from tests.integration.api.invoicing import INVOICES, read
@@ -88,3 +95,21 @@ async def test_a_real_namespace_refuses_a_clock_and_a_clock_what_it_cannot_do(
     for wrong in ("2028-01-30T23:59:59Z", "2031-01-01T00:00:00Z"):
         assert await refused(client, advance, {"frozen_time": wrong}) == (400, "invalid_input")
     assert (await read(client, CLOCKS))["data"] == [clock]
+
+
+async def test_a_server_that_takes_real_money_does_not_bill_a_sandbox(tmp_path: Path) -> None:
+    live = Settings(
+        data_dir=tmp_path,
+        stripe_api_key=SecretStr("sk_live_x"),
+        stripe_live=True,
+        stripe_webhook_secret=SecretStr("whsec_x"),
+        stripe_namespace="play",
+    )
+    database = app.open_database(live)
+    await database.migrate()
+    await Sandboxes(database).open("play")
+    await database.close()
+
+    with pytest.raises(ConfigurationError, match="stripe_namespace play is a sandbox"):
+        async with TestServer(app.build(live)):
+            pass

@@ -12,6 +12,7 @@ import pytest
 from tallyman.billing.clock_advance import advance
 from tallyman.billing.job import bill_all
 from tallyman.billing.recount import recounted
+from tallyman.domain.access import JOB
 from tallyman.domain.duration import Duration
 from tallyman.domain.event import CloudEvent
 from tallyman.domain.meter import Granularity, MeterQuery
@@ -19,6 +20,8 @@ from tallyman.domain.price import FlatPrice, UnitPrice
 from tallyman.domain.subscription_change import EditTiming
 from tallyman.domain.test_clock import TestClock
 from tallyman.errors import Conflict, InvalidInput, NotFound
+from tallyman.store.audit_pages import AuditPages
+from tallyman.store.comparison import Comparison
 from tallyman.store.customers import CustomerChange
 from tallyman.store.events import Received
 from tallyman.store.new_subscription import NewSubscription, PlanReference
@@ -228,6 +231,10 @@ async def test_the_billing_job_bills_a_sandbox_by_its_clock_and_others_by_theirs
 
     assert [at for at, _, _ in await billed(shop)] == [clock.frozen_time]
     assert [at for at, _, _ in await billed(real)] == [NOVEMBER]
+    [line] = await AuditPages(shop.database).page(
+        real.namespace, [Comparison("entity", "eq", ("invoice",))]
+    )
+    assert (line.actor, line.action) == (JOB, "created")
 
 
 async def test_only_an_empty_sandbox_gets_a_clock_and_it_goes_forward_only(shop: Shop) -> None:
