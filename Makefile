@@ -27,6 +27,9 @@ faults: install  ## every fault, everywhere: killed at each durable step, thousa
 bench: install  ## how fast it is here: bench/results.json and the table of docs/performance.md
 	@$(BIN)/python -m bench.run
 
+bench-100m: install  ## one subject's month of 100,000,000 events: about 15 GB of disk and half an hour
+	@$(BIN)/python -m bench.queries --large
+
 lint: install  ## ruff, mypy, import-linter
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

@@ -1,17 +1,15 @@
 """Requests a second to a `tallyman serve` of its own: `python -m bench.api [--quick]`.
 
 Sixteen connections, one request after the other on each; client and collector share the machine.
-What is measured takes turns, a second at a time, with `/healthz`, which touches no store.
+What is measured takes turns, a second at a time, with `/healthz`, which touches no store. Events that
+are sent are measured by `http_ingest.py`.
 """
 
 import asyncio
-import itertools
-import json
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +20,7 @@ from bench.figure import Figure, report
 
 API = "/api/v3/openmeter"
 CONNECTIONS = 16
-BATCH = 100
 CUSTOMERS = 1000
-_numbers = itertools.count()
 
 
 @dataclass(frozen=True)
@@ -38,37 +34,13 @@ class Ask:
     baseline: str | None = None
 
 
-def events(count: int) -> bytes:
-    """New events, as our plugin and the walkthroughs send them."""
-    return json.dumps(
-        [
-            {
-                "specversion": "1.0",
-                "id": f"bench-{next(_numbers)}",
-                "source": "bench",
-                "type": "llm.tokens",
-                "subject": "acme-corp",
-                "time": datetime.now(UTC).isoformat(),
-                "data": {"tokens": 23, "type": "request", "provider": "openai", "model": "gpt-4o"},
-            }
-            for _ in range(count)
-        ]
-    ).encode()
-
-
 def customer(number: int) -> dict[str, Any]:
     """One with a subject of its own."""
     key = f"customer-{number}"
     return {"key": key, "name": key, "usage_attribution": {"subject_keys": [key]}}
 
 
-def post(count: int) -> Callable[[aiohttp.ClientSession], Any]:
-    headers = {"Content-Type": "application/json"}
-    return lambda session: session.post(f"{API}/events", data=events(count), headers=headers)
-
-
 HEALTHZ = Ask("GET /healthz", lambda session: session.get("/healthz"))
-ONE = Ask("POST /events, one event", post(1), unit="events/s")
 ASKED = (
     HEALTHZ,
     Ask(
@@ -76,8 +48,6 @@ ASKED = (
         lambda session: session.get(f"{API}/customers"),
         baseline=HEALTHZ.name,
     ),
-    ONE,
-    Ask(f"POST /events, {BATCH} events", post(BATCH), BATCH, "events/s", ONE.name),
 )
 
 

@@ -19,7 +19,18 @@ from bench import table
 from bench.figure import Figure
 
 ROOT = Path(__file__).parents[1]
-BENCHES = ("ingest", "spool", "api", "rating", "entitlements", "billing")
+BENCHES = (
+    "ingest",
+    "http_ingest",
+    "visible",
+    "queries",
+    "plugin",
+    "spool",
+    "api",
+    "rating",
+    "entitlements",
+    "billing",
+)
 ROUNDS = 3
 VERSIONS = ("aiohttp", "chdb", "sqlalchemy")
 

@@ -129,16 +129,19 @@ class Intake:
         self, candidates: Sequence[_Candidate]
     ) -> tuple[list[_Candidate], list[tuple[_Candidate, Trace]]]:
         """What is new, and what is not with what was there before it, in the batch's order."""
-        known = await self._seen.by_minute(
-            [
-                (one.trace.id_hash, one.trace.minute)
-                for one in candidates
-                if one.received.event.time is not None
-            ]
+        by_minute, by_id = await asyncio.gather(
+            self._seen.by_minute(
+                [
+                    (one.trace.id_hash, one.trace.minute)
+                    for one in candidates
+                    if one.received.event.time is not None
+                ]
+            ),
+            self._seen.by_id(
+                [one.trace.id_hash for one in candidates if not one.received.time_is_derived]
+            ),
         )
-        known |= await self._seen.by_id(
-            [one.trace.id_hash for one in candidates if not one.received.time_is_derived]
-        )
+        known = by_minute | by_id
         fresh: list[_Candidate] = []
         repeated: list[tuple[_Candidate, Trace]] = []
         for one in candidates:

@@ -4,6 +4,7 @@ It is a hint, written only after the events themselves: whatever is killed, an e
 remembered is stored again, and FINAL removes it. `events.py` decides what to do with an event.
 """
 
+import asyncio
 import struct
 import zlib
 from collections.abc import Iterable, Sequence
@@ -111,12 +112,19 @@ class Seen:
     @durable("store.remember")
     async def remember(self, traces: Iterable[Trace], by_id: Iterable[Trace]) -> None:
         """Remember the traces by minute, and some by id alone too."""
-        rows = b"".join(_BY_MINUTE.pack(one.minute, *one) for one in traces)
-        if rows:
-            await self._clickhouse.insert("seen", rows, "RowBinary")
-        rows = b"".join(_BY_ID.pack(*one) for one in by_id)
-        if rows:
-            await self._clickhouse.insert("seen_by_id", rows, "RowBinary")
+        tables = {
+            "seen": b"".join([_BY_MINUTE.pack(one.minute, *one) for one in traces]),
+            "seen_by_id": b"".join([_BY_ID.pack(*one) for one in by_id]),
+        }
+        inserts = [
+            self._clickhouse.insert(table, rows, "RowBinary")
+            for table, rows in tables.items()
+            if rows
+        ]
+        # Both have ended when this does: what failed is mended before the next batch.
+        for failed in await asyncio.gather(*inserts, return_exceptions=True):
+            if failed is not None:
+                raise failed
 
     @durable("store.mend")
     async def mend(self) -> None:

@@ -1,0 +1,66 @@
+"""The plugin server of `plugin.py`: `python -m bench.plugin_server ours|noop SOCKET FOLDER`.
+
+`ours` is the plugin with its spool, and writes how long its handler held the server; `noop` has the
+same listener, and a handler that does nothing with the entry.
+"""
+
+import json
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any, cast
+
+import gevent.event
+from tallyman_kong.intake import Intake
+from tallyman_kong.server import Server
+from tallyman_kong.spool import Spool
+
+LIMIT = 8 * 1024**3
+
+
+class NoIntake:
+    """Takes everything, and nothing comes of it."""
+
+    def add_sink(self, sink: Any) -> None: ...
+    def offer(self, entry: Any, reader: Any) -> None: ...
+    def refuse(self, reason: str) -> None: ...
+    def start(self) -> None: ...
+    def stop(self, within_seconds: float) -> None: ...
+
+
+class TimedIntake(Intake):
+    """The plugin's own, and how long the hub was held by each entry, in seconds."""
+
+    def offer(self, entry: Any, reader: Any) -> None:
+        began = time.perf_counter()
+        super().offer(entry, reader)
+        self.held.append(time.perf_counter() - began)
+
+    held: list[float] = []  # noqa: RUF012 – one in a process
+
+
+def main() -> None:
+    kind, socket, folder = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
+    intake: Intake
+    if kind == "ours":
+        spool = Spool(folder / "spool.db", "bench", max_bytes=LIMIT, survives_power_loss=True)
+        intake = TimedIntake(spool, max_bytes=LIMIT)
+    else:
+        intake = cast(Intake, NoIntake())
+    server = Server(intake)
+    stopping = gevent.event.Event()
+    gevent.signal_handler(signal.SIGTERM, stopping.set)
+    server.listen(socket, 0o600)
+    intake.start()
+    stopping.wait()
+    server.stop()
+    intake.stop(60)
+    if kind == "ours":
+        held = sorted(TimedIntake.held)
+        p99 = held[len(held) * 99 // 100] * 1000
+        (folder / "ours.json").write_text(json.dumps({"p99_ms": p99}))
+
+
+if __name__ == "__main__":
+    main()

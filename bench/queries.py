@@ -1,0 +1,122 @@
+"""How fast a month is read, exactly, with unmerged duplicates: `python -m bench.queries [--quick] [--large]`.
+
+10,000,000 events of one month, 1 % of them stored twice, no part merged; ten times as many with
+`--large` (`make bench-100m`).
+"""
+
+import asyncio
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+from tallyman.domain.builtin_meters import DIMENSIONS
+from tallyman.domain.meter import Aggregation, DimensionFilter, Meter, MeterQuery
+from tallyman.store.clickhouse import ClickHouse
+from tallyman.store.events import EventStore
+
+from bench.figure import Figure, report
+
+EVENTS = 10_000_000
+AT_ONCE = 500_000
+SUBJECTS = 1000
+REPEATS = 7
+BEGIN, END = datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 12, 1, tzinfo=UTC)
+_INSERT = """
+INSERT INTO incoming SELECT 'default', 'llm.tokens', concat('consumer-', toString(cityHash64(number) % {subjects})),
+    toDateTime64('2026-11-01 00:00:00', 6, 'UTC') + toIntervalMillisecond(intDiv(number * 2590000000, {events})),
+    'bench', hex(sipHash128(number)), '',
+    concat('{{"tokens":', toString(number % 1000), ',"type":"', ['request', 'response'][1 + number % 2],
+        '","provider":"openai","model":"', {models}[1 + intDiv(number, 7) % 5],
+        '","consumer_id":"275f1a3d-0f00-4008-9dc3-7d91e3ed234f","service":"llm","route":"chat",',
+        '"status_code":200,"outcome":"complete","latency_ms":', toString(number % 5000),
+        ',"usage_source":"provider","waived_tokens":0}}'),
+    'node-1', toString(number), now64(3), '', 0 FROM numbers({start}, {count}){where}
+"""
+MODELS = ["gpt-4o", "gpt-4o-mini", "claude", "gemini", "llama"]
+ONE = (DimensionFilter("subject", "eq", ("consumer-7",)),)
+
+
+def measure(is_quick: bool) -> Iterator[Figure]:
+    events = EVENTS // 20 if is_quick else EVENTS * (10 if "--large" in sys.argv else 1)
+    yield from asyncio.run(_measure(events))
+
+
+async def _measure(events: int) -> list[Figure]:
+    of = f"of {events:,} events, 1 % twice, unmerged"
+    size = f"{events // 1_000_000}m"
+    with tempfile.TemporaryDirectory() as folder:
+        clickhouse = ClickHouse.embedded(folder)
+        store = EventStore(clickhouse)
+        await store.migrate()
+        await clickhouse.command("SYSTEM STOP MERGES events")
+        for start in range(0, events, AT_ONCE):
+            for where in ("", " WHERE number % 100 = 7"):
+                await clickhouse.command(
+                    _INSERT.format(
+                        subjects=SUBJECTS,
+                        events=events,
+                        models=MODELS,
+                        start=start,
+                        count=min(AT_ONCE, events - start),
+                        where=where,
+                    )
+                )
+        tokens, latency = _meter("$.tokens"), _meter("$.latency_ms")
+        subject = MeterQuery(BEGIN, END, group_by=("model", "type"), filters=ONE)
+        fleet = MeterQuery(BEGIN, END, group_by=("model",))
+        figures = [
+            Figure(
+                f"one subject's month by model and type, {of}",
+                await _median_ms(store, tokens, subject),
+                "ms",
+                goal="≤ 60, of 100,000,000 ≤ 90",
+                key=f"subject_month_ms_{size}",
+            ),
+            Figure(
+                f"all subjects' month by model, {of}",
+                await _median_ms(store, tokens, fleet),
+                "ms",
+                goal="≤ 400",
+                key=f"fleet_month_ms_{size}",
+            ),
+            Figure(
+                f"a meter made afterwards, of a field without a column, by model, {of}",
+                await _median_ms(store, latency, fleet),
+                "ms",
+                goal="aim 1,500",
+                key=f"adhoc_meter_ms_{size}",
+            ),
+        ]
+        await clickhouse.close()
+    return figures
+
+
+def _meter(path: str) -> Meter:
+    return Meter(
+        id="bench",
+        namespace="default",
+        key="bench",
+        name="bench",
+        aggregation=Aggregation.SUM,
+        event_type="llm.tokens",
+        value_property=path,
+        dimensions=dict(DIMENSIONS),
+        created_at=BEGIN,
+        updated_at=BEGIN,
+    )
+
+
+async def _median_ms(store: EventStore, meter: Meter, query: MeterQuery) -> float:
+    seconds = []
+    for _ in range(REPEATS):
+        began = time.perf_counter()
+        rows = await store.query(meter, query)
+        seconds.append(time.perf_counter() - began)
+        assert rows
+    return sorted(seconds)[REPEATS // 2] * 1000
+
+
+if __name__ == "__main__":
+    report(measure)
