@@ -3,7 +3,7 @@
 What it does pay is booked with the invoices: `store/credit_booking.py`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -13,7 +13,7 @@ from tallyman.billing.books import Account, Books
 from tallyman.billing.credit_shown import as_paid
 from tallyman.billing.preview import previews
 from tallyman.domain.billable import in_service
-from tallyman.domain.credit import GrantStatus
+from tallyman.domain.credit import CreditGrant, GrantStatus
 from tallyman.domain.invoice import Invoice
 from tallyman.domain.money import EXACT, total
 from tallyman.store.credit_grants import GrantLeft
@@ -111,28 +111,39 @@ def _used(
     return used
 
 
-async def expire(books: Books, accounts: Sequence[Account], now: datetime) -> int:
-    """Book what is left of grants that have expired, once nothing from before that is left to bill."""
-    over = [
-        one
-        for one in await books.credits.left([one.customer.id for one in accounts])
-        if one.booked > 0 and one.grant.status_at(now) is GrantStatus.EXPIRED
-    ]
-    if not over:
-        return 0
+async def turn(books: Books, accounts: Sequence[Account], now: datetime) -> None:
+    """Book what has taken effect, and what is left of what has expired.
+
+    The latter once nothing from before is left to bill.
+    """
     by_id = {account.customer.id: account for account in accounts}
-    ended = []
-    for one in over:
-        if await _is_all_billed(books, by_id[one.grant.customer_id], one):
-            ended.append(one.grant)
-    for namespace in {one.namespace for one in ended}:
-        await books.credits.expire(namespace, [x for x in ended if x.namespace == namespace], now)
-    return len(ended)
+    every = [x for x in await books.credits.left(by_id) if x.grant.voided_at is None]
+    begun = [x.grant for x in every if not x.is_funded and x.grant.has_begun(now)]
+    over = [
+        one.grant
+        for one in every
+        if one.grant.status_at(now) is GrantStatus.EXPIRED
+        and (one.booked > 0 or one.grant in begun)
+        and await _is_all_billed(books, by_id[one.grant.customer_id], one.grant)
+    ]
+    for namespace in {one.namespace for one in (*begun, *over)}:
+        await books.credits.turn(
+            namespace,
+            [one for one in begun if one.namespace == namespace],
+            [one for one in over if one.namespace == namespace],
+            now,
+        )
 
 
-async def _is_all_billed(books: Books, account: Account, one: GrantLeft) -> bool:
+async def turn_others(books: Books, namespace: str, but: Collection[str], now: datetime) -> None:
+    """The same of customers who never had a subscription."""
+    ids = set((await books.credits.customers()).get(namespace, ())) - set(but)
+    if ids:
+        await turn(books, await books.accounts(namespace, ids), now)
+
+
+async def _is_all_billed(books: Books, account: Account, grant: CreditGrant) -> bool:
     """Whether everything that was served before the grant expired is counted on an invoice."""
-    grant = one.grant
     if grant.expires_at is None:
         return False
     if await books.invoices.uncounted(grant.namespace, [grant.customer_id]):

@@ -13,7 +13,7 @@ from typing import Final, TypeVar
 
 from tallyman.billing.advance import Open, go_on, reopened, snapshot, walk
 from tallyman.billing.books import Account, Books
-from tallyman.billing.credit_balance import expire
+from tallyman.billing.credit_balance import turn, turn_others
 from tallyman.billing.credit_shown import paid_as_of_now
 from tallyman.billing.draft import drafted
 from tallyman.billing.gather import Gathered, gather
@@ -56,6 +56,8 @@ async def run(books: Books, namespace: str, order: Order) -> Outcome:
         await _bill(books, namespace, accounts, order, outcome, shown)
         done += len(some)
         order.report(done, len(customer_ids))
+    if not (order.dry_run or order.only_due) and order.customer_ids is None:
+        await turn_others(books, namespace, customer_ids, order.now)
     return outcome
 
 
@@ -93,7 +95,7 @@ async def _bill(
         outcome.left += len(some) - len(kept)
         outcome.add(kept)
     await books.invoices.add(namespace, [], [one for rest in whose.values() for one in rest])
-    await expire(books, accounts, order.now)
+    await turn(books, accounts, order.now)
 
 
 def _whole_customers(invoices: Sequence[Invoice]) -> Iterator[list[Invoice]]:

@@ -164,11 +164,20 @@ class CreditGrantStore:
                 await record(connection, by, "settled", "credit_grant", before, after)
             return grant_of(after)
 
-    async def expire(self, namespace: str, grants: Sequence[CreditGrant], now: datetime) -> None:
-        """Book what is left of grants that have expired."""
+    async def turn(
+        self,
+        namespace: str,
+        begun: Sequence[CreditGrant],
+        over: Sequence[CreditGrant],
+        now: datetime,
+    ) -> None:
+        """Book grants that have taken effect, and what is left of grants that have expired."""
         async with self._database.writing() as connection:
             await lock_numbers(connection, namespace)
-            await end(connection, grants, now, CreditAccount.EXPIRED)
+            still = {one.id for one in await grants_of(connection, [x.customer_id for x in begun])
+                     if one.voided_at is None}  # fmt: skip
+            await book(connection, [funded(one, now) for one in begun if one.id in still])
+            await end(connection, over, now, CreditAccount.EXPIRED)
 
     async def adjust(self, grant: CreditGrant, now: datetime, *, by: str = LOCAL) -> CreditGrant:
         """Give or take credit: a grant that is in effect now; or, of less than zero, what is taken

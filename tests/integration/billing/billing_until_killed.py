@@ -9,12 +9,16 @@ import signal
 import sys
 from collections.abc import Coroutine
 from datetime import timedelta
+from decimal import Decimal as D
 from pathlib import Path
 from typing import Any
 
 from tallyman import app
 from tallyman.billing import run as billing_run
 from tallyman.config import Settings
+from tallyman.domain.credit import CreditGrant
+from tallyman.domain.customer import Customer
+from ulid import ULID
 
 from tests.rigs.shop import COLLECTED, DECEMBER, NOVEMBER, Shop
 
@@ -50,6 +54,8 @@ async def work(directory: Path, when: str, number: int) -> None:
         counted, invoices = [0], shop.books.invoices
         invoices.add = killing(invoices.add, when, number, counted)  # type: ignore[method-assign]
         invoices.replace = killing(invoices.replace, when, number, counted)  # type: ignore[method-assign]
+        credits = shop.books.credits
+        credits.turn = killing(credits.turn, when, number, counted)  # type: ignore[method-assign]
         await shop.bill(DECEMBER)
         await shop.bill(DECEMBER + COLLECTED)
     await database.close()
@@ -59,9 +65,25 @@ async def work(directory: Path, when: str, number: int) -> None:
 async def stock(shop: Shop) -> None:
     await shop.plan(await shop.card())
     for at in range(CUSTOMERS):
-        await shop.customer(f"c{at}")
+        customer = await shop.customer(f"c{at}")
+        await shop.books.credits.create(half(customer), NOVEMBER)
         await shop.subscribe(f"c{at}")
         await shop.use(500_000 * (at + 1), NOVEMBER + timedelta(days=1), f"c{at}")
+
+
+def half(customer: Customer) -> CreditGrant:
+    """Half a dollar, a day later."""
+    return CreditGrant(
+        id=str(ULID()),
+        namespace=customer.namespace,
+        customer_id=customer.id,
+        currency="USD",
+        amount=D("0.50"),
+        name="Half a dollar",
+        effective_at=NOVEMBER + timedelta(days=1),
+        created_at=NOVEMBER,
+        updated_at=NOVEMBER,
+    )
 
 
 def in_a_process(running: Coroutine[Any, Any, None]) -> int:

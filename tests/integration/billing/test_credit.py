@@ -373,3 +373,22 @@ async def test_a_credit_note_gives_back_as_credit_what_credit_paid(shop: Shop) -
     assert len(await shop.invoices()) == 1  # nothing is given back a second time
     with pytest.raises(Conflict, match="credit was given back"):
         await void_note(shop.books, shop.namespace, note.id, at)
+
+
+async def test_what_begins_and_expires_is_booked_for_who_has_no_subscription_too(
+    shop: Shop,
+) -> None:
+    customer = await shop.customer()
+    await granted(
+        shop, customer, "5.00", effective_at=NOVEMBER + DAY, expires_at=NOVEMBER + 3 * DAY
+    )
+    await shop.bill(NOVEMBER + DAY)
+    begun = await booked(shop, customer)
+    for _ in range(2):
+        await shop.bill(NOVEMBER + 3 * DAY)
+
+    assert begun == [("funded", "5.00", "5.00")]
+    assert await booked(shop, customer) == [
+        ("funded", "5.00", "5.00"),
+        ("expired", "-5.00", "0.00"),
+    ]
