@@ -17,6 +17,7 @@ from tallyman.domain.billable import needs_usage
 from tallyman.domain.counting import Metered
 from tallyman.domain.invoice import Invoice, IssueSeverity, ValidationIssue
 from tallyman.domain.invoice_line import ZERO, InvoiceLine, correction_for, taken_back
+from tallyman.domain.money import total
 from tallyman.domain.period import EPOCH, Period
 from tallyman.errors import RatingError
 from tallyman.metrics import NOT_CORRECTED
@@ -97,21 +98,26 @@ async def put_right(
     ]
     counted = await count(books, asked, watermark)
     let_off = await books.credit_notes.let_off(final)
+    forgiven = {
+        id_: total(one.line.totals.before_credits for one in billed[id_] if one.is_void)
+        for id_ in final
+    }
     found: dict[tuple[str, str], list[InvoiceLine]] = defaultdict(list)
     failed: dict[tuple[str, str], list[ValidationIssue]] = defaultdict(list)
     for account, owed in asked:
         key = account.customer.id, owed.subscription.currency
         id_ = owed.billable.id
         try:
-            line = _correction(owed, final[id_], counted, let_off.get(id_, ZERO))
+            line = _correction(owed, final[id_], counted, let_off.get(id_, ZERO), forgiven[id_])
         except RatingError as err:
             failed[key].append(_not_corrected(owed, err))
             continue
         if line is not None:
             found[key].append(line)
     for account, lines in _never_served(accounts, _ended(accounts, now), final):
-        off = let_off.get(lines[0].billable_id, ZERO)
-        given_back = taken_back(account.customer.id, lines, off)
+        id_ = lines[0].billable_id
+        off = let_off.get(id_, ZERO)
+        given_back = taken_back(account.customer.id, lines, off, forgiven[id_])
         if given_back is not None:
             found[account.customer.id, given_back.currency].append(given_back)
     return Lacking(found, counted.metered, failed)
@@ -227,12 +233,16 @@ def _still_owed(
 
 
 def _correction(
-    owed: Owed, invoiced: Sequence[InvoiceLine], counted: Counted, let_off: Decimal
+    owed: Owed,
+    invoiced: Sequence[InvoiceLine],
+    counted: Counted,
+    let_off: Decimal,
+    forgiven: Decimal,
 ) -> InvoiceLine | None:
     usage = counted.usage.get(owed.billable.id)
     if owed.billable.needs_usage and usage is None:
         raise nothing_counts(owed.billable.rate_card)
-    return correction_for(owed.subscription, owed.billable, invoiced, usage, let_off)
+    return correction_for(owed.subscription, owed.billable, invoiced, usage, let_off, forgiven)
 
 
 def _not_corrected(owed: Owed, err: RatingError) -> ValidationIssue:

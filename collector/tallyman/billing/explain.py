@@ -211,7 +211,9 @@ def _priced_wrong(
     except RatingError as err:
         return (*problems, f"it cannot be rated: {err}")
     if line.corrects:
-        again, _ = still_owed(again, [one.line for one in earlier], line.let_off)
+        again, _ = still_owed(
+            max(again, line.forgiven), [one.line for one in earlier], line.let_off
+        )
     if again != owed:
         problems.append(f"rated again it is {written(again)}, and the line says {owed}")
     return tuple(problems)

@@ -82,7 +82,8 @@ class InvoiceLine:
 
     A correction of a line that is final has a version above 1, names that line in `corrects`, and
     holds the difference: its quantities and total may be negative. `let_off` is what credit notes had
-    let off by then, which it does not give back a second time.
+    let off by then, which it does not give back a second time; `forgiven` what void invoices had of
+    the same, which was never paid.
     """
 
     id: str
@@ -111,6 +112,7 @@ class InvoiceLine:
     share: Fraction = ALL
     credits_applied: tuple[CreditApplied, ...] = ()
     let_off: Decimal = ZERO
+    forgiven: Decimal = ZERO
 
     @property
     def detailed_totals(self) -> tuple[Decimal, ...]:
@@ -183,27 +185,32 @@ def correction_for(
     invoiced: Sequence[InvoiceLine],
     usage: Usage | None = None,
     let_off: Decimal = ZERO,
+    forgiven: Decimal = ZERO,
 ) -> InvoiceLine | None:
     """What the billable is now, less what final invoices have of it; None if nothing has changed.
 
     `invoiced` are all its lines so far, earlier corrections included, the first one first; `let_off`
-    is the goodwill on them.
+    is the goodwill on them, and `forgiven` what those have that are on void invoices.
 
     Raises:
         RatingError: it cannot be rated.
     """
-    blank = replace(blank_line(subscription, billable), let_off=let_off)
+    blank = replace(blank_line(subscription, billable), let_off=let_off, forgiven=forgiven)
     return _corrected_next(blank, subscription.customer_id, invoiced, usage)
 
 
 def taken_back(
-    customer_id: str, invoiced: Sequence[InvoiceLine], let_off: Decimal = ZERO
+    customer_id: str,
+    invoiced: Sequence[InvoiceLine],
+    let_off: Decimal = ZERO,
+    forgiven: Decimal = ZERO,
 ) -> InvoiceLine | None:
     """What gives back all that final invoices have of a billable that there is no more.
 
     Such as a period that was billed ahead, and is not served after all. None if that was nothing.
     """
-    blank = replace(invoiced[0], share=Fraction(0), credits_applied=(), let_off=let_off)
+    nothing = replace(invoiced[0], share=Fraction(0), credits_applied=())
+    blank = replace(nothing, let_off=let_off, forgiven=forgiven)
     return _corrected_next(blank, customer_id, invoiced, None)
 
 
@@ -235,7 +242,8 @@ def corrected(
     if not line.share and needs_usage(line.rate_card):
         usage = Usage(ZERO, unit=next((x.usage.unit for x in invoiced if x.usage), "unit"))
     whole = rated(line, usage)
-    owed, back = still_owed(whole.totals.total, invoiced, line.let_off)
+    # What was forgiven was never paid: none of it comes back.
+    owed, back = still_owed(max(whole.totals.total, line.forgiven), invoiced, line.let_off)
     name = f"{line.rate_card.name}: correction"
     return replace(
         whole,

@@ -32,7 +32,7 @@ _FINAL = [state.value for state in InvoiceState if state.is_final]
 
 @dataclass(frozen=True)
 class BilledLine:
-    """A line that counts as billed, and whether it can still change.
+    """A line that counts as billed, and whether it can still change. One that is void is forgiven.
 
     A correction may be on a credit note; then `invoice_id` is the note's.
     """
@@ -41,6 +41,7 @@ class BilledLine:
     invoice_id: str
     is_final: bool
     on_credit_note: bool = False
+    is_void: bool = False
 
 
 class BilledLines:
@@ -265,8 +266,9 @@ async def _read(connection: Any, wanted: ColumnElement[bool]) -> list[BilledLine
     ).all()
     lines = read_lines(row.body for row in rows)
     return [
-        BilledLine(line, row.invoice_id, InvoiceState(row.state).is_final)
+        BilledLine(line, row.invoice_id, state.is_final, is_void=state is InvoiceState.VOIDED)
         for row, line in zip(rows, lines, strict=True)
+        for state in [InvoiceState(row.state)]
     ]
 
 

@@ -108,8 +108,14 @@ async def put_back_progress(connection: AsyncConnection, freed: Sequence[Invoice
             )
             .values(billed_until=before, next_due_at=None)
         )
+    await look_again(connection, freed)
+
+
+async def look_again(connection: AsyncConnection, changed: Sequence[Invoice]) -> None:
+    """Let all that these customers were billed be looked at once more."""
+    for some in portions(invoice.customer.id for invoice in changed):
         await connection.execute(
             update(billing_progress)
-            .where(billing_progress.c.customer_id == invoice.customer.id)
+            .where(billing_progress.c.customer_id.in_(some))
             .values(corrected_until=EPOCH)
         )

@@ -82,6 +82,7 @@ class _Line(msgspec.Struct, omit_defaults=True):
     share: str = "1"
     credits_applied: tuple[CreditApplied, ...] = ()
     let_off: Decimal = Decimal(0)
+    forgiven: Decimal = Decimal(0)
 
 
 _LINE_FIELDS: Final = tuple(

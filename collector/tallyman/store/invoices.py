@@ -18,7 +18,13 @@ from tallyman.domain.invoice import Invoice
 from tallyman.domain.invoice_state import InvoiceState
 from tallyman.errors import NotFound
 from tallyman.store.audit import AuditEntry, record_documents
-from tallyman.store.billing_progress import Progress, advance_progress, earned, put_back_progress
+from tallyman.store.billing_progress import (
+    Progress,
+    advance_progress,
+    earned,
+    look_again,
+    put_back_progress,
+)
 from tallyman.store.comparison import Comparison, condition_of
 from tallyman.store.credit_booking import apply_credit
 from tallyman.store.customer_subjects import portions
@@ -110,6 +116,7 @@ class InvoiceStore:
             free = [x for x in kept if x.state is InvoiceState.DELETED or x.id in freeing]
             await free_lines(connection, free)
             await put_back_progress(connection, free)
+            await look_again(connection, [x for x in kept if x.state is InvoiceState.VOIDED])
             changed = [after for _, after in changes]
             await advance_progress(connection, earned(progress, changed, kept))
             entries = [_audited(by, action, before_of[one.id], one) for one in kept]

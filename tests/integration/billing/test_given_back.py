@@ -157,6 +157,29 @@ async def test_periods_that_were_billed_ahead_and_never_begin_are_given_back(sho
     ]
 
 
+@pytest.mark.parametrize("is_first", [True, False])
+async def test_what_was_forgiven_is_not_given_back(shop: Shop, is_first: bool) -> None:
+    await shop.plan(await shop.card("fee", FlatPrice(D(30))))
+    await shop.customer()
+    begun = await shop.subscribe()
+    await shop.bill(NOVEMBER)
+    [paid] = await shop.invoices()
+
+    async def forgive() -> None:
+        await trigger(shop.books, shop.namespace, paid.id, Trigger.VOID, MIDDLE + COLLECTED)
+
+    if is_first:
+        await forgive()
+    await shop.books.subscriptions.cancel(shop.namespace, begun.id, EditTiming.IMMEDIATE, MIDDLE)
+    await shop.bill(MIDDLE)
+    if not is_first:
+        await forgive()
+    await shop.bill(MIDDLE + 2 * COLLECTED)
+
+    assert sum(await _totals(shop)) - 30 == 0
+    assert await _is_proved(shop)
+
+
 async def test_a_subscription_that_is_billed_ahead_is_not_deleted(shop: Shop) -> None:
     await shop.plan(await shop.card("fee", FlatPrice(D(30))))
     await shop.customer()
