@@ -5,19 +5,21 @@ What a list changes is `price_merge.py`'s.
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
 from tallyman.domain.llm_price import PRICED_TYPES, ModelPricing, OfferedPrice
 from tallyman.domain.model_name import provider_key
-from tallyman.domain.money import EXACT
+from tallyman.domain.money import EXACT, is_currency
 from tallyman.errors import InvalidInput, InvalidParameter
 
 MILLION: Final = Decimal(1_000_000)
 LITELLM: Final = "litellm"
 MODELS_DEV: Final = "models.dev"
+LONGEST_NAME: Final = 256
+MOST_PLACES: Final = 40
 MOST_EXPENSIVE: Final = Decimal(1)  # per token: a mistaken unit is far above, every model far below
 _LITELLM_MODES: Final = ("chat", "completion", "responses", "embedding")
 _LITELLM_FIELDS: Final = {
@@ -73,29 +75,28 @@ def _is_models_dev(entry: Any) -> bool:
 
 
 def _read_ours(given: Mapping[str, Any], entries: list[Any]) -> PriceList:
-    per, currency = _number(given.get("per", "1")), str(given.get("currency", "USD"))
+    per, currency = _number(given.get("per", "1")), given.get("currency", "USD")
     if per is None or per <= 0:
         raise _refused("must have a number above 0 in `per`")
-    names = given.get("providers", {})
-    offered, skipped = [], []
+    if not isinstance(currency, str) or not is_currency(currency):
+        raise _refused("must have an ISO 4217 currency in `currency`")
+    names = given["providers"] if isinstance(given.get("providers"), dict) else {}
+    offered: list[OfferedPrice] = []
+    skipped: list[str] = []
     for at, entry in enumerate(entries):
-        pricing = _pricing({name: entry.get(name) for name in PRICED_TYPES}, per)
-        if pricing is None or not entry.get("provider") or not entry.get("model"):
+        one = None
+        if isinstance(entry, dict):
+            pricing = _pricing({name: entry.get(name) for name in PRICED_TYPES}, per)
+            provider, model = entry.get("provider"), entry.get("model")
+            seller = names.get(provider) if isinstance(provider, str) else None
+            one = _offer(provider, model, pricing, seller, entry.get("name"))
+        if one is None:
             skipped.append(f"prices[{at}]")
             continue
-        offered.append(
-            OfferedPrice(
-                entry["provider"],
-                entry["model"],
-                pricing,
-                currency,
-                names.get(entry["provider"], ""),
-                entry.get("name", ""),
-                _day(entry.get("from")),
-                _day(entry.get("to")),
-            )
-        )
-    return PriceList(str(given.get("name", "list")), tuple(offered), tuple(skipped))
+        from_, to = _day(entry.get("from")), _day(entry.get("to"))
+        offered.append(replace(one, currency=currency, effective_from=from_, effective_to=to))
+    name = given.get("name")
+    return PriceList(name if _is_name(name) else "list", tuple(offered), tuple(skipped))
 
 
 def _read_litellm(given: Mapping[str, Any]) -> PriceList:
@@ -109,11 +110,10 @@ def _read_litellm(given: Mapping[str, Any]) -> PriceList:
                 continue
             costs = {name: entry.get(field) for name, field in _LITELLM_FIELDS.items()}
             costs["output"] = costs["output"] if costs["output"] is not None else Decimal(0)
-            pricing = _pricing(costs, Decimal(1))
             provider = provider_key(str(entry["litellm_provider"]))
             first, _, rest = key.partition("/")
             model = rest if rest and provider_key(first) == provider else key
-            yield key, None if pricing is None else OfferedPrice(provider, model, pricing)
+            yield key, _offer(provider, model, _pricing(costs, Decimal(1)))
 
     return _list(LITELLM, found())
 
@@ -128,19 +128,30 @@ def _read_models_dev(given: Mapping[str, Any]) -> PriceList:
                 if not isinstance(cost, dict):
                     continue
                 pricing = _pricing({name: cost.get(name) for name in PRICED_TYPES}, MILLION)
-                one = None
-                if pricing is not None:
-                    one = OfferedPrice(
-                        provider_key(provider),
-                        model,
-                        pricing,
-                        provider_name=str(seller.get("name", "")),
-                        model_name=str(entry.get("name", "")),
-                        effective_from=_day(entry.get("release_date")),
-                    )
-                yield f"{provider}/{model}", one
+                names = seller.get("name"), entry.get("name")
+                one = _offer(provider_key(provider), model, pricing, *names)
+                released = _day(entry.get("release_date"))
+                yield f"{provider}/{model}", one and replace(one, effective_from=released)
 
     return _list(MODELS_DEV, found())
+
+
+def _offer(
+    provider: Any,
+    model: Any,
+    pricing: ModelPricing | None,
+    provider_name: Any = None,
+    model_name: Any = None,
+) -> OfferedPrice | None:
+    """None where something is missing, or is no name."""
+    if pricing is None or not _is_name(provider) or not _is_name(model):
+        return None
+    seller, called = (x if _is_name(x) else "" for x in (provider_name, model_name))
+    return OfferedPrice(provider, model, pricing, provider_name=seller, model_name=called)
+
+
+def _is_name(given: Any) -> TypeGuard[str]:
+    return isinstance(given, str) and 0 < len(given) <= LONGEST_NAME and "\x00" not in given
 
 
 def _list(origin: str, found: Iterable[tuple[str, OfferedPrice | None]]) -> PriceList:
@@ -165,7 +176,12 @@ def _pricing(costs: Mapping[str, Any], per: Decimal) -> ModelPricing | None:
         if number is None:
             return None
         price = EXACT.divide(number, per).normalize(EXACT)
-        if not 0 <= price <= MOST_EXPENSIVE:
+        exponent = price.as_tuple().exponent
+        if (
+            not 0 <= price <= MOST_EXPENSIVE
+            or not isinstance(exponent, int)
+            or exponent < -MOST_PLACES
+        ):
             return None
         numbers[name] = Decimal(f"{price:f}")
     if "input" not in numbers or "output" not in numbers:

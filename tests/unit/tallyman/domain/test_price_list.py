@@ -9,6 +9,8 @@ from decimal import Decimal as D
 from pathlib import Path
 from typing import Any
 
+import hypothesis
+import hypothesis.strategies as st
 import pytest
 from tallyman.domain.llm_price import HeldPrice, LlmPrice, ModelPricing, OfferedPrice
 from tallyman.domain.price_list import LITELLM, MODELS_DEV, PriceList, read_price_list
@@ -91,6 +93,76 @@ def test_models_devs_prices_are_by_the_million() -> None:
 def test_what_is_no_price_list_is_refused(text: str) -> None:
     with pytest.raises(InvalidInput):
         read_price_list(text)
+
+
+_ANY = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=8)
+    | st.sampled_from(["1e-999999", "1e999999", "0.000001", "openai", "\x00", "2026-01-01"]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                [
+                    *("litellm_provider", "mode", "input_cost_per_token", "output_cost_per_token"),
+                    *(
+                        "models",
+                        "cost",
+                        "input",
+                        "output",
+                        "cache_read",
+                        "name",
+                        "release_date",
+                        "a/b",
+                    ),
+                    *("prices", "per", "currency", "provider", "providers", "model", "from", "to"),
+                ]
+            ),
+            inner,
+            max_size=6,
+        )
+    ),
+    max_leaves=20,
+)
+
+
+@hypothesis.given(_ANY)
+def test_any_file_is_a_list_with_prices_or_refused(given: Any) -> None:
+    try:
+        read = read_price_list(json.dumps(given))
+    except InvalidInput:
+        return
+
+    for one in read.offered:
+        assert one.provider
+        assert one.model
+        assert "\x00" not in one.provider + one.model
+        assert all(D(0) <= price <= D(1) for _, price in one.pricing.given())
+
+
+@pytest.mark.parametrize(
+    ("shape", "skipped"),
+    [
+        pytest.param({"provider": "x", "model": "y", "input": "1"}, 1, id="without an output"),
+        pytest.param({"provider": 1, "model": "y", "input": "1", "output": "1"}, 1, id="no name"),
+        pytest.param(
+            {"provider": "x", "model": "y", "input": "9", "output": "0"}, 1, id="too dear"
+        ),
+        pytest.param(
+            {"provider": "x", "model": "y", "input": "-1", "output": "0"}, 1, id="below 0"
+        ),
+        pytest.param({"provider": "x", "model": "y", "input": "1", "output": "0"}, 0, id="whole"),
+    ],
+)
+def test_an_entry_is_left_out_that_is(shape: dict[str, Any], skipped: int) -> None:
+    good = {"provider": "good", "model": "good", "input": "1", "output": "1"}
+
+    read = read_price_list(json.dumps({"prices": [shape, good]}))
+
+    assert (len(read.skipped), len(read.offered)) == (skipped, 2 - skipped)
 
 
 def test_the_built_in_list_is_whole_and_says_where_each_price_comes_from() -> None:
