@@ -4,6 +4,7 @@ import json
 import re
 from dataclasses import replace
 from datetime import UTC, datetime
+from decimal import Decimal as D
 from typing import Any, Final
 
 import pytest
@@ -13,8 +14,10 @@ from tallyman.api.routes import ROUTES
 from tallyman.api.state import BOOKS, DATABASE, KEYS
 from tallyman.domain.access import Scope
 from tallyman.domain.billing_profile import App
+from tallyman.domain.credit_top_up import CreditTopUp
 from tallyman.domain.invoice_state import InvoiceState
 from tallyman.domain.price_list import read_price_list
+from tallyman.store.credit_top_ups import CreditTopUpStore
 from tallyman.store.price_changes import PriceChanges
 from tallyman.store.tables import audit_log
 
@@ -101,7 +104,7 @@ async def test_every_change_leaves_its_lines_and_says_who_made_it(
 ) -> None:
     await _tell_of_the_catalogue(story)
     await _tell_of_costs(story, shop)
-    await _tell_of_events_and_credit(story)
+    await _tell_of_events_and_credit(story, shop)
     await _tell_of_customers(story)
     await _tell_of_invoices(story, shop, clock)
     await _tell_of_apps(story, shop)
@@ -152,7 +155,7 @@ async def _tell_of_costs(story: Story, shop: Shop) -> None:
     await story.tell("reject-held-price", f"{held}/{second['id']}/reject", None, rejected)
 
 
-async def _tell_of_events_and_credit(story: Story) -> None:
+async def _tell_of_events_and_credit(story: Story, shop: Shop) -> None:
     which = {"source": "kong", "id": "1", "reason": "a test run"}
     amended = {**which, "data": {"tokens": 15_000, "type": "request", "model": "gpt-4o"}}
     await story.tell("void-metering-event", f"{API}/events/void", which, "voided event")
@@ -172,6 +175,15 @@ async def _tell_of_events_and_credit(story: Story) -> None:
     )
     more = {"name": "Goodwill", "currency": "USD", "amount": "5"}
     await story.tell("create-credit-adjustment", f"{credits}/adjustments", more, made_one)
+    acme = await shop.books.customers.get("default", "acme")
+    amounts = (D(1), D(5), D(50))
+    setting = CreditTopUp("default", acme.id, "USD", *amounts, DECEMBER, DECEMBER)
+    await CreditTopUpStore(shop.database).put(setting, by="key-1")  # the route needs Stripe
+    [line] = await story.new()
+    assert (line.actor, line.action, line.entity) == ("key-1", "created", "credit_top_up")
+    story.told.add("put-credit-top-up")
+    top_up = "/api/v1/customers/acme/credits/top-ups/USD"
+    await story.tell("delete-credit-top-up", top_up, None, "deleted credit_top_up")
 
 
 async def _tell_of_customers(story: Story) -> None:
