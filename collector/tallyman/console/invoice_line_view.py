@@ -154,6 +154,9 @@ def _notes(line: InvoiceLine, numbers: Mapping[str, str], plan: str) -> Iterable
         )
     if line.usage is not None:
         yield _behind(line.usage)
+    for one in line.credits_applied:
+        amount, name = figures.money(abs(one.amount), line.currency), one.description or "credit"
+        yield f"Credit pays {amount}: {name}." if one.amount > 0 else f"{amount} back to: {name}."
     if plan_of(line) != plan:
         yield f"Plan {plan_of(line)}."
 

@@ -72,7 +72,10 @@ async def test_a_grant_is_made_read_listed_used_and_voided(
     page = await read(client, f"{CREDITS}/grants?filter[status]=voided&filter[key][contains]=k")
     assert ([x["status"] for x in page["data"]], page["meta"]["page"]["total"]) == (["voided"], 1)
     assert (await read(client, f"{CREDITS}/grants?filter[status]=active"))["data"] == []
-    for accept, shown in (("text/html", "Credits"), ("application/pdf", "%PDF")):
+    for accept, shown in (
+        ("text/html", "Credit pays $0.02: Welcome."),
+        ("application/pdf", "%PDF"),
+    ):
         path = f"{API}/billing/invoices/{invoice['id']}"
         answer = await client.get(path, headers={"Accept": accept})
         assert shown in (await answer.read()).decode("latin-1")
