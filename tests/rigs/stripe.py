@@ -127,6 +127,9 @@ class FakeStripe(StripeMoney):
         money = self.money(call, id_, params, request.query, int(self.now))
         if money is not None:
             return money
+        if (call, id_) == ("GET customers:id", "search"):
+            found = [x for x in self.customers.values() if _searched(x, request.query["query"])]
+            return 200, _list(found)
         if call == "POST customers:id":
             self.customers[id_] |= params
             return self._found(self.customers, id_)
@@ -301,6 +304,12 @@ def _refused(code: str, message: str, status: int = 400) -> tuple[int, dict[str,
 
 def _list(data: list[dict[str, Any]]) -> dict[str, Any]:
     return {"object": "list", "data": data, "has_more": False, "url": "/v1/things"}
+
+
+def _searched(one: dict[str, Any], query: str) -> bool:
+    """Whether it has the one thing that is searched for: `metadata['name']:'value'`."""
+    name, value = query.removeprefix("metadata['").removesuffix("'").split("']:'")
+    return bool(one.get("metadata", {}).get(name) == value)
 
 
 def _nested(pairs: list[tuple[str, str]]) -> dict[str, Any]:

@@ -39,7 +39,7 @@ async def credit(
         return await _credited(calls, asked, await calls.credit_note(asked.stripe_id))
 
     async def find(attempt: Attempt) -> StripeCreditNote | None:
-        made = generation_metadata(OPERATION_KEY, asked.id, attempt.generation)
+        made = attempt.metadata(OPERATION_KEY, asked.id)
         return await calls.find_credit_note(at_stripe.id, made)
 
     async def make(attempt: Attempt) -> StripeCreditNote:

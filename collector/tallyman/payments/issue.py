@@ -13,7 +13,7 @@ from tallyman.domain.invoice import Invoice
 from tallyman.errors import StripeKeySpent, StripeRefused, StripeUnanswered
 from tallyman.payments.once import Attempt, make_once
 from tallyman.payments.standing import ISSUED
-from tallyman.payments.stripe_calls import StripeCalls, StripeInvoice, generation_metadata
+from tallyman.payments.stripe_calls import StripeCalls, StripeInvoice
 from tallyman.payments.stripe_customer import customer_at_stripe
 from tallyman.payments.stripe_lines import (
     INVOICE_KEY,
@@ -69,8 +69,8 @@ class Issuer:
             sync = await self._noted(tried)
 
         async def find(attempt: Attempt) -> StripeInvoice | None:
-            made = generation_metadata(INVOICE_KEY, invoice.id, attempt.generation)
-            return await self._calls.find_invoice(customer, made, attempt.since or now)
+            made = attempt.metadata(INVOICE_KEY, invoice.id)
+            return await self._calls.find_invoice(customer, made, attempt.since)
 
         async def make(_: Attempt) -> StripeInvoice:
             return await self._create(invoice, sync, customer)

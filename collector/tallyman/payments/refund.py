@@ -44,7 +44,7 @@ async def refund(
         raise StripeRefused("nothing was paid at Stripe that could be given back")
 
     async def find(attempt: Attempt) -> StripeRefund | None:
-        made = generation_metadata(OPERATION_KEY, asked.id, attempt.generation)
+        made = attempt.metadata(OPERATION_KEY, asked.id)
         return await calls.find_refund(payment_id, made)
 
     async def make(attempt: Attempt) -> StripeRefund:

@@ -22,6 +22,7 @@ from tallyman.errors import (
     TallymanError,
 )
 from tallyman.metrics import STRIPE_OPERATIONS_WAITING, STRIPE_WAITING
+from tallyman.payments.backoff import wait_after
 from tallyman.payments.collect import Collector
 from tallyman.payments.operate import Operator
 from tallyman.payments.operation_calls import OperationCalls
@@ -36,6 +37,7 @@ from tallyman.store.stripe_operations import Heard
 API: Final = "https://api.stripe.com"
 AT_ONCE: Final = 500
 CUSTOMERS_AT_ONCE: Final = 8
+WAYS_TO_PAY: Final = 4  # are looked for again as after so many failures: in a minute or so
 _SECRET_KEY: Final = re.compile(r"(sk|rk)_(test|live)_[A-Za-z0-9]+")
 _log = logging.getLogger(__name__)
 
@@ -126,11 +128,13 @@ class StripeApp:
         return len(invoices) + len(operations)
 
     async def _take_ways_to_pay(self) -> None:
-        for link, at in await self.stores.links.hinted(self.account.namespace, AT_ONCE):
+        links, now = self.stores.links, self._clock()
+        for link, at in await links.hinted(self.account.namespace, now, AT_ONCE):
             try:
                 await take_way_to_pay(self.stores, self._more_calls, link, at)
             except (StripeUnanswered, StripeRefused) as err:
                 _log.warning("the way to pay of customer %s waits: %s", link.customer_id, err)
+                await links.looked(link, at, now + wait_after(WAYS_TO_PAY, err))
 
     async def _each(
         self, due: Sequence[tuple[str, str]], work: Callable[[str], Awaitable[None]]

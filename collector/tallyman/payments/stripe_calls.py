@@ -69,6 +69,21 @@ class StripeCalls:
                     return one.id
         return None
 
+    async def search_customer(self, name: str, value: str) -> str | None:
+        """The id of a customer with this metadata, made whenever; one made just now is not found.
+
+        Stripe's search is behind by a minute or more, and some countries have none.
+        """
+        asked: Any = {"query": f"metadata['{name}']:'{value}'", "limit": 1}
+        try:
+            async with self._call("search_customer"):
+                page = await self._stripe.customers.search_async(asked)
+                return next(
+                    (one.id for one in page.data if has(_metadata(one), {name: value})), None
+                )
+        except StripeRefused:
+            return None
+
     async def create_invoice(self, params: Any, key: str) -> StripeInvoice:
         """An empty draft."""
         async with self._call("create_invoice"):
@@ -76,19 +91,20 @@ class StripeCalls:
             return _invoice(made)
 
     async def find_invoice(
-        self, stripe_customer: str, metadata: dict[str, str], since: datetime
+        self, stripe_customer: str, metadata: dict[str, str], since: datetime | None
     ) -> StripeInvoice | None:
-        """The customer's invoice with this metadata that was made since then.
+        """The customer's invoice with this metadata that was made since then, unless it is void.
 
         Listing is consistent at once; Stripe's search is not.
         """
-        created: Any = {"gte": int(since.timestamp())}
+        asked: Any = {"customer": stripe_customer, "limit": PAGE}
+        if since is not None:
+            asked["created"] = {"gte": int(since.timestamp())}
         async with self._call("find_invoice"):
-            page = await self._stripe.invoices.list_async(
-                {"customer": stripe_customer, "created": created, "limit": PAGE}
-            )
+            page = await self._stripe.invoices.list_async(asked)
             async for one in page.auto_paging_iter():
-                if has(one.to_dict().get("metadata"), metadata):
+                found = one.to_dict()
+                if found.get("status") != "void" and has(found.get("metadata"), metadata):
                     return _invoice(one)
         return None
 
@@ -183,6 +199,10 @@ class StripeCalls:
                 {"idempotency_key": key},
             )
             return made.to_dict()
+
+
+def _metadata(found: stripe.Customer) -> Any:
+    return found.to_dict().get("metadata")
 
 
 def _invoice(found: stripe.Invoice) -> StripeInvoice:

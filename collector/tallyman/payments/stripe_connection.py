@@ -85,8 +85,10 @@ def _ours(err: stripe.StripeError) -> StripeRefused | StripeUnanswered:
     text = f"Stripe{code}: {said}{request}"
     if isinstance(err, stripe.IdempotencyError):
         return StripeKeySpent(text)
-    if isinstance(err, stripe.AuthenticationError | stripe.PermissionError):
+    if isinstance(err, stripe.AuthenticationError):
         return StripeUnanswered(text, unauthorized=True)
+    if isinstance(err, stripe.PermissionError):  # a restricted key may do other things
+        return StripeUnanswered(text)
     if isinstance(err, stripe.CardError) or (
         isinstance(err, stripe.InvalidRequestError) and err.http_status in (400, 402, 404)
     ):

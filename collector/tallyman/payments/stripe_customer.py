@@ -8,7 +8,7 @@ from datetime import datetime
 
 from tallyman.domain.customer import Customer
 from tallyman.payments.once import CLOCKS, Attempt, make_once
-from tallyman.payments.stripe_calls import StripeCalls, generation_metadata
+from tallyman.payments.stripe_calls import StripeCalls
 from tallyman.payments.stripe_lines import CUSTOMER_KEY, customer_params
 from tallyman.payments.stripe_memory import BY
 from tallyman.store.stripe_customers import StripeCustomerStore
@@ -32,8 +32,11 @@ async def customer_at_stripe(
         await links.put(tried, now)
 
     async def find(attempt: Attempt) -> str | None:
-        made = generation_metadata(CUSTOMER_KEY, customer.id, attempt.generation)
-        return await calls.find_customer(made, attempt.since or now, now + CLOCKS)
+        if attempt.since is None:  # who was unlinked on purpose is not linked again
+            is_first = attempt.generation == 0
+            return await calls.search_customer(CUSTOMER_KEY, customer.id) if is_first else None
+        made = attempt.metadata(CUSTOMER_KEY, customer.id)
+        return await calls.find_customer(made, attempt.since, now + CLOCKS)
 
     async def make(attempt: Attempt) -> str:
         key = f"tallyman-{customer.id}-customer-{attempt.generation}"

@@ -92,8 +92,8 @@ class TopUp:
         return made
 
     async def _find(self, attempt: Attempt) -> StripeInvoice | None:
-        made = generation_metadata(OPERATION_KEY, self._held.operation.id, attempt.generation)
-        return await self._calls.find_invoice(self._customer, made, attempt.since or self._now)
+        made = attempt.metadata(OPERATION_KEY, self._held.operation.id)
+        return await self._calls.find_invoice(self._customer, made, attempt.since)
 
     async def _make(self, attempt: Attempt) -> StripeInvoice:
         asked = self._held.operation

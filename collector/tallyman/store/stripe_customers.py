@@ -101,26 +101,30 @@ class StripeCustomerStore:
             )
             return bool(changed.rowcount)
 
-    async def hinted(self, namespace: str, limit: int) -> list[tuple[StripeCustomer, datetime]]:
+    async def hinted(
+        self, namespace: str, now: datetime, limit: int
+    ) -> list[tuple[StripeCustomer, datetime]]:
         """The links that were hinted at, each with when, what waits longest first."""
         table = stripe_customers.c
         statement = (
             select(stripe_customers)
-            .where(table.namespace == namespace, table.look_at.is_not(None))
+            .where(table.namespace == namespace, table.look_at <= now)
             .order_by(table.look_at)
             .limit(limit)
         )
         async with self._database.reading() as connection:
             return [(_link(row), row.look_at) for row in await connection.execute(statement)]
 
-    async def looked(self, link: StripeCustomer, at: datetime) -> None:
-        """Forget a hint of that time; a later one stays."""
+    async def looked(
+        self, link: StripeCustomer, at: datetime, again_at: datetime | None = None
+    ) -> None:
+        """Forget a hint of that time, or put it off; a later one stays."""
         table = stripe_customers.c
         async with self._database.writing() as connection:
             await connection.execute(
                 update(stripe_customers)
                 .where(table.customer_id == link.customer_id, table.look_at == at)
-                .values(look_at=None)
+                .values(look_at=again_at)
             )
 
 

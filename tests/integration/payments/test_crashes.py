@@ -1,13 +1,16 @@
 """A crash between any two calls, and every answer that Stripe may give, leave one invoice and one payment."""
 
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
+from sqlalchemy import delete
 from tallyman.domain.invoice import Invoice
 from tallyman.domain.invoice_state import InvoiceState
 from tallyman.payments.backoff import LONGEST_WAIT
+from tallyman.store.tables import stripe_customers, stripe_invoices
 
 from tests.integration.payments.conftest import Till
 from tests.integration.payments.killing import work_until_killed
@@ -121,3 +124,24 @@ async def test_two_servers_at_once_leave_one_invoice_and_one_payment(till: Till)
     assert len(till.stripe.payments) == len(till.stripe.invoices) == len(invoices)
     for other in others:
         await other.close()
+
+
+@pytest.mark.parametrize("later", [timedelta(minutes=10), 25 * HOURS], ids=str)
+async def test_when_an_older_backup_is_restored_there_is_one_invoice_and_one_payment(
+    till: Till, later: timedelta
+) -> None:
+    invoice = await till.issuing(await till.customer())
+    await till.app.work()
+    assert is_once(till)
+
+    async with till.database.writing() as connection:
+        for table in (stripe_invoices, stripe_customers):
+            await connection.execute(delete(table))
+    sent = await till.get(invoice)
+    again = replace(sent, state=invoice.state, external_invoicing_id=None, paid_at=None)
+    [_] = await till.invoices.replace(till.namespace, [(sent, again)])
+    till.wait(later)
+    await till.app.work()
+
+    assert is_once(till)
+    assert (await till.get(invoice)).state is InvoiceState.PAID

@@ -13,6 +13,7 @@ from tallyman.payments.stripe_app import StripeApp
 from tallyman.store.credit_grants import CreditGrantStore
 from tallyman.store.credit_ledger import CreditLedger
 from tallyman.store.credit_top_ups import CreditTopUpStore
+from tallyman.store.stripe_operations import Heard
 
 from tests.integration.payments.conftest import Till
 from tests.integration.payments.killing import work_until_killed
@@ -22,7 +23,11 @@ NOTHING = D(0)
 
 def hearing(till: Till) -> StripeApp:
     """The app as the server has it, which tells credit what became of its payments."""
-    return Till.restart(till, {OperationKind.TOP_UP: CreditTopUpStore(till.database).hear})
+    return till.restart(hears(till))
+
+
+def hears(till: Till) -> dict[OperationKind, Heard]:
+    return {OperationKind.TOP_UP: CreditTopUpStore(till.database).hear}
 
 
 @pytest.fixture
@@ -106,11 +111,10 @@ async def test_nothing_more_is_bought_while_one_is_unpaid_or_the_month_is_full(
 async def test_a_crash_at_any_call_leaves_one_payment_and_one_grant(
     till: Till, app: StripeApp, when: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(till, "restart", lambda: hearing(till))
     wanted = await setting(till)
     await begun(till, wanted)
     number = 1
-    while await work_until_killed(till, when, number, monkeypatch):
+    while await work_until_killed(till, when, number, monkeypatch, hears(till)):
         number += 1
         till.wait(timedelta(minutes=10))
         await begun(till, wanted)

@@ -117,6 +117,7 @@ CALLS: dict[str, Callable[[StripeCalls], Awaitable[object]]] = {
     "create_customer": lambda calls: calls.create_customer(customer_params(ACME, 0), "k1"),
     "customer_exists": lambda calls: calls.customer_exists("cus_1"),
     "find_customer": lambda calls: calls.find_customer({"none": "has this"}, BEGIN, BEGIN),
+    "search_customer": lambda calls: calls.search_customer("tallyman_customer_id", ACME.id),
     "create_invoice": lambda calls: calls.create_invoice(_invoice(), "k2"),
     "find_invoice": lambda calls: calls.find_invoice("cus_1", {"none": "has this"}, BEGIN),
     "invoice": lambda calls: calls.invoice("in_1"),
