@@ -4,7 +4,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, StringConstraints, model_validator
+from pydantic import AfterValidator, StringConstraints, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
 from tallyman.api.meter_bodies import PaginatedMeta
@@ -68,13 +68,13 @@ class CreateOverrideRequest(Body):
     effective_from: Time
     effective_to: Time | None = None
 
-    @model_validator(mode="after")
-    def _ends_after_it_begins(self) -> Self:
-        if self.effective_to is not None and self.effective_to <= self.effective_from:
-            raise PydanticCustomError(
-                "period", "must have effective_to after effective_from", {"rule": "invalid"}
-            )
-        return self
+    @field_validator("effective_to")
+    @classmethod
+    def _ends_after_it_begins(cls, ends: datetime | None, given: ValidationInfo) -> datetime | None:
+        begins = given.data.get("effective_from")
+        if ends is not None and begins is not None and ends <= begins:
+            raise PydanticCustomError("period", "must be after effective_from", {"rule": "invalid"})
+        return ends
 
 
 class DecisionRequest(Body):
