@@ -22,6 +22,7 @@ test: install  ## all tests, the linters and mypy
 	@tests/run
 
 faults: install  ## every fault, everywhere: killed at each durable step, thousands of histories
+	-@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[fuzz]'
 	FAULTS=long $(BIN)/pytest tests/faults
 
 bench: install  ## how fast it is here: bench/results.json and the table of docs/performance.md

@@ -46,9 +46,7 @@ def read_states(connection: sqlite3.Connection) -> list[SpoolState]:
         (SEQUENCE, FIRST_SEQUENCE, REFUSED.name, BAD_ENTRIES.name),
     ).fetchall()
     firsts = {labels: value for name, labels, value in counters if name == FIRST_SEQUENCE}
-    aside = [
-        json.loads(body) for (body,) in connection.execute("SELECT body FROM set_aside").fetchall()
-    ]
+    aside = [body for (body,) in connection.execute("SELECT body FROM set_aside").fetchall()]
     return [
         SpoolState(
             node=node,
@@ -58,8 +56,8 @@ def read_states(connection: sqlite3.Connection) -> list[SpoolState]:
             waiting=_count(connection, "event"),
             set_aside=len(aside),
             set_aside_numbers=tuple(
-                sorted(int(one["sequence"]) for one in aside if one["nodeid"] == node)
-            )[:MOST_NUMBERS],
+                sorted(number for body in aside if (number := _number(body, node)))[:MOST_NUMBERS]
+            ),
             refused=sum(value for name, _, value in counters if name == REFUSED.name),
             bad=sum(value for name, _, value in counters if name == BAD_ENTRIES.name),
             sinks=_count(connection, "sink"),
@@ -72,10 +70,16 @@ def read_states(connection: sqlite3.Connection) -> list[SpoolState]:
 def _oldest(connection: sqlite3.Connection, node: str) -> int | None:
     """The least number that waits; those of another node that had this spool may hide a lesser."""
     rows = connection.execute("SELECT body FROM event ORDER BY position LIMIT 1").fetchall()
-    for (body,) in rows:
+    return (_number(rows[0][0], node) or 1) if rows else None
+
+
+def _number(body: str, node: str) -> int | None:
+    """An event's number; None if it is another node's, or cannot be read any more."""
+    try:
         event = json.loads(body)
-        return int(event["sequence"]) if event["nodeid"] == node else 1
-    return None
+        return int(event["sequence"]) if event["nodeid"] == node else None
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 def _count(connection: sqlite3.Connection, table: str) -> int:

@@ -258,7 +258,9 @@ class Spool:
         )
         if row is None:
             connection.execute(
-                "INSERT INTO counter VALUES (?, ?, ?)", (FIRST_SEQUENCE, node, last + 1)
+                "INSERT INTO counter VALUES (?, ?, ?) "
+                "ON CONFLICT DO UPDATE SET value = excluded.value",
+                (FIRST_SEQUENCE, node, last + 1),
             )
         return counts
 

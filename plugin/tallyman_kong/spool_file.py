@@ -44,6 +44,7 @@ FIRST_POSITION = """
 INSERT INTO sqlite_sequence (name, seq)
     SELECT 'event', {} WHERE NOT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = 'event');
 """
+ROTTEN = ("no such column", "no such table", "has no column named", "Could not decode to UTF-8")
 T = TypeVar("T")
 
 
@@ -142,7 +143,7 @@ class SpoolFile:
     def _do(self, work: Callable[[sqlite3.Connection], T], begin: str) -> T:
         try:
             return self._try(work, begin)
-        except sqlite3.DatabaseError as err:
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as err:
             if not _is_corruption(err):
                 raise
             self._set_aside(str(err))
@@ -260,9 +261,15 @@ def replace_file(path: Path, text: str, mode: int = 0o600) -> None:
         os.close(directory)
 
 
-def _is_corruption(err: sqlite3.DatabaseError) -> bool:
+def _is_corruption(err: sqlite3.DatabaseError | UnicodeDecodeError) -> bool:
+    """Whether SQLite says so, or the file's rows or schema are not what we wrote: bits that rotted."""
+    if isinstance(err, sqlite3.IntegrityError | UnicodeDecodeError):
+        return True
     code = getattr(err, "sqlite_errorcode", None)
-    return code is not None and code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+    said = str(err)
+    return (
+        code is not None and code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+    ) or any(sign in said for sign in ROTTEN)
 
 
 def _check(connection: sqlite3.Connection) -> None:

@@ -65,9 +65,13 @@ async def collector(tmp_path: Path) -> AsyncIterator[TestServer]:
 
 
 async def test_an_answer_that_is_lost_after_the_collector_stored_counts_nothing_twice(
-    collector: TestServer, tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch
+    collector: TestServer,
+    tmp_path: Path,
+    seed: int,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    logging.getLogger("tallyman_kong").setLevel(logging.CRITICAL)
+    caplog.set_level(logging.CRITICAL, "tallyman_kong")
     monkeypatch.setattr(delivery_module, "BATCH_EVENTS", 10)
     monkeypatch.setattr(delivery_module, "_pause_after", lambda _: 0.01)
     _, secret = await collector.app[KEYS].create("default", "gateway", [Scope.INGEST])

@@ -12,8 +12,8 @@ UNTIL_FOUND = 400
 
 
 @pytest.fixture(autouse=True)
-def _quietly() -> None:
-    logging.getLogger("tallyman.stream.consumer").setLevel(logging.CRITICAL)
+def _quietly(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.CRITICAL, "tallyman.stream.consumer")
 
 
 async def test_whatever_the_history_of_faults_each_call_counts_once(seed: int) -> None:

@@ -23,8 +23,8 @@ EVERYTHING = 10**12
 
 
 @pytest.fixture(autouse=True)
-def _quietly() -> None:
-    logging.getLogger("tallyman_kong").setLevel(logging.CRITICAL)
+def _quietly(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.CRITICAL, "tallyman_kong")
 
 
 def opened(path: Path) -> Spool:

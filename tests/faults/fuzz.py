@@ -1,0 +1,175 @@
+"""What is fed with anything at all: the envelope, the JSONPath, the spool's reader, the plugin's rules.
+
+Each target takes bytes and raises only if a promise is broken. `test_fuzz.py` feeds them with hypothesis;
+`python -m tests.faults.fuzz TARGET SECONDS` with atheris, which follows what code the bytes reach.
+"""
+
+import copy
+import importlib
+import inspect
+import json
+import logging
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from tallyman.domain import event as event_module
+from tallyman.domain import event_data, event_value, meter
+from tallyman.domain.event import parse_event, parse_events
+from tallyman.domain.event_value import number_of, text_of
+from tallyman.domain.meter import parse_path
+from tallyman.errors import InvalidEvent, InvalidInput
+from tallyman.stream import message
+from tallyman.stream.message import encode_event
+from tallyman_kong import call, provider_usage
+from tallyman_kong import spool as spool_module
+from tallyman_kong import usage as usage_module
+from tallyman_kong.intake import read_entry, reader
+from tallyman_kong.sink import HttpSink
+from tallyman_kong.spool import Group, Spool
+from tallyman_kong.spool_file import SpoolError
+from tallyman_kong.usage import configuration, read
+
+from tests.contract.tables import recorded_cases
+from tests.faults.traffic import calls
+from tests.rigs.stream import usage as usage_event
+
+ENTRIES = [case.entry for case in recorded_cases()]
+SINK = HttpSink("sink-1", "http://collector/events")
+PLUGIN = configuration(None)
+MOST_TOKENS = 2**53
+
+
+def envelope(data: bytes) -> None:
+    """What is no event is refused as one; what is an event is the same after a round through Kafka."""
+    with suppress(InvalidEvent):
+        parse_events(data)
+    try:
+        event = parse_event(data)
+    except InvalidEvent:
+        return
+    again = parse_event(encode_event(event))
+    assert (again.id, again.source, again.subject, again.time) == (
+        event.id, event.source, event.subject, event.time,
+    )  # fmt: skip
+    assert json.loads(bytes(again.data) or b"null") == json.loads(bytes(event.data) or b"null")
+
+
+def json_path(data: bytes) -> None:
+    """A path is read or refused, and finds a text in any JSON."""
+    path, _, text = data.decode("utf-8", "replace").partition("\n")
+    try:
+        steps = parse_path(path)
+    except InvalidInput:
+        return
+    with suppress(ValueError, RecursionError):
+        found = text_of(json.loads(text), steps)
+        number = number_of(found)
+        assert number is None or number.is_finite()
+
+
+def usage(data: bytes) -> None:
+    """Any JSON for any member of a recorded entry: events that are events, with counts that are counts."""
+    if len(data) < 3:
+        return
+    entry = copy.deepcopy(ENTRIES[data[0] % len(ENTRIES)])
+    paths = list(members(entry))
+    try:
+        value = json.loads(data[3:])
+    except (ValueError, RecursionError):
+        value = data[3:].decode("utf-8", "surrogateescape")
+    put(entry, paths[int.from_bytes(data[1:3], "big") % len(paths)], value)
+    reading = read(entry, PLUGIN)
+    for event in reading.events:
+        tokens, waived = event["data"]["tokens"], event["data"]["waived_tokens"]
+        assert 0 <= tokens <= MOST_TOKENS
+        assert 0 <= waived <= MOST_TOKENS
+        assert not (tokens and waived)
+        json.dumps(event, allow_nan=False).encode()
+
+
+def spool(data: bytes) -> None:
+    """Any bytes anywhere in a spool's files: it is read, or set aside, and takes events again."""
+    if len(data) < 4:
+        return
+    with tempfile.TemporaryDirectory() as made:
+        path = Path(made) / "spool.db"
+        _fill(path)
+        broken = path if data[0] % 2 else path.with_name("spool.db-wal")
+        content = bytearray(broken.read_bytes() if broken.exists() else b"")
+        at = int.from_bytes(data[1:4], "big") % (len(content) + 1)
+        content[at : at + len(data) - 4] = data[4:]
+        broken.write_bytes(content)
+        try:
+            again = Spool(path, "kong-1", max_bytes=10**9)
+        except SpoolError:
+            return
+        again.check()
+        assert again.append(_group())
+        waiting = again.read(SINK.name, 100, 10**9)
+        again.acknowledge([event.position for event in waiting], "http")
+        again.close()
+
+
+FOLLOWED = (
+    event_module, event_data, event_value, meter, message, call, provider_usage, usage_module,
+    spool_module,
+)  # fmt: skip
+TARGETS: dict[str, Callable[[bytes], None]] = {
+    "envelope": envelope, "json_path": json_path, "usage": usage, "spool": spool,
+}  # fmt: skip
+
+SEEDS = {
+    "envelope": (usage_event(1), b"[" + usage_event(1) + b"," + usage_event(2) + b"]"),
+    "json_path": (b'$.tokens\n{"tokens": 1}', b'$["a"][0].b\n{"a": [{"b": "1.5"}]}'),
+}
+
+
+def members(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """The path of every member, inner ones too."""
+    items = value.items() if isinstance(value, dict) else enumerate(value)
+    for key, member in items:
+        yield (*path, key)
+        if isinstance(member, dict | list):
+            yield from members(member, (*path, key))
+
+
+def put(entry: Any, path: tuple[Any, ...], value: Any) -> None:
+    for step in path[:-1]:
+        entry = entry[step]
+    entry[path[-1]] = value
+
+
+def _group() -> Group:
+    group = Group()
+    for one in calls(1, 3):
+        read_entry(one.line, reader(PLUGIN, SINK), group)
+    return group
+
+
+def _fill(path: Path) -> None:
+    filled = Spool(path, "kong-1", max_bytes=10**9)
+    filled.append(_group())
+    filled.close()
+
+
+def main(target: str, seconds: str) -> None:
+    atheris: Any = importlib.import_module("atheris")  # an extra of its own
+    logging.getLogger("tallyman_kong").setLevel(logging.CRITICAL)
+    for module in FOLLOWED:
+        for name, function in list(vars(module).items()):
+            if inspect.isfunction(function) and function.__module__ == module.__name__:
+                setattr(module, name, atheris.instrument_func(function))
+    corpus = Path(tempfile.mkdtemp())
+    for number, seed in enumerate(SEEDS.get(target, ())):
+        (corpus / str(number)).write_bytes(seed)
+    options = [f"-max_total_time={seconds}", "-max_len=4096", str(corpus)]
+    atheris.Setup([sys.argv[0], *options], TARGETS[target])
+    atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
