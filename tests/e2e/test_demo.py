@@ -154,6 +154,18 @@ def test_the_demo_sends_the_invoice_to_stripe_mock_or_says_that_it_is_not_there(
         )
 
 
+def test_the_demo_ends_with_a_line_explained_down_to_its_requests(runs: tuple[str, str]) -> None:
+    for output in runs:
+        explained = output.split("What is behind its last line")[1].split("The same with curl")[0]
+
+        assert "Output tokens: 1.12 USD" in explained
+        assert "quantity: 140 by the meter" in explained
+        assert "of 13 events in 13 calls; 0 free, 140 priced" in explained
+        assert re.search("how the numbers were obtained: .*140 provider", explained)
+        assert "check: what is listed is the line\n" in explained
+        assert len(explained.splitlines()) < 25
+
+
 def test_the_invoice_is_a_page_of_a_collector_that_stays(
     runs: tuple[str, str], directory: Path, tmp_path: Path
 ) -> None:

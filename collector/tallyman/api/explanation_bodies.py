@@ -145,7 +145,8 @@ class ExplainedInvoice(msgspec.Struct):
 
 
 class ExplainedLine(msgspec.Struct, omit_defaults=True):
-    """The line, and what it costs."""
+    """The line, and what it costs, of which `credits` paid so much; `let_off` is what credit notes had
+    let off before a correction, which it does not give back again."""
 
     id: str
     name: str
@@ -153,6 +154,8 @@ class ExplainedLine(msgspec.Struct, omit_defaults=True):
     plan: str
     total: str
     corrects: str | None = None
+    credits: str | None = None
+    let_off: str | None = None
 
 
 class ExplainedCheck(msgspec.Struct):
@@ -265,6 +268,8 @@ def _line(line: InvoiceLine) -> ExplainedLine:
         f"{line.plan_key} {line.plan_version}",
         written(line.totals.total),
         line.corrects,
+        written(line.totals.credits) if line.totals.credits else None,
+        written(line.let_off) if line.let_off else None,
     )
 
 

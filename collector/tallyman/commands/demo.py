@@ -56,5 +56,6 @@ def _play(console: Console, data_dir: Path) -> None:
         invoice = billing.show_invoice(console, data_dir, address, key, month)
         stripe_step.show_stripe(console, data_dir, invoice["id"])
         billing.show_margin(console, data_dir, month)
+        billing.explain_line(console, data_dir, invoice)
     console.print("\nThe same with curl, from a collector that stays:\n")
     console.print(show.curl_lines(data_dir, key, invoice["id"]), soft_wrap=True, markup=False)

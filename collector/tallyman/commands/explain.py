@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from decimal import Decimal
 from typing import Protocol
 from urllib.parse import quote, urlencode
 
@@ -24,6 +25,7 @@ from tallyman.commands.asking import asked, books_here, server_of
 from tallyman.commands.settings_option import with_settings
 from tallyman.config import Settings
 from tallyman.domain.access import DEFAULT_NAMESPACE
+from tallyman.domain.money import total, written
 from tallyman.errors import NotFound
 
 PAGE = 100
@@ -43,10 +45,13 @@ class _Explainer(Protocol):
 @click.option(
     "--events", default=20, show_default=True, type=click.IntRange(min=1), help="How many to list."
 )
+@click.option(
+    "--hours", default=24, show_default=True, type=click.IntRange(min=0), help="How many to list."
+)
 @click.option("--namespace", default=DEFAULT_NAMESPACE, show_default=True, help="Whose invoice.")
 @with_settings
 def explain(
-    settings: Settings, invoice: str, line: str | None, events: int, namespace: str
+    settings: Settings, invoice: str, line: str | None, events: int, hours: int, namespace: str
 ) -> None:
     """Show the lines of INVOICE, by number or id, or down to the requests its LINE: 1, 2, or an id.
 
@@ -57,7 +62,7 @@ def explain(
     if found is None:
         _print_lines(console, whole)
     else:
-        _print_line(console, found)
+        _print_line(console, found, hours)
     if not all(one.check.ok for one in whole.lines):
         raise SystemExit(1)
 
@@ -144,7 +149,7 @@ def _print_lines(console: Console, whole: InvoiceLinesAnswer) -> None:
     console.print(table)
 
 
-def _print_line(console: Console, found: LineUsageAnswer) -> None:
+def _print_line(console: Console, found: LineUsageAnswer, hours: int) -> None:
     line, invoice = found.line, found.invoice
     period = f"{line.service_period.from_} – {line.service_period.to}"
     console.print(f"{invoice.number}, {line.name}: {line.total} {invoice.currency}")
@@ -154,7 +159,11 @@ def _print_line(console: Console, found: LineUsageAnswer) -> None:
         console.print(f"billed: {before.quantity} for {before.total} on {before.invoice}")
     if found.earlier and found.whole is not None:
         console.print(f"the whole period is now: {found.whole}")
+    if line.let_off is not None:
+        console.print(f"let off before by credit notes, and not given back again: {line.let_off}")
     console.print(_amounts(found))
+    if line.credits is not None:
+        console.print(f"paid by credit: {line.credits}")
     if found.quantity is not None:
         said = found.quantity
         console.print(
@@ -166,7 +175,7 @@ def _print_line(console: Console, found: LineUsageAnswer) -> None:
             for one in found.sources
         )
         console.print(f"how the numbers were obtained: {how or 'none'}")
-        console.print(_hours(found))
+        console.print(_hours(found, hours))
         console.print(_events(found))
     if found.events.page.next is not None:
         console.print(f"… and more than these {len(found.events.data)} events: --events N")
@@ -183,12 +192,20 @@ def _amounts(found: LineUsageAnswer) -> Table:
     return table
 
 
-def _hours(found: LineUsageAnswer) -> Table:
+def _hours(found: LineUsageAnswer, most: int) -> Table:
+    """The first hours, and the rest of them in one row."""
     table = Table("hour", box=None)
     for name in ("events", "quantity"):
         table.add_column(name, justify="right")
-    for one in found.hours:
+    for one in found.hours[:most]:
         table.add_row(one.from_, str(one.events), one.quantity or "")
+    rest = found.hours[most:]
+    if rest:
+        events = str(sum(one.events for one in rest))
+        each = [Decimal(one.quantity) for one in rest if one.quantity is not None]
+        quantity = written(total(each)) if len(each) == len(rest) else ""
+        hours = "1 hour" if len(rest) == 1 else f"{len(rest)} hours"
+        table.add_row(f"{hours} {'more' if most else 'in all'}", events, quantity)
     return table
 
 

@@ -59,6 +59,13 @@ def show_margin(console: Console, data_dir: Path, month: datetime) -> None:
     _run(console, data_dir, "What it cost, what it earned", "margin", "--month", f"{month:%Y-%m}")
 
 
+def explain_line(console: Console, data_dir: Path, invoice: dict[str, Any]) -> None:
+    """The last line of an invoice, down to the requests, and whether they are the line."""
+    named = invoice["number"], str(len(invoice["lines"]))
+    title = "What is behind its last line"
+    _run(console, data_dir, title, "explain", *named, "--hours", "2", "--events", "3")
+
+
 def _run(console: Console, data_dir: Path, title: str, *command: str) -> None:
     """A command, said before it is run."""
     typed = f"TALLYMAN_DATA_DIR={data_dir} .venv/bin/tallyman {' '.join(command)}"

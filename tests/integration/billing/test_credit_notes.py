@@ -10,11 +10,13 @@ from tallyman.billing.advance import trigger
 from tallyman.billing.credit import Order, credit_corrections, let_off, void_note
 from tallyman.billing.explain import explain_all
 from tallyman.billing.give_back import refund
+from tallyman.billing.margin import Asked, margin
 from tallyman.billing.re_rate import ReRatingOrder, ReRatingTiming, re_rate
 from tallyman.billing.recount import recounted
 from tallyman.domain.credit_note import Credit, CreditNote, as_invoice
 from tallyman.domain.invoice import Invoice
 from tallyman.domain.invoice_state import InvoiceState, Trigger
+from tallyman.domain.margin import MarginBy
 from tallyman.domain.money import total
 from tallyman.domain.period import Period
 from tallyman.domain.price import FlatPrice, GraduatedPrice, PriceTier, UnitPrice
@@ -181,6 +183,19 @@ async def test_an_invoice_with_credit_notes_is_not_voided_with_them(shop: Shop) 
     assert voided.state is InvoiceState.VOIDED
     with pytest.raises(InvoiceActionNotAvailable, match="nothing to take back"):
         await credit(shop, invoice, D(30))
+
+
+async def test_what_was_taken_back_is_no_revenue(shop: Shop) -> None:
+    invoice = await billed(shop)
+    asked = Asked(shop.namespace, [Period(NOVEMBER, DECEMBER)], MarginBy.CUSTOMER, LATER)
+    before = await margin(shop.books, asked)
+    note = await credit(shop, invoice, D(30))
+    less = await margin(shop.books, asked)
+    await void_note(shop.books, shop.namespace, note.id, LATER)
+
+    again = await margin(shop.books, asked)
+
+    assert [one[0].revenue for one in (before, less, again)] == [D(100), D(70), D(100)]
 
 
 async def test_no_more_is_given_back_than_was_paid(shop: Shop) -> None:
