@@ -51,12 +51,18 @@ class Explanation:
     problems: tuple[str, ...]
 
     @property
+    def is_next(self) -> bool:
+        """Whether each line before it still counts: it is what is new since the last of them."""
+        versions = [*(one.line.version for one in self.earlier), self.line.version]
+        return versions == list(range(1, len(versions) + 1))
+
+    @property
     def adds_up(self) -> bool:
         """Whether hours and events sum up to the quantity; a maximum of them does not.
 
-        Nor do they where the first line was voided to be billed again, and a correction of it stands.
+        Nor do they where one before was voided to be billed again, and a later one stands.
         """
-        if self.earlier and self.earlier[0].line.version > 1:
+        if not self.is_next:
             return False
         return self.counted is None or self.counted.metered.meter.aggregation in ADDITIVE
 
@@ -188,8 +194,7 @@ def _counted_wrong(found: Explanation) -> list[str]:
         counted = written(used.quantity)
         problems.append(f"counted again it is {counted}, and the line says {_said(said)}")
     events = sum(one.events for one in found.hours)
-    is_listed = not found.earlier or found.earlier[0].line.version == 1
-    if is_listed and line.usage is not None and events != line.usage.events:
+    if found.is_next and line.usage is not None and events != line.usage.events:
         problems.append(f"there are {events} events, and the line says {line.usage.events}")
     return problems
 

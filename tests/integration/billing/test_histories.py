@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal as D
 from typing import Any
 
+import msgspec
 import pytest
 from sqlalchemy import not_, select
 from tallyman.billing.advance import trigger
@@ -17,6 +18,8 @@ from tallyman.billing.outcome import Outcome
 from tallyman.billing.recount import recounted
 from tallyman.domain.billable import Billable, due
 from tallyman.domain.customer import Customer
+from tallyman.domain.event import CloudEvent
+from tallyman.domain.event_change import Amendment
 from tallyman.domain.invoice import Invoice
 from tallyman.domain.invoice_line import InvoiceLine, blank_line, rated
 from tallyman.domain.invoice_state import InvoiceState, Trigger
@@ -39,6 +42,8 @@ from tallyman.domain.subscription_change import EditTiming
 from tallyman.domain.usage import Usage
 from tallyman.errors import TallymanError
 from tallyman.store import usage_quantities
+from tallyman.store.event_changes import EventChangeStore, Why
+from tallyman.store.events import Received
 from tallyman.store.new_subscription import NewSubscription, PlanReference
 from tallyman.store.tables import invoice_lines, invoices
 
@@ -60,6 +65,13 @@ KINDS: dict[str, dict[str, Any]] = {
     "once": {"price": FlatPrice(D(5)), "billing_cadence": None},
 }
 CURRENCIES = ("USD", "JPY", "KWD")
+WHY = Why("a test run", "key-1")
+
+
+def _data(tokens: int) -> msgspec.Raw:
+    return msgspec.Raw(
+        msgspec.json.encode({"tokens": tokens, "type": "request", "model": "gpt-4o"})
+    )
 
 
 @dataclass
@@ -67,14 +79,14 @@ class History:
     """What happened to one customer."""
 
     customer: Customer
-    used: list[tuple[datetime, int]] = field(default_factory=list)
+    used: dict[str, tuple[datetime, int]] = field(default_factory=dict)
 
     def usage(self, billable: Billable) -> Usage | None:
         """What is known of it now."""
         if not billable.needs_usage:
             return None
         period = billable.service_period
-        return Usage(D(sum(n for at, n in self.used if period.from_ <= at < period.to)))
+        return Usage(D(sum(n for at, n in self.used.values() if period.from_ <= at < period.to)))
 
 
 class World:
@@ -85,6 +97,7 @@ class World:
         self.random = random.Random(seed)
         self.now = NOVEMBER
         self.histories: list[History] = []
+        self.changes = EventChangeStore(shop.database, shop.events)
 
     async def open(self) -> None:
         """A plan of each kind of price, each with a fee in advance, and two customers on each."""
@@ -102,8 +115,16 @@ class World:
         while self.now < until:
             for one in self.histories:
                 for act in self.random.choices(
-                    (self._use, self._void, self._leave, self._move, self._come_back, self._ahead),
-                    (12, 2, 2, 2, 2, 1),
+                    (
+                        self._use,
+                        self._mend,
+                        self._void,
+                        self._leave,
+                        self._move,
+                        self._come_back,
+                        self._ahead,
+                    ),
+                    (12, 4, 2, 2, 2, 2, 1),
                     k=2,
                 ):
                     await act(one)
@@ -138,9 +159,23 @@ class World:
     async def _use(self, one: History) -> None:
         seconds = int((self.now - NOVEMBER).total_seconds())
         at = NOVEMBER + timedelta(seconds=self.random.randint(0, seconds))
-        tokens = self.random.choice((3, 8, 21, 55, -13))
-        await self.shop.use(tokens, at, one.customer.key)
-        one.used.append((at, tokens))
+        tokens, id_ = self.random.choice((3, 8, 21, 55, -13)), f"{one.customer.key}-{len(one.used)}"
+        event = CloudEvent(id_, "kong", "llm.tokens", one.customer.key, time=at, data=_data(tokens))
+        await self.shop.events.accept([Received(self.shop.namespace, event, at)])
+        one.used[id_] = at, tokens
+
+    async def _mend(self, one: History) -> None:
+        found = [id_ for id_, (_, tokens) in one.used.items() if tokens]
+        if not found:
+            return
+        id_ = self.random.choice(found)
+        tokens = self.random.choice((0, 5, 34))
+        if tokens:
+            amendment = Amendment(data=_data(tokens))
+            await self.changes.amend(self.shop.namespace, "kong", id_, amendment, WHY)
+        else:
+            await self.changes.void(self.shop.namespace, "kong", id_, WHY)
+        one.used[id_] = one.used[id_][0], tokens
 
     async def _void(self, one: History) -> None:
         found = await self.invoices(one)
