@@ -1,32 +1,37 @@
 """Credit that is topped up: bought once, in effect when it is paid, within its limits."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal as D
 
 import pytest
+from tallyman.domain.billing_profile import App
 from tallyman.domain.credit import CreditGrant, GrantStatus
 from tallyman.domain.credit_top_up import CreditTopUp
+from tallyman.domain.invoice_state import InvoiceState
 from tallyman.domain.stripe_operation import OperationKind
 from tallyman.payments.stripe_app import StripeApp
 from tallyman.store.credit_grants import CreditGrantStore
 from tallyman.store.credit_ledger import CreditLedger
 from tallyman.store.credit_top_ups import CreditTopUpStore
 from tallyman.store.stripe_operations import Heard
+from ulid import ULID
 
 from tests.integration.payments.conftest import Till
 from tests.integration.payments.killing import work_until_killed
+from tests.rigs import sold
 
 NOTHING = D(0)
 
 
 def hearing(till: Till) -> StripeApp:
     """The app as the server has it, which tells credit what became of its payments."""
-    return till.restart(hears(till))
+    return till.restart(heard_by(till))
 
 
-def hears(till: Till) -> dict[OperationKind, Heard]:
+def heard_by(till: Till) -> Mapping[OperationKind, Heard]:
     return {OperationKind.TOP_UP: CreditTopUpStore(till.database).hear}
 
 
@@ -114,7 +119,7 @@ async def test_a_crash_at_any_call_leaves_one_payment_and_one_grant(
     wanted = await setting(till)
     await begun(till, wanted)
     number = 1
-    while await work_until_killed(till, when, number, monkeypatch, hears(till)):
+    while await work_until_killed(till, when, number, monkeypatch, heard_by(till)):
         number += 1
         till.wait(timedelta(minutes=10))
         await begun(till, wanted)
@@ -124,3 +129,25 @@ async def test_a_crash_at_any_call_leaves_one_payment_and_one_grant(
     assert number > 3
     assert [amount for _, amount in till.stripe.payments] == [1000]
     assert len(await left(till, wanted)) == 1
+
+
+@pytest.mark.parametrize(("amount", "paid"), [("8.00", [1200]), ("100.00", [])])
+async def test_stripe_is_paid_what_credit_leaves(till: Till, amount: str, paid: list[int]) -> None:
+    customer = await till.customer()
+    gift = CreditGrant(
+        str(ULID()), till.namespace, customer.id, "USD", D(amount), "Gift", sold.NOVEMBER.from_,
+        till.now, till.now,
+    )  # fmt: skip
+    at = sold.NOVEMBER.to
+    await CreditGrantStore(till.database).create(gift, at)
+    bought = sold.subscription(customer, sold.card("tokens"), sold.card("calls"))
+    draft = sold.draft(customer, bought, 5_000_000)
+    made = replace(
+        draft, app=App.STRIPE, state=InvoiceState.ISSUING_SYNCING, quantity_snapshotted_at=at
+    )
+    [kept] = await till.invoices.add(till.namespace, [made])
+    await till.app.work()
+    done = await till.get(kept)
+
+    assert (done.state, done.totals.amount) == (InvoiceState.PAID, D("20.00"))
+    assert [amount for _, amount in till.stripe.payments] == paid
