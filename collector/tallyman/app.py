@@ -207,18 +207,18 @@ def kafka_connection(settings: Settings) -> KafkaConnection | None:
 
 
 def stripe_account(settings: Settings) -> StripeAccount | None:
-    """Stripe, as it is set up; None where it is not.
+    """Stripe, as it is set up; None where it is not, or set to nothing, as Compose does.
 
     Raises:
         ConfigurationError: the key is none, or of live mode without `stripe_live`.
     """
-    if settings.stripe_api_key is None:
+    key, secret = settings.stripe_api_key, settings.stripe_webhook_secret
+    if key is None or not key.get_secret_value():
         return None
-    secret = settings.stripe_webhook_secret
     return StripeAccount(
-        settings.stripe_api_key.get_secret_value(),
+        key.get_secret_value(),
         settings.stripe_namespace,
-        None if secret is None else secret.get_secret_value(),
+        None if secret is None else secret.get_secret_value() or None,
         settings.stripe_api_url.rstrip("/"),
         settings.stripe_live,
     )

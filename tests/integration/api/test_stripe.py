@@ -116,6 +116,12 @@ async def test_without_stripe_there_is_the_sandbox_alone(client: Client) -> None
     assert (unheard.status, unsigned.status, linked) == (409, 400, 409)
 
 
+def test_a_key_that_is_set_to_nothing_is_none(tmp_path: Path) -> None:
+    settings = with_stripe(tmp_path, "http://127.0.0.1:1", stripe_api_key=SecretStr(""))
+
+    assert app.stripe_account(settings) is None
+
+
 @pytest.mark.parametrize(
     ("settings", "said"),
     [

@@ -10,7 +10,7 @@ import yaml
 ROOT = Path(__file__).parents[3]
 TEXT = (ROOT / "docker-compose.yml").read_text()
 _VARIABLE = re.compile(r"\$\{(\w+):\?([^}]+)\}")
-_WITH_DEFAULT = re.compile(r"\$\{\w+:-([^}]+)\}")
+_WITH_DEFAULT = re.compile(r"\$\{\w+:-([^}]*)\}")
 
 
 def variables() -> set[str]:
@@ -32,4 +32,5 @@ def services() -> dict[str, dict[str, Any]]:
 
 
 def environment(service: str) -> dict[str, str]:
-    return {name: str(value) for name, value in services()[service].get("environment", {}).items()}
+    given = services()[service].get("environment", {})
+    return {name: "" if value is None else str(value) for name, value in given.items()}
