@@ -109,10 +109,8 @@ async def credit_lines(
         lines = []
         for one in corrections:
             found = standing.lines.get(one.corrects or "")
-            # Prepaid credit that comes back is booked with an invoice: such a line waits for the next.
-            if found is None or one.totals.credits:
-                continue
-            if 0 < -one.totals.total <= found.left:
+            # A line of which only prepaid credit comes back, and no money, waits for the next invoice.
+            if found is not None and 0 < -one.totals.total <= found.left:
                 lines.append(credit_line(found.line, -one.totals.total, one))
         if not lines:
             reason = "no line of the invoice is too high"

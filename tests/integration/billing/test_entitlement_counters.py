@@ -9,7 +9,6 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import pytest
-from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tallyman.billing.entitlement_counters import EntitlementCounters
 from tallyman.domain.customer import Customer
@@ -22,7 +21,8 @@ from tallyman.domain.entitlement import (
     NoAccessReason,
     StaticEntitlement,
 )
-from tallyman.domain.entitlement_period import EntitlementReset
+from tallyman.domain.entitlement_grant import EntitlementGrant
+from tallyman.domain.entitlement_period import EntitlementOverride, EntitlementReset
 from tallyman.domain.event import parse_event
 from tallyman.domain.feature import Feature, FeatureMeter
 from tallyman.domain.meter import Aggregation, DimensionFilter, Meter, MeterQuery
@@ -35,6 +35,7 @@ from tallyman.store.clickhouse import ClickHouse
 from tallyman.store.customers import CustomerChange, CustomerStore
 from tallyman.store.database import Database
 from tallyman.store.entitlement_definitions import EntitlementDefinitions
+from tallyman.store.entitlement_grants import EntitlementGrantStore
 from tallyman.store.entitlement_usage import EntitlementUsage
 from tallyman.store.events import EventStore, Received
 from tallyman.store.features import FeatureStore
@@ -42,6 +43,7 @@ from tallyman.store.meters import MeterStore
 from tallyman.store.new_subscription import NewSubscription, PlanReference
 from tallyman.store.plans import PlanStore
 from tallyman.store.subscriptions import SubscriptionStore
+from ulid import ULID
 
 START = datetime(2026, 11, 10, 8, 0, tzinfo=UTC)
 HARD = MeteredEntitlement(Decimal(100))
@@ -359,6 +361,45 @@ EVENTS = st.lists(
     ),
     max_size=12,
 )
+
+
+async def test_grants_and_a_limit_of_its_own_are_taken_in_and_late_usage_is_right(
+    limited: Shop,
+) -> None:
+    counters = limited.counters()
+    await counters.refresh()
+    known = counters.find(limited.namespace, "acme")
+    assert known is not None
+    [subscription] = known.definition.subscriptions
+    store = EntitlementGrantStore(limited.database)
+    grant = EntitlementGrant(
+        str(ULID()), limited.namespace, subscription.id, "tokens", Decimal(50),
+        START + timedelta(hours=2), START, START, metadata={"why": "sorry"},
+        max_rollover=Decimal(50), expires_at=START + timedelta(days=300),
+    )  # fmt: skip
+    await store.create(grant)
+    limited.clock.now = START + timedelta(hours=3)
+    await limited.send("acme", 130, at=START + timedelta(hours=1))
+    await counters.refresh()
+    # The 30 above the limit were used before it began, and are no use of it.
+    begun = limited.access(counters, "acme")
+    await limited.send("acme", 20, at=START + timedelta(hours=2))
+    await counters.refresh()
+    used = limited.access(counters, "acme")
+    own = EntitlementOverride(
+        subscription.id, "tokens", limited.clock.now, Decimal(140), is_soft_limit=False
+    )
+    await store.override(limited.namespace, own)
+    await counters.refresh()
+    # The limit is the whole period's: 10 of it paid for what came after the grant began.
+    overridden = limited.access(counters, "acme")
+    await store.void(limited.namespace, grant.id, limited.clock.now)
+    await counters.refresh()
+    voided = limited.access(counters, "acme")
+
+    assert [one.balance for one in (begun, used, overridden, voided)] == [50, 30, 40, 0]
+    assert [one.overage for one in (begun, used, overridden, voided)] == [30, 30, 0, 0]
+    assert not voided.has_access
 
 
 @settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
