@@ -180,6 +180,19 @@ async def test_what_was_forgiven_is_not_given_back(shop: Shop, is_first: bool) -
     assert await _is_proved(shop)
 
 
+async def test_what_an_end_makes_due_before_what_was_billed_ahead_is_billed(shop: Shop) -> None:
+    await shop.plan(await shop.card(price=UnitPrice(D(1))))
+    await shop.customer()
+    begun = await shop.subscribe()
+    await shop.use(9, NOVEMBER)
+    await shop.bill(NOVEMBER + timedelta(days=25))  # as with --ahead: nothing is due until then
+    await shop.books.subscriptions.cancel(shop.namespace, begun.id, EditTiming.IMMEDIATE, MIDDLE)
+
+    await shop.bill(MIDDLE + COLLECTED)
+
+    assert await _totals(shop) == [D(9)]
+
+
 async def test_a_subscription_that_is_billed_ahead_is_not_deleted(shop: Shop) -> None:
     await shop.plan(await shop.card("fee", FlatPrice(D(30))))
     await shop.customer()

@@ -135,6 +135,8 @@ class World:
         """Everybody leaves, and runs follow one another until there is nothing left to do."""
         for one in self.histories:
             await self._leave(one, EditTiming.IMMEDIATE)
+        await self._bill()
+        self.now += 45 * DAY  # beyond all that was billed ahead
         while (await self._bill()).invoices:
             self.now += DAY
 
