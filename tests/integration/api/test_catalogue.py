@@ -21,6 +21,7 @@ async def test_a_file_is_compared_and_nothing_is_changed(client: Client) -> None
             }
         ],
         "invoices": [],
+        "losses": [],
     }
     listed = await (await client.get("/api/v3/openmeter/features")).json()
     assert listed["data"] == []
