@@ -12,6 +12,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 from tallyman import app, data_directory
+from tallyman.api.route import Route
 from tallyman.api.routes import ROUTES
 from tallyman.api.state import KEYS
 from tallyman.config import Settings
@@ -42,8 +43,10 @@ NEEDED = {
 QUESTIONS = {"query", "simulate"}  # they are sent a body, and change nothing
 
 
-def filled(path: str) -> str:
+def filled(route: Route, path: str) -> str:
     """The path with something in its places."""
+    for name, choices in route.choices.items():
+        path = path.replace(f"{{{name}}}", str(choices[0]))
     return re.sub(r"\{\w+\}", "nothing", path)
 
 
@@ -52,7 +55,7 @@ async def test_no_path_but_health_links_and_what_is_signed_is_open(client_of: Cl
 
     for route in ROUTES:
         for path in route.paths:
-            answer = await client.request(route.method, filled(path))
+            answer = await client.request(route.method, filled(route, path))
 
             assert answer.status == OPEN.get(route.path, 401), path
     assert (await client.get("/nothing/here")).status == 401
@@ -84,7 +87,7 @@ async def test_a_key_reaches_what_its_role_does_and_nothing_else(
 
     for route in ROUTES:
         for path in route.paths:
-            answer = await client.request(route.method, filled(path))
+            answer = await client.request(route.method, filled(route, path))
             reached = route.scope is None or route.scope in REACHED[scope]
 
             assert (answer.status != 403) == reached, path

@@ -328,7 +328,7 @@ async def test_what_is_refused_leaves_no_line(
         if route.name not in CHANGES:
             continue
         for asker, body in ((reader, {}), (client, {"unknown": 1}), (client, None)):
-            answer = await asker.request(route.method, filled(route.paths[0]), json=body)
+            answer = await asker.request(route.method, filled(route, route.paths[0]), json=body)
             if answer.status < 400:
                 continue
 

@@ -158,7 +158,10 @@ def candidates(route: Route, found: dict[str, list[str]]) -> list[str]:
 
 async def answer(client: Client, route: Route, name: str, id_: str, key: str) -> tuple[int, str]:
     """What the client is answered, without what differs from one time to the next."""
-    path = re.sub(r"\{\w+\}", name, route.paths[0])
+    path = route.paths[0]
+    for place, choices in route.choices.items():
+        path = path.replace(f"{{{place}}}", str(choices[0]))
+    path = re.sub(r"\{\w+\}", name, path)
     body = bodies(id_, key).get(route.name, {} if route.body else None)
     got = await client.request(route.method, path, json=body)
     text = (await got.read()).decode("latin-1")
