@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import pytest
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tallyman.billing.entitlement_counters import EntitlementCounters
 from tallyman.domain.customer import Customer
