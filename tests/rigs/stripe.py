@@ -180,6 +180,7 @@ class FakeStripe(StripeMoney):
                 invoice["status"] = "open" if self._total(id_) > 0 else "paid"
                 return 200, self._shown(id_)
             case "POST invoices/pay", "open":
+                invoice["paid_with"] = params.get("payment_method")
                 return self._pay(id_)
             case "POST invoices/send", "open":
                 self.sent.append(id_)

@@ -156,7 +156,8 @@ class Collector:
         key = f"{key_of(sync)}-collect-{sync.round}"
         if invoice.workflow.collection_method is CollectionMethod.SEND_INVOICE:
             return await self._calls.send(at_stripe.id, key)
-        return await self._calls.pay(at_stripe.id, key)
+        link = await self._stores.links.get(invoice.namespace, invoice.customer.id)
+        return await self._calls.pay(at_stripe.id, key, link.default_payment_method_id)
 
     async def _settle(
         self, invoice: Invoice, at_stripe: StripeInvoice, refused: StripeRefused | None

@@ -131,7 +131,7 @@ class StripeApp:
         links, now = self.stores.links, self._clock()
         for link, at in await links.hinted(self.account.namespace, now, AT_ONCE):
             try:
-                await take_way_to_pay(self.stores, self._more_calls, link, at)
+                await take_way_to_pay(self.stores, self._more_calls, link, at, now)
             except (StripeUnanswered, StripeRefused) as err:
                 _log.warning("the way to pay of customer %s waits: %s", link.customer_id, err)
                 await links.looked(link, at, now + wait_after(WAYS_TO_PAY, err))

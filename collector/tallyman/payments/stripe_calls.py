@@ -149,15 +149,18 @@ class StripeCalls:
             )
             return _invoice(changed)
 
-    async def pay(self, stripe_id: str, key: str) -> StripeInvoice:
-        """Take the money now.
+    async def pay(self, stripe_id: str, key: str, way_to_pay: str | None = None) -> StripeInvoice:
+        """Take the money now; with the invoice's or the customer's way to pay, if none is named.
 
         Raises:
             StripeRefused: the card, or whatever it is, was declined.
         """
         async with self._call("pay"):
+            params: Any = {"expand": _PAYMENTS}
+            if way_to_pay is not None:
+                params["payment_method"] = way_to_pay
             changed = await self._stripe.invoices.pay_async(
-                stripe_id, {"expand": _PAYMENTS}, {"idempotency_key": key}
+                stripe_id, params, {"idempotency_key": key}
             )
             return _invoice(changed)
 

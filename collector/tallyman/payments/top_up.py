@@ -125,7 +125,9 @@ class TopUp:
         """Ask for the payment, once; with Stripe's words where it is refused."""
         key, said = f"{key_of(self._held.operation, self._attempt)}-collect", None
         try:
-            at_stripe = await self._calls.pay(at_stripe.id, f"{key}-{self._held.round}")
+            at_stripe = await self._calls.pay(
+                at_stripe.id, f"{key}-{self._held.round}", self._way_to_pay
+            )
         except StripeRefused as err:
             said = str(err)
             at_stripe = await self._calls.invoice(at_stripe.id) or at_stripe

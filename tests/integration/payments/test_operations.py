@@ -444,3 +444,31 @@ async def test_the_way_to_pay_that_a_customer_leaves_last_pays_from_then_on(
     assert at_stripe["invoice_settings"]["default_payment_method"] == "pm_2"
     named = (await links.get(till.namespace, customer.id)).default_payment_method_id
     assert named == ("pm_2" if names_another else None)
+
+
+@pytest.mark.parametrize("names_another", [False, True])
+async def test_what_could_not_be_paid_is_asked_for_again_when_a_way_to_pay_is_left(
+    till: Till, names_another: bool
+) -> None:
+    till.stripe.declines = "none"
+    customer, links = await till.customer(), till.app.stores.links
+    if names_another:
+        link = await links.get(till.namespace, customer.id)
+        await links.put(replace(link, default_payment_method_id="pm_old"), till.now)
+    invoice = await till.issuing(customer)
+    await till.app.work()
+    assert (await till.get(invoice)).state is InvoiceState.PAYMENT_FAILED
+    till.stripe.declines = None
+    link = await links.get(till.namespace, customer.id)
+    ours = {"metadata": {"tallyman_customer_id": invoice.customer.id}, "customer": link.stripe_id}
+    setup = {"id": "seti_1", "status": "succeeded", "payment_method": "pm_1", **ours}
+    till.stripe.setups = [setup]
+
+    till.wait(timedelta(minutes=1))
+    await hear(till, "setup_intent.succeeded", {"object": "setup_intent", **setup})
+
+    paid = await till.get(invoice)
+    assert paid.state is InvoiceState.PAID
+    assert list(till.stripe.paid().values()) == [1]
+    used = till.stripe.invoices[paid.external_invoicing_id or ""]["paid_with"]
+    assert used == ("pm_1" if names_another else None)

@@ -124,7 +124,7 @@ CALLS: dict[str, Callable[[StripeCalls], Awaitable[object]]] = {
     "line_keys": lambda calls: calls.line_keys("in_1"),
     "add_lines": lambda calls: calls.add_lines("in_1", lines_of(INVOICE), "k3"),
     "finalize": lambda calls: calls.finalize("in_1", "k4"),
-    "pay": lambda calls: calls.pay("in_1", "k5"),
+    "pay": lambda calls: calls.pay("in_1", "k5", "pm_1"),
     "send": lambda calls: calls.send("in_1", "k6"),
     "void": lambda calls: calls.void("in_1", "k7"),
     "delete_draft": lambda calls: calls.delete_draft("in_1"),
