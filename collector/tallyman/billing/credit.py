@@ -28,7 +28,7 @@ from tallyman.domain.invoice import Invoice
 from tallyman.domain.invoice_line import InvoiceLine
 from tallyman.domain.invoice_state import Trigger
 from tallyman.errors import Conflict, InvalidInput, InvalidParameter
-from tallyman.store.credit_notes import Asked, Standing
+from tallyman.store.credit_notes import CREDITABLE, Asked, Standing
 
 UNPAID = ("payment_processing", "overdue", "uncollectible")
 
@@ -106,12 +106,7 @@ async def credit_lines(
     """
 
     def make(standing: Standing) -> CreditNote:
-        lines = []
-        for one in corrections:
-            found = standing.lines.get(one.corrects or "")
-            # A line of which only prepaid credit comes back, and no money, waits for the next invoice.
-            if found is not None and 0 < -one.totals.total <= found.left:
-                lines.append(credit_line(found.line, -one.totals.total, one))
+        lines = creditable(standing, corrections)
         if not lines:
             reason = "no line of the invoice is too high"
             raise InvalidInput(reason, [InvalidParameter("kind", "invalid", reason)])
@@ -122,6 +117,22 @@ async def credit_lines(
 
     namespace = account.customer.namespace
     return await _kept(books, namespace, order, CreditKind.CORRECTION, make, now)
+
+
+def creditable(standing: Standing, corrections: Sequence[InvoiceLine]) -> list[CreditNoteLine]:
+    """The corrections that a credit note of the invoice can have; the others wait for the next invoice.
+
+    They are more than the line that they correct, as it was corrected upwards meanwhile, or bring
+    only prepaid credit back, and no money.
+    """
+    if standing.invoice.state.status not in CREDITABLE:
+        return []
+    lines = []
+    for one in corrections:
+        found = standing.lines.get(one.corrects or "")
+        if found is not None and 0 < -one.totals.total <= found.left:
+            lines.append(credit_line(found.line, -one.totals.total, one))
+    return lines
 
 
 async def _kept(

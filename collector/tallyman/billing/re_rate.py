@@ -16,7 +16,7 @@ from ulid import ULID
 
 from tallyman.billing.books import Account, Books
 from tallyman.billing.corrections import Lacking, put_right
-from tallyman.billing.credit import Order, credit_lines
+from tallyman.billing.credit import Order, credit_lines, creditable
 from tallyman.billing.gather import Owed, owed_by
 from tallyman.domain.access import LOCAL
 from tallyman.domain.credit_note import CreditNote
@@ -140,12 +140,15 @@ async def _credited(
     watermark: datetime,
     now: datetime,
 ) -> AsyncIterator[CreditNote]:
-    """One credit note for each invoice that has lines which are too high."""
+    """One credit note for each invoice that has lines which are too high, as far as it can have it."""
     by_invoice: dict[str, list[InvoiceLine]] = defaultdict(list)
     for line in lines:
         if line.totals.total < 0:
             by_invoice[final[line.billable_id][0].invoice_id].append(line)
     for invoice_id, some in by_invoice.items():
+        standing = await books.credit_notes.standing(account.customer.namespace, invoice_id)
+        if not creditable(standing, some):
+            continue
         wanted = Order(invoice_id, order.reason, order.by, refund=order.refund)
         yield await credit_lines(books, account, wanted, some, lacking, watermark, now)
 

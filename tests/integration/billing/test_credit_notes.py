@@ -288,6 +288,20 @@ async def test_a_wrong_price_comes_back_by_a_credit_note_to_who_has_paid(shop: S
     assert [line for line in january.lines if line.corrects] == []
 
 
+async def test_what_is_more_than_its_line_waits_for_the_next_invoice(shop: Shop) -> None:
+    await billed(shop)
+    await shop.use(50, NOVEMBER)
+    january = await last(shop, JANUARY)
+
+    asked = await re_rated(shop, "0.2", ReRatingTiming.CREDIT_NOTE)
+    february = await last(shop, FEBRUARY)
+
+    _, notes = await shop.books.credit_notes.page(shop.namespace)
+    assert (asked, notes) == (D(-120), 0)
+    assert [line.totals.total for line in january.lines if line.corrects] == [D(50)]
+    assert [line.totals.total for line in february.lines if line.corrects] == [D(-120)]
+
+
 async def test_what_was_billed_too_little_is_never_on_a_credit_note(shop: Shop) -> None:
     await billed(shop)
 
