@@ -19,6 +19,7 @@ from tallyman.api.border import border
 from tallyman.api.documentation import DOCUMENT
 from tallyman.api.requests import Requests
 from tallyman.api.routes import ROUTES
+from tallyman.api.shares import Shares
 from tallyman.api.state import (
     APPS,
     BOOKS,
@@ -42,6 +43,7 @@ from tallyman.api.state import (
     RESETS,
     SAYS_WHAT_WAS_NEW,
     SETTINGS,
+    SHARES,
     STRIPE,
     STRIPE_CUSTOMERS,
     SUBSCRIPTIONS,
@@ -103,6 +105,7 @@ def build(settings: Settings) -> web.Application:
     app[KAFKA] = kafka_connection(settings)
     account = stripe_account(settings)
     app[REQUESTS] = Requests()
+    app[SHARES] = Shares()
     app[CLOCK] = lambda: datetime.now(UTC)
     app[USAGE] = (
         configuration(None)

@@ -20,6 +20,7 @@ TallymanError
 ├── Conflict           the change breaks an invariant, such as a key that is taken
 │   ├── SubscriptionNotChangeable  its state, or the date, does not allow the change
 │   └── AppNotReady    what this needs, such as a key of Stripe's, is not set up
+├── TooManyRequests    the API key has as much under way as it may; send it later
 ├── TooLarge           a body, batch or value beyond its limit
 ├── ConfigurationError a setting stops the start
 └── Unavailable        Kafka, ClickHouse or the database did not answer; retry later
@@ -213,6 +214,12 @@ class AppNotReady(Conflict):
     """What this needs, such as a key of Stripe's, is not set up."""
 
     code = "app_not_ready"
+
+
+class TooManyRequests(TallymanError):
+    """The API key has as much under way as it may; send it later."""
+
+    code = "too_many_requests"
 
 
 class TooLarge(TallymanError):

@@ -28,7 +28,7 @@ async def authenticate(request: web.Request, *, basic: bool) -> Caller:
     Raises:
         Unauthenticated: no key was sent, or one that is not known or revoked.
     """
-    if _is_local(request):
+    if is_local(request):
         return _local(request)
     secret = _secret(request.headers.get("Authorization", ""), basic=basic)
     if secret is None:
@@ -58,7 +58,8 @@ def _local(request: web.Request) -> Caller:
     return Caller(namespace, frozenset({Scope.ADMIN}), actor)
 
 
-def _is_local(request: web.Request) -> bool:
+def is_local(request: web.Request) -> bool:
+    """Whether it comes over the local socket, which is its owner's alone."""
     transport = request.transport
     listener = transport.get_extra_info("socket") if transport is not None else None
     return listener is not None and listener.family == socket.AF_UNIX

@@ -27,6 +27,7 @@ from tallyman.errors import (
     NotFound,
     TallymanError,
     TooLarge,
+    TooManyRequests,
     Unauthenticated,
     Unavailable,
 )
@@ -84,6 +85,8 @@ async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
         response.headers["Retry-After"] = RETRY_AFTER_SECONDS
     except TallymanError as err:
         response = problems.response(err, request[TRACE])
+        if isinstance(err, TooManyRequests):
+            response.headers["Retry-After"] = RETRY_AFTER_SECONDS
     except (web.HTTPException, HttpProcessingError, web.RequestPayloadError) as err:
         response = _of_aiohttp(err, request)
     except Exception as err:  # noqa: BLE001 – the border: nothing inside is shown outside

@@ -21,6 +21,7 @@ from tallyman.api.state import (
     NOW,
     SAYS_WHAT_WAS_NEW,
     SETTINGS,
+    SHARES,
     SUBSCRIPTIONS,
 )
 from tallyman.domain.attribution import Nobody, NotBilled, not_billed, owner_of
@@ -84,7 +85,8 @@ async def accept(request: web.Request, events: Sequence[CloudEvent]) -> Accepted
         return Accepted(new=0, known=0) if says_what_was_new else None
     namespace = request[CALLER].namespace
     received = [Received(namespace, event, request[NOW]) for event in events]
-    with metrics.INGEST_SECONDS.time():
+    shares, actor = request.app[SHARES], request[CALLER].actor
+    with shares.taken(actor, len(events)), metrics.INGEST_SECONDS.time():
         accepted = await request.app[INTAKE].accept(received)
     if not says_what_was_new:
         metrics.EVENTS.labels("queued").inc(len(events))

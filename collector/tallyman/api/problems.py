@@ -25,6 +25,7 @@ STATUSES: Final[dict[type[errors.TallymanError], tuple[HTTPStatus, str]]] = {
     errors.Conflict: (HTTPStatus.CONFLICT, "resource-conflict"),
     errors.Gone: (HTTPStatus.GONE, "gone"),
     errors.TooLarge: (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "payload-too-large"),
+    errors.TooManyRequests: (HTTPStatus.TOO_MANY_REQUESTS, "rate-limited"),
     errors.Unavailable: (HTTPStatus.SERVICE_UNAVAILABLE, "unavailable"),
     errors.TallymanError: (HTTPStatus.INTERNAL_SERVER_ERROR, "internal"),
 }

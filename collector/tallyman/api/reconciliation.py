@@ -10,12 +10,11 @@ import msgspec
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field
 
-from tallyman.api import parameters
+from tallyman.api import auth, parameters
 from tallyman.api.request_body import read_body, require_content_type
 from tallyman.api.route import JSON
 from tallyman.api.state import CALLER, CLOCK, COMPLETENESS, RECONCILIATION, SETTINGS
 from tallyman.api.wire import Time
-from tallyman.domain.access import LOCAL
 from tallyman.domain.event import parse_events
 from tallyman.errors import NotFound, TooLarge
 from tallyman.stream.reconcile import MadeGood
@@ -50,7 +49,7 @@ class StoredAnswer(msgspec.Struct):
 
 async def run(request: web.Request) -> web.Response:
     """Reconcile now. The answer is about every namespace, so an API key cannot ask."""
-    if request[CALLER].actor != LOCAL:
+    if not auth.is_local(request):
         raise NotFound("only the commands of the server's own machine can ask for this")
     asked = await read_body(request, ReconcileRequest)
     made_good = asked.made_good

@@ -67,7 +67,7 @@ ROUTES: Final = (
             events.BATCH: list[CloudEvent],
             JSON: CloudEvent | list[CloudEvent],
         },
-        problems=(413,),
+        problems=(413, 429),
     ),
     Route(
         "GET", "/events", events.list_, Scope.READ,
@@ -147,7 +147,7 @@ ROUTES: Final = (
         "One entry or an array. A bad entry is counted and logged, and does not keep its "
         "neighbours out.",
         body={JSON: {"anyOf": [ENTRY, {"type": "array", "description": "Entries."}]}},
-        problems=(413,), openmeter=False,
+        problems=(413, 429), openmeter=False,
     ),
     Route(
         "GET", "/api/usage", consumer_usage.get, Scope.READ,

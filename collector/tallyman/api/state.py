@@ -8,6 +8,7 @@ from aiohttp import web
 from tallyman_kong.usage import UsageConfiguration
 
 from tallyman.api.requests import Requests
+from tallyman.api.shares import Shares
 from tallyman.api.unattributed_gauge import UnattributedGauge
 from tallyman.billing.books import Books
 from tallyman.billing.credit_watch import CreditWatch
@@ -36,6 +37,7 @@ from tallyman.stream.intake import Intake
 from tallyman.stream.reconcile import Reconciliation
 
 SETTINGS: Final = web.AppKey("settings", Settings)
+SHARES: Final = web.AppKey("shares", Shares)
 REQUESTS: Final = web.AppKey("requests", Requests)
 DATABASE: Final = web.AppKey("database", Database)
 KEYS: Final = web.AppKey("keys", ApiKeyStore)

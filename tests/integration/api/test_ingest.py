@@ -1,17 +1,24 @@
 """`POST /events`: what is taken, what is refused, and that nothing is half accepted."""
 
+import asyncio
 import gzip
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
-from tallyman.api.state import EVENTS, INTAKE
+from tallyman import app
+from tallyman.api.shares import Shares
+from tallyman.api.state import EVENTS, INTAKE, KEYS, SHARES
+from tallyman.config import Settings
 from tallyman.domain.access import Scope
 from tallyman.errors import Unavailable
+from tallyman.store.events import Accepted
 
 from tests.integration.api.conftest import Client, ClientOf
+from tests.rigs.plugin import until
 
 EVENTS_PATH = "/api/v3/openmeter/events"
 
@@ -191,9 +198,6 @@ class FullIntake:
 
 
 async def test_what_is_not_durable_is_not_accepted(settings: Any) -> None:
-    from tallyman import app
-    from tallyman.api.state import KEYS
-
     application = app.build(settings)
 
     async def fill(application: web.Application) -> None:
@@ -222,6 +226,47 @@ async def server_post(server: TestServer, secret: str) -> Any:
         return answer
     finally:
         await client.session.close()
+
+
+class SlowIntake:
+    """An intake that takes what it is given when it is told to."""
+
+    def __init__(self) -> None:
+        self.go_on = asyncio.Event()
+        self.waiting = 0
+
+    async def accept(self, batch: Sequence[object]) -> Accepted:
+        self.waiting += 1
+        await self.go_on.wait()
+        return Accepted(len(batch), 0)
+
+
+async def test_a_flood_of_one_key_is_told_to_wait_and_does_not_starve_another(
+    settings: Settings,
+) -> None:
+    application = app.build(settings)
+    intake = SlowIntake()
+
+    async def slow_down(application: web.Application) -> None:
+        application[INTAKE] = intake
+        application[SHARES] = Shares(events=2)
+
+    application.on_startup.append(slow_down)
+    server = TestServer(application)
+    async with server:
+        keys = [await application[KEYS].create("default", "k", [Scope.INGEST]) for _ in range(2)]
+        flood, other = (secret for _, secret in keys)
+        held = [asyncio.create_task(server_post(server, flood)) for _ in range(2)]
+        await until(lambda: intake.waiting == 2)
+        refused = await server_post(server, flood)
+        served = asyncio.create_task(server_post(server, other))
+        await until(lambda: intake.waiting == 3)
+        intake.go_on.set()
+        answers = [await one for one in (*held, served)]
+        again = await server_post(server, flood)
+
+    assert (refused.status, refused.headers["Retry-After"]) == (429, "1")
+    assert [answer.status for answer in (*answers, again)] == [202] * 4
 
 
 async def test_an_ingest_key_is_enough_to_send(client_of: ClientOf) -> None:
