@@ -6,15 +6,17 @@ What the handlers do is `credits.py`'s.
 from typing import Final
 
 from tallyman.api import credit_top_ups, credits
-from tallyman.api.credit_bodies import (
-    CreateCreditAdjustmentRequest,
-    CreateCreditGrantRequest,
+from tallyman.api.credit_answers import (
     CreditAdjustmentAnswer,
     CreditBalancesAnswer,
     CreditGrantAnswer,
     CreditGrantPage,
-    CreditSettlementRequest,
     CreditTransactionPage,
+)
+from tallyman.api.credit_bodies import (
+    CreateCreditAdjustmentRequest,
+    CreateCreditGrantRequest,
+    CreditSettlementRequest,
     VoidCreditGrantRequest,
 )
 from tallyman.api.credit_top_up_bodies import CreditTopUpAnswer, PutCreditTopUpRequest

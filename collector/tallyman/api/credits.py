@@ -11,16 +11,18 @@ from aiohttp import web
 from ulid import ULID
 
 from tallyman.api import parameters
-from tallyman.api.credit_bodies import (
-    CreateCreditAdjustmentRequest,
-    CreateCreditGrantRequest,
+from tallyman.api.credit_answers import (
     CreditAdjustmentAnswer,
     CreditBalanceAnswer,
     CreditBalancesAnswer,
     CreditGrantAnswer,
     CreditGrantPage,
-    CreditSettlementRequest,
     CreditTransactionAnswer,
+)
+from tallyman.api.credit_bodies import (
+    CreateCreditAdjustmentRequest,
+    CreateCreditGrantRequest,
+    CreditSettlementRequest,
     VoidCreditGrantRequest,
 )
 from tallyman.api.credit_parameters import BalanceParameters

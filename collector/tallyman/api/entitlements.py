@@ -9,6 +9,7 @@ import msgspec
 from aiohttp import web
 
 from tallyman.api import parameters
+from tallyman.api.credit_access import GRANTED, paid_for
 from tallyman.api.customer_bodies import CustomerAnswer
 from tallyman.api.customers import path_text
 from tallyman.api.entitlement_bodies import (
@@ -25,7 +26,6 @@ from tallyman.api.route import JSON
 from tallyman.api.state import (
     CALLER,
     CLOCK,
-    CREDIT_WATCH,
     CUSTOMERS,
     ENTITLEMENTS,
     NOW,
@@ -42,15 +42,12 @@ from tallyman.domain.entitlement import (
     NoAccessReason,
     StaticEntitlement,
 )
-from tallyman.domain.entitlement_period import Entitled, serving
-from tallyman.domain.price import FreePrice
+from tallyman.domain.entitlement_period import Entitled
 from tallyman.errors import NotFound, Unavailable
 
 QUERY: Final = ListParameters(
     texts=(), sortable=("customer_id",), descending=False, pages="cursor", default_size=100
 )
-_LOOKS: Final = 4  # so many looks may be missed before nobody knows how much credit is left
-_GRANTED: Final = {"has_access": True}
 _MESSAGES: Final = {
     NoAccessReason.USAGE_LIMIT_REACHED: "the usage period's limit is reached",
     NoAccessReason.FEATURE_UNAVAILABLE: "no subscription of the customer has the feature now",
@@ -108,7 +105,7 @@ async def query(request: web.Request) -> web.Response:
             {
                 "matched": matched[customer_id],
                 "customer": _customer(accounts[customer_id]),
-                "features": _paid_for(
+                "features": paid_for(
                     request,
                     accounts[customer_id],
                     _features(request, accounts[customer_id], features, is_old=is_old),
@@ -271,38 +268,10 @@ def _features(
             message = f"usage was last counted {_age(request):.0f} s ago"
             found[key] = {"has_access": False, "reason": {"code": "unknown", "message": message}}
         elif (access := account.access(key)).reason is None:
-            found[key] = _GRANTED
+            found[key] = GRANTED
         else:
             found[key] = _refused(access.reason, access, entitled)
     return found
-
-
-def _paid_for(request: web.Request, account: Account, found: dict[str, Any]) -> dict[str, Any]:
-    """What may be used still may where credit alone pays for it, and is left."""
-    subscription = serving(account.definition.subscriptions, request[NOW])
-    if subscription is None or subscription.settlement_mode != "credit_only":
-        return found
-    watch, interval = request.app[CREDIT_WATCH], request.app[SETTINGS].credit_interval_seconds
-    age = watch.age(request.app[CLOCK]())
-    longest = max(_LOOKS * interval, request.app[SETTINGS].entitlements_max_age_seconds)
-    if not interval or age is None or age.total_seconds() > longest:
-        message = "it is not known how much credit is left"
-        refused: dict[str, Any] = {"code": "unknown", "message": message}
-    elif watch.live(subscription.customer_id, subscription.currency) > 0:
-        return found
-    else:
-        reason = NoAccessReason.NO_CREDIT_AVAILABLE
-        refused = {"code": str(reason), "message": _MESSAGES[reason]}
-    priced = {
-        item.rate_card.key
-        for phase in subscription.phases
-        for item in phase.items
-        if not isinstance(item.rate_card.price, FreePrice)
-    }
-    return {
-        key: {"has_access": False, "reason": refused} if key in priced and one is _GRANTED else one
-        for key, one in found.items()
-    }
 
 
 def _refused(

@@ -16,7 +16,7 @@ from tallyman.domain.billable import in_service
 from tallyman.domain.credit import CreditGrant, GrantStatus
 from tallyman.domain.invoice import Invoice
 from tallyman.domain.money import EXACT, total
-from tallyman.store.credit_grants import GrantLeft
+from tallyman.store.credit_selection import GrantLeft
 
 _MICROSECOND: Final = timedelta(microseconds=1)
 ZERO: Final = Decimal(0)

@@ -12,7 +12,7 @@ from tallyman.domain.burn_down import burn_down
 from tallyman.domain.invoice import Invoice
 from tallyman.domain.invoice_credit import credited, demands_of
 from tallyman.domain.money import EXACT
-from tallyman.store.credit_grants import GrantLeft
+from tallyman.store.credit_selection import GrantLeft
 
 
 async def paid_as_of_now(books: Books, invoices: Sequence[Invoice], now: datetime) -> list[Invoice]:

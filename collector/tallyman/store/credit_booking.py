@@ -28,8 +28,8 @@ from tallyman.domain.invoice_credit import credited, demands_of, with_credit
 from tallyman.domain.invoice_line import CreditApplied, InvoiceLine
 from tallyman.domain.invoice_state import InvoiceState
 from tallyman.domain.money import EXACT, from_minor_units, total
-from tallyman.store.credit_grants import end, grants_of
-from tallyman.store.credit_ledger import available_minor, book, consumed_minor
+from tallyman.store.credit_ledger import available_minor, book, consumed_minor, end
+from tallyman.store.credit_selection import grants_of
 from tallyman.store.customer_subjects import portions
 from tallyman.store.tables import credit_entries, credit_transactions
 

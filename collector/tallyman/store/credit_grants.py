@@ -3,52 +3,31 @@
 What is left of them is the ledger's: `credit_ledger.py`.
 """
 
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 from datetime import datetime
-from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, false, func, or_, select, update
+from sqlalchemy import and_, false, func, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tallyman.domain.access import LOCAL
 from tallyman.domain.burn_down import taken_from
 from tallyman.domain.credit import CreditGrant, GrantKind, GrantStatus, SettlementStatus
-from tallyman.domain.credit_ledger import CreditAccount, adjusted, ended, funded
+from tallyman.domain.credit_ledger import CreditAccount, adjusted, funded
 from tallyman.domain.money import from_minor_units, total, written
 from tallyman.errors import Conflict, InvalidParameter, NotFound
 from tallyman.store.audit import AuditEntry, record, record_document
 from tallyman.store.comparison import Comparison, condition_of
-from tallyman.store.credit_ledger import available_minor, book, on_account
+from tallyman.store.credit_ledger import available_minor, book, end
 from tallyman.store.credit_rows import grant_of, grant_values
-from tallyman.store.customer_subjects import portions
+from tallyman.store.credit_selection import GrantLeft, grants_of, has_status, held_minor
 from tallyman.store.database import Database
 from tallyman.store.invoice_numbers import lock_numbers
-from tallyman.store.tables import credit_entries, credit_grants, credit_transactions, invoices
+from tallyman.store.tables import credit_grants, credit_transactions
 
 _G = credit_grants.c
-
-
-@dataclass(frozen=True)
-class GrantLeft:
-    """A grant, and what is booked as left of it; nothing is booked before it takes effect.
-
-    `held` is what drafts have used of it, which are not final.
-    """
-
-    grant: CreditGrant
-    booked: Decimal
-    is_funded: bool
-    held: Decimal = Decimal(0)
-
-    def left(self, now: datetime) -> Decimal:
-        """What can be used of it, whether its beginning is booked already or not."""
-        if self.is_funded:
-            return self.booked
-        is_active = self.grant.status_at(now) is GrantStatus.ACTIVE
-        return self.grant.amount if is_active else Decimal(0)
 
 
 class CreditGrantStore:
@@ -103,7 +82,11 @@ class CreditGrantStore:
             _G.customer_id == customer_id,
             _G.kind != str(GrantKind.ADJUSTMENT),
             *(condition_of(_G[one.column], one) for one in where),
-            *([] if statuses is None else [or_(false(), *(_is(one, now) for one in statuses))]),
+            *(
+                []
+                if statuses is None
+                else [or_(false(), *(has_status(one, now) for one in statuses))]
+            ),
         )
         count = select(func.count()).select_from(credit_grants).where(wanted)
         order = (_G.created_at.desc(), _G.id.desc()) if descending else (_G.created_at, _G.id)
@@ -236,7 +219,7 @@ class CreditGrantStore:
             grants = await grants_of(connection, customer_ids)
             timely = [] if until is None else [credit_transactions.c.booked_at <= until]
             booked = await available_minor(connection, [one.id for one in grants], *timely)
-            held = await _held(connection, [one.id for one in grants], *timely)
+            held = await held_minor(connection, [one.id for one in grants], *timely)
             return [
                 GrantLeft(
                     one,
@@ -246,58 +229,6 @@ class CreditGrantStore:
                 )
                 for one in grants
             ]
-
-
-async def grants_of(connection: AsyncConnection, customer_ids: Iterable[str]) -> list[CreditGrant]:
-    """All that the customers were ever granted."""
-    found: list[CreditGrant] = []
-    for some in portions(customer_ids):
-        rows = await connection.execute(
-            select(credit_grants).where(_G.customer_id.in_(some)).order_by(_G.id)
-        )
-        found += [grant_of(row) for row in rows]
-    return found
-
-
-async def end(
-    connection: AsyncConnection, grants: Sequence[CreditGrant], at: datetime, to: CreditAccount
-) -> None:
-    """Book what is left of the grants as expired or voided, under the namespace's lock."""
-    left = await available_minor(connection, [one.id for one in grants])
-    times: dict[str, int] = {}
-    for some in portions(left):
-        rows = await connection.execute(
-            select(credit_entries.c.grant_id, func.count())
-            .where(credit_entries.c.grant_id.in_(some))
-            .group_by(credit_entries.c.grant_id)
-        )
-        times |= {row[0]: row[1] for row in rows}
-    await book(
-        connection,
-        [
-            ended(grant, from_minor_units(left[grant.id], grant.currency), at, to, times[grant.id])
-            for grant in grants
-            if left.get(grant.id, 0) > 0
-        ],
-    )
-
-
-async def _held(
-    connection: AsyncConnection, grant_ids: Sequence[str], *where: ColumnElement[bool]
-) -> dict[str, int]:
-    """What drafts have used of the grants."""
-    found: dict[str, int] = {}
-    entries, booked = credit_entries.c, credit_transactions.c
-    for some in portions(grant_ids):
-        rows = await connection.execute(
-            select(entries.grant_id, on_account(CreditAccount.CONSUMED))
-            .join(credit_transactions, booked.id == entries.transaction_id)
-            .join(invoices, invoices.c.id == booked.invoice_id)
-            .where(entries.grant_id.in_(some), invoices.c.status == "draft", *where)
-            .group_by(entries.grant_id)
-        )
-        found |= {row[0]: int(row[1]) for row in rows}
-    return found
 
 
 def _settled(grant: CreditGrant, status: SettlementStatus, now: datetime) -> CreditGrant:
@@ -357,19 +288,3 @@ async def _refuse_known_key(connection: AsyncConnection, grant: CreditGrant) -> 
 def _known_key() -> Conflict:
     reason = "is that of another grant of the customer"
     return Conflict(f"key {reason}", [InvalidParameter("key", "invalid", reason)])
-
-
-def _is(status: str, now: datetime) -> ColumnElement[bool]:
-    """The status as `CreditGrant.status_at` has it."""
-    voided = and_(_G.voided_at.is_not(None), _G.voided_at <= now)
-    expired = and_(_G.expires_at.is_not(None), _G.expires_at <= now)
-    begun = and_(_G.effective_at <= now, _G.waits.is_(False))
-    match GrantStatus(status):
-        case GrantStatus.VOIDED:
-            return voided
-        case GrantStatus.EXPIRED:
-            return and_(~voided, expired)
-        case GrantStatus.ACTIVE:
-            return and_(~voided, ~expired, begun)
-        case GrantStatus.PENDING:
-            return and_(~voided, ~expired, ~begun)

@@ -14,7 +14,7 @@ from sqlalchemy import ColumnElement, and_, case, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tallyman.domain.credit import CreditGrant
-from tallyman.domain.credit_ledger import CreditAccount, CreditTransaction, TransactionType
+from tallyman.domain.credit_ledger import CreditAccount, CreditTransaction, TransactionType, ended
 from tallyman.domain.money import from_minor_units, to_minor_units
 from tallyman.errors import LedgerError
 from tallyman.store.credit_rows import entry_values, grant_of, transaction_values
@@ -134,6 +134,27 @@ async def available_minor(
         )
         found |= {row[0]: int(row[1]) for row in rows}
     return found
+
+
+async def end(
+    connection: AsyncConnection, grants: Sequence[CreditGrant], at: datetime, to: CreditAccount
+) -> None:
+    """Book what is left of the grants as expired or voided, under the namespace's lock."""
+    left = await available_minor(connection, [one.id for one in grants])
+    times: dict[str, int] = {}
+    for some in portions(left):
+        rows = await connection.execute(
+            select(_E.grant_id, func.count()).where(_E.grant_id.in_(some)).group_by(_E.grant_id)
+        )
+        times |= {row[0]: row[1] for row in rows}
+    await book(
+        connection,
+        [
+            ended(grant, from_minor_units(left[grant.id], grant.currency), at, to, times[grant.id])
+            for grant in grants
+            if left.get(grant.id, 0) > 0
+        ],
+    )
 
 
 async def consumed_minor(

@@ -23,7 +23,8 @@ from tallyman.domain.stripe_operation import (
 )
 from tallyman.errors import NotFound
 from tallyman.store.audit import AuditEntry, record_document
-from tallyman.store.credit_grants import CreditGrantStore, grants_of
+from tallyman.store.credit_grants import CreditGrantStore
+from tallyman.store.credit_selection import grants_of
 from tallyman.store.database import Database, upsert
 from tallyman.store.invoice_numbers import lock_numbers
 from tallyman.store.stripe_operations import StripeOperationStore
