@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -25,6 +26,7 @@ from tallyman.domain.entitlement import (
 from tallyman.domain.entitlement_grant import EntitlementGrant
 from tallyman.domain.entitlement_period import EntitlementOverride, EntitlementReset
 from tallyman.domain.event import parse_event
+from tallyman.domain.event_change import Amendment
 from tallyman.domain.feature import Feature, FeatureMeter
 from tallyman.domain.meter import Aggregation, DimensionFilter, Meter, MeterQuery
 from tallyman.domain.plan import Plan
@@ -38,6 +40,7 @@ from tallyman.store.database import Database
 from tallyman.store.entitlement_definitions import EntitlementDefinitions
 from tallyman.store.entitlement_grants import EntitlementGrantStore
 from tallyman.store.entitlement_usage import EntitlementUsage
+from tallyman.store.event_changes import EventChangeStore, Why
 from tallyman.store.events import EventStore, Received
 from tallyman.store.features import FeatureStore
 from tallyman.store.meters import MeterStore
@@ -190,6 +193,26 @@ async def test_what_is_stored_is_counted_at_the_next_look(limited: Shop) -> None
         assert counters.find(limited.namespace, name) is counters.find(limited.namespace, "acme")
     assert counters.find(limited.namespace, "nobody") is None
     assert counters.find("theirs", "acme") is None
+
+
+async def test_a_change_of_an_event_is_counted_at_the_next_look(limited: Shop) -> None:
+    await limited.customer("globex")
+    await limited.subscribe("globex", "starter")
+    counters = limited.counters()
+    sent = await limited.send("acme", 70, 20, 10)
+    await counters.refresh()
+    before = limited.access(counters, "acme")
+    changes = EventChangeStore(limited.database, EventStore(limited.clickhouse))
+    voided, amended, moved = ((limited.namespace, one.event.source, one.event.id) for one in sent)
+    less = msgspec.Raw(b'{"tokens": 5, "model": "a"}')
+
+    await changes.void(*voided, Why("a test run"))
+    await changes.amend(*amended, Amendment(data=less), Why("counted wrongly"))
+    await changes.amend(*moved, Amendment(subject="globex"), Why("it was theirs"))
+    await counters.refresh()
+
+    assert (before, limited.access(counters, "acme")) == (of(100), of(5))
+    assert limited.access(counters, "globex") == of(10)
 
 
 async def test_a_hard_limit_refuses_at_the_limit_and_a_soft_one_never(limited: Shop) -> None:
