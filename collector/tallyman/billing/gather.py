@@ -50,7 +50,7 @@ async def gather(
     for account in accounts:
         for subscription in account.subscriptions:
             before = known.get(subscription.id)
-            since = None if before is None else looked_at_until(before, subscription)
+            since = None if before is None else before.billed_until - OVERLAP
             until = now
             for owed in owed_by(account, subscription, now, since):
                 at = aligned(account.profile.workflow.anchored, owed.billable.invoice_at)
@@ -66,25 +66,13 @@ async def gather(
                         account.customer.id,
                         until,
                         next_due_at=following,
-                        # What waits must be found again, also behind what was billed ahead.
-                        as_of=before.as_of if before and until < now else subscription.updated_at,
+                        as_of=subscription.updated_at,
                         seen=None if before is None else before.billed_until,
                     )
                 )
     billed = await books.billed.billed(owed.billable.id for _, owed, _ in found)
     new = [one for one in found if one[1].billable.id not in billed]
     return list(_together(new)), progress
-
-
-def looked_at_until(before: Progress, subscription: Subscription) -> datetime:
-    """Until when all that the subscription owes was looked for.
-
-    An end that was set since, before what was billed ahead, makes due what was not due yet.
-    """
-    until = before.billed_until
-    if subscription.active_to is not None and before.as_of != subscription.updated_at:
-        until = min(until, subscription.active_to)
-    return until - OVERLAP
 
 
 def _is_known(before: Progress, subscription: Subscription, now: datetime, until: datetime) -> bool:

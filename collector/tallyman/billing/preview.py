@@ -13,7 +13,7 @@ from tallyman.billing.books import Account, Books
 from tallyman.billing.corrections import corrections
 from tallyman.billing.credit_shown import paid_as_of_now
 from tallyman.billing.draft import count, drafted, empty, with_lines
-from tallyman.billing.gather import Gathered, Owed, looked_at_until, owed_by
+from tallyman.billing.gather import OVERLAP, Gathered, Owed, owed_by
 from tallyman.domain.billable import in_service
 from tallyman.domain.event import LATEST
 from tallyman.domain.invoice import Invoice
@@ -73,7 +73,7 @@ async def _not_billed(
     for account in accounts:
         for subscription in account.subscriptions:
             before = known.get(subscription.id)
-            since = None if before is None else looked_at_until(before, subscription)
+            since = None if before is None else before.billed_until - OVERLAP
             for owed in owed_by(account, subscription, now, since):
                 found[owed.billable.id] = account, owed
             for billable in in_service(subscription, now):

@@ -111,6 +111,20 @@ async def put_back_progress(connection: AsyncConnection, freed: Sequence[Invoice
     await look_again(connection, freed)
 
 
+async def look_again_from(
+    connection: AsyncConnection, subscription_id: str, moment: datetime
+) -> None:
+    """Let what becomes due of the subscription after the moment be looked for, also if it was."""
+    await connection.execute(
+        update(billing_progress)
+        .where(
+            billing_progress.c.subscription_id == subscription_id,
+            billing_progress.c.billed_until > moment,
+        )
+        .values(billed_until=moment, next_due_at=None)
+    )
+
+
 async def look_again(connection: AsyncConnection, changed: Sequence[Invoice]) -> None:
     """Let all that these customers were billed be looked at once more."""
     for some in portions(invoice.customer.id for invoice in changed):

@@ -17,6 +17,7 @@ from tallyman.domain.service_period import EndProration
 from tallyman.domain.subscription import Subscription, SubscriptionStatus, start
 from tallyman.errors import Conflict, Gone, InvalidParameter, NotFound
 from tallyman.store.audit import record
+from tallyman.store.billing_progress import look_again_from
 from tallyman.store.comparison import Comparison, condition_of
 from tallyman.store.customer_rows import get_customer, unended
 from tallyman.store.customer_subjects import portions
@@ -135,7 +136,7 @@ async def add_subscription(connection: AsyncConnection, made: Subscription, by: 
 async def write_subscription(
     connection: AsyncConnection, changed: Subscription, action: str, by: str
 ) -> Subscription:
-    """Keep when it ends."""
+    """Keep when it ends; what was billed ahead is looked at again, since more or less may be due."""
     before = await find_row(connection, changed.namespace, changed.id)
     await connection.execute(
         update(subscriptions)
@@ -146,6 +147,7 @@ async def write_subscription(
             updated_at=changed.updated_at,
         )
     )
+    await look_again_from(connection, changed.id, changed.updated_at)
     after = await find_row(connection, changed.namespace, changed.id)
     await record(connection, by, action, "subscription", before, after)
     return changed

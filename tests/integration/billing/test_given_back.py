@@ -193,6 +193,24 @@ async def test_what_an_end_makes_due_before_what_was_billed_ahead_is_billed(shop
     assert await _totals(shop) == [D(9)]
 
 
+async def test_what_a_draft_of_a_run_ahead_lost_to_an_end_that_is_taken_back_is_billed(
+    shop: Shop,
+) -> None:
+    await shop.plan(await shop.card("fee", FlatPrice(D(30))), await shop.card())
+    await shop.customer()
+    begun = await shop.subscribe()
+    await shop.bill(NOVEMBER)
+    await shop.bill(DECEMBER)  # as with --ahead: a draft with the usage, and December's fee
+    books = shop.books.subscriptions
+    await books.cancel(shop.namespace, begun.id, EditTiming.NEXT_BILLING_CYCLE, MIDDLE)
+    await shop.bill(DECEMBER + COLLECTED)  # it is collected without the fee
+    await books.unschedule_cancelation(shop.namespace, begun.id, MIDDLE + COLLECTED)
+
+    await shop.bill(DECEMBER + 2 * COLLECTED)
+
+    assert sum(await _totals(shop)) == 60
+
+
 async def test_a_subscription_that_is_billed_ahead_is_not_deleted(shop: Shop) -> None:
     await shop.plan(await shop.card("fee", FlatPrice(D(30))))
     await shop.customer()
