@@ -28,7 +28,8 @@ from tallyman.store.seen import Seen
 from tallyman.store.unattributed import UnattributedUsage
 from tallyman.stream import consumer as consumer_module
 from tallyman.stream.batch import BatchLimits
-from tallyman.stream.reconcile import KafkaTopics, Reconciliation, Report
+from tallyman.stream.reconcile import KafkaTopics, Reconciliation
+from tallyman.stream.reconcile_report import Report
 
 from tests.faults.conftest import IS_LONG, repeat_with
 from tests.faults.embedded_world import tokens_of

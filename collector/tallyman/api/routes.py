@@ -47,7 +47,7 @@ from tallyman.api.route import JSON, Answered, Route
 from tallyman.api.status import StatusAnswer
 from tallyman.domain.access import Scope
 from tallyman.domain.event import CloudEvent
-from tallyman.stream.reconcile import Report
+from tallyman.stream.reconcile_report import Report
 
 TEXT: Final = {"type": "string"}
 METER: Final = {JSON: MeterAnswer}

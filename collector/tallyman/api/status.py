@@ -24,7 +24,7 @@ from tallyman.store.events import EventStore
 from tallyman.store.unattributed import UnattributedUsage
 from tallyman.stream.kafka_connection import KafkaConnection
 from tallyman.stream.progress import read_progress
-from tallyman.stream.reconcile import Report, missing_in
+from tallyman.stream.reconcile_report import Report, missing_in
 
 STARTED: Final = web.AppKey("started", float)
 KAFKA: Final[web.AppKey[KafkaConnection | None]] = web.AppKey("kafka")

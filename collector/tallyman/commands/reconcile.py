@@ -26,7 +26,8 @@ from tallyman.kong_log_file import read_lines
 from tallyman.store.customers import CustomerStore
 from tallyman.store.events import EventStore
 from tallyman.stream.message import encode_event
-from tallyman.stream.reconcile import LogReport, MadeGood, Report
+from tallyman.stream.reconcile import MadeGood
+from tallyman.stream.reconcile_report import LogReport, Report
 
 EVENTS_AT_ONCE: Final = 1000
 MOST_CALLS: Final = 50

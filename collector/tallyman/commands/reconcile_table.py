@@ -5,7 +5,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tallyman.domain.completeness import GapKind
-from tallyman.stream.reconcile import GapReport, Report, missing_in
+from tallyman.stream.reconcile_report import GapReport, Report, missing_in
 
 WIDTH = 200  # where the output is no terminal
 MOST_HOURS = 48

@@ -28,96 +28,10 @@ from tallyman.store.unattributed import UnattributedUsage
 from tallyman.stream.dead_letters import DeadLetter, read_dead_letters
 from tallyman.stream.kafka_connection import KafkaConnection
 from tallyman.stream.progress import Progress, consumed_until, read_progress
+from tallyman.stream.reconcile_report import GapReport, HourReport, NodeReport, Report
 
 MOST_GAPS: Final = 100  # that a report names; all are counted
 DAY: Final = timedelta(days=1)
-
-
-class NodeReport(msgspec.Struct):
-    """A gateway node: its numbers that came in, and what it last said of its spool.
-
-    `refused` and `bad` are log entries that got no number between its first and last heartbeat.
-    """
-
-    node: str
-    last: int
-    late: int
-    lost: int
-    set_aside: int
-    refused: int
-    bad: int
-    waiting: int | None
-    heartbeat_at: datetime | None
-    sinks: int
-
-
-class GapReport(msgspec.Struct):
-    """Numbers of a node or a door that are missing, after what came in at `after`.
-
-    `at_most`: some of them may never have been given.
-    """
-
-    lane: str
-    first: int
-    last: int
-    kind: GapKind
-    after: datetime
-    at_most: bool = False
-
-
-class HourReport(msgspec.Struct):
-    """What became of what was accepted in the hour that begins at `hour`."""
-
-    hour: datetime
-    accepted: int
-    counted: int
-    known: int
-    conflicts: int
-    dead: int
-    missing: int
-
-
-class LogReport(msgspec.Struct):
-    """Kong's log against the store: the events of its calls, and those that are not stored."""
-
-    files: list[str]
-    events: int
-    uncounted: int
-    calls: list[str]
-    bad: int = 0
-    made_good: int = 0
-
-
-class Report(msgspec.Struct):
-    """What a reconciliation found; `is_complete` where nothing is missing.
-
-    Of what came in from `since` on. `lost` numbers of nodes, `missing` numbers of doors, `refused` log
-    entries and `forgotten` ids (remembered though not stored, put right by this) are missing. `late` and
-    `waiting` (in Kafka) may still come. `dead` letters are kept and can be replayed.
-    """
-
-    at: datetime
-    since: datetime
-    is_complete: bool
-    lost: int
-    missing: int
-    refused: int
-    forgotten: int
-    late: int
-    waiting: int
-    set_aside: int
-    dead: int
-    unattributed_events: int
-    unattributed_subjects: int
-    nodes: list[NodeReport]
-    gaps: list[GapReport]
-    hours: list[HourReport]
-    log: LogReport | None = None
-
-
-def missing_in(report: Report) -> int:
-    """How much is missing, whatever it is."""
-    return report.lost + report.missing + report.refused + report.forgotten
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from typing import Final
 
 from tallyman.errors import TallymanError
 from tallyman.metrics import LATE, MISSING, RECONCILED_AT
-from tallyman.stream.reconcile import Reconciliation, Report, missing_in
+from tallyman.stream.reconcile import Reconciliation
+from tallyman.stream.reconcile_report import Report, missing_in
 
 LOOKED_BACK: Final = timedelta(days=7)
 FIRST_SECONDS: Final = 60.0

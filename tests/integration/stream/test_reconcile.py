@@ -15,7 +15,7 @@ from tallyman.store.clickhouse import ClickHouse
 from tallyman.store.customers import CustomerStore
 from tallyman.store.database import Database
 from tallyman.store.events import EventStore, Received
-from tallyman.stream.reconcile import Report
+from tallyman.stream.reconcile_report import Report
 from tallyman.stream.replay import connect
 from tallyman_kong.heartbeat import SpoolState, event_of
 
