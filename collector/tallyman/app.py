@@ -12,7 +12,7 @@ from typing import Any
 from aiohttp import web
 from tallyman_kong.usage import configuration
 
-from tallyman import data_directory
+from tallyman import connections
 from tallyman.api import openapi
 from tallyman.api.border import ROUTES as BY_ROUTE
 from tallyman.api.border import border
@@ -54,7 +54,6 @@ from tallyman.api.state import (
 )
 from tallyman.api.status import KAFKA, STARTED
 from tallyman.api.unattributed_gauge import UnattributedGauge
-from tallyman.billing.books import Books
 from tallyman.billing.credit_watch import CreditWatch
 from tallyman.billing.entitlement_counters import EntitlementCounters
 from tallyman.billing.entitlement_reset import EntitlementResets
@@ -68,10 +67,8 @@ from tallyman.kong_config import load_usage_configuration
 from tallyman.payments.stripe_app import StripeAccount, StripeApp
 from tallyman.store.api_keys import ApiKeyStore
 from tallyman.store.clickhouse import ClickHouse
-from tallyman.store.completeness import Completeness
 from tallyman.store.credit_top_ups import CreditTopUpStore
 from tallyman.store.customers import CustomerStore
-from tallyman.store.database import Database
 from tallyman.store.entitlement_definitions import EntitlementDefinitions
 from tallyman.store.entitlement_grants import EntitlementGrantStore
 from tallyman.store.entitlement_usage import EntitlementUsage
@@ -81,7 +78,6 @@ from tallyman.store.features import FeatureStore
 from tallyman.store.installed_apps import InstalledAppStore
 from tallyman.store.meters import MeterStore
 from tallyman.store.plans import PlanStore
-from tallyman.store.seen import Seen
 from tallyman.store.stripe_customers import StripeCustomerStore
 from tallyman.store.subscriptions import SubscriptionStore
 from tallyman.store.unattributed import UnattributedUsage
@@ -89,7 +85,6 @@ from tallyman.stream.group_commit import GroupCommit
 from tallyman.stream.intake import Intake
 from tallyman.stream.kafka_connection import KafkaConnection
 from tallyman.stream.producer import KafkaIntake
-from tallyman.stream.reconcile import KafkaTopics, Reconciliation
 from tallyman.stream.reconcile_job import reconcile_for_ever
 
 
@@ -102,8 +97,8 @@ def build(settings: Settings) -> web.Application:
     app = web.Application(middlewares=[border], client_max_size=settings.max_body_bytes)
     app[SETTINGS] = settings
     app[STARTED] = time.monotonic()
-    app[KAFKA] = kafka_connection(settings)
-    account = stripe_account(settings)
+    app[KAFKA] = connections.kafka_connection(settings)
+    account = connections.stripe_account(settings)
     app[REQUESTS] = Requests()
     app[SHARES] = Shares()
     app[CLOCK] = lambda: datetime.now(UTC)
@@ -120,111 +115,6 @@ def build(settings: Settings) -> web.Application:
     app.cleanup_ctx.append(_reconciling)
     app.cleanup_ctx.append(_credit)
     return app
-
-
-def open_database(settings: Settings) -> Database:
-    """The relational store, not yet migrated."""
-    if settings.database_url is not None:
-        return Database.postgres(settings.database_url.get_secret_value())
-    data_directory.create(settings.data_dir)
-    return Database.sqlite(data_directory.database_path(settings.data_dir))
-
-
-def open_clickhouse(settings: Settings) -> ClickHouse:
-    """The store of events, not yet migrated."""
-    if settings.clickhouse_url is not None:
-        return ClickHouse.server(settings.clickhouse_url.get_secret_value())
-    data_directory.create(settings.data_dir)
-    return ClickHouse.embedded(str(data_directory.events_path(settings.data_dir)))
-
-
-def books(settings: Settings, database: Database, clickhouse: ClickHouse) -> Books:
-    """What billing reads and writes."""
-    settle = 0.0 if settings.clickhouse_url is None else settings.billing_settle_seconds
-    return Books(database, clickhouse, settle)
-
-
-def reconciliation(
-    settings: Settings, clickhouse: ClickHouse, customers: CustomerStore
-) -> Reconciliation:
-    """What says whether anything is missing."""
-    kafka = kafka_connection(settings)
-    topics = None
-    if kafka is not None:
-        dead_topic, group = settings.kafka_dead_topic, settings.kafka_group
-        topics = KafkaTopics(kafka, settings.kafka_topic, dead_topic, group)
-    nobodys = UnattributedUsage(clickhouse, customers)
-    return Reconciliation(Completeness(clickhouse), Seen(clickhouse), nobodys, topics)
-
-
-@asynccontextmanager
-async def open_books(settings: Settings) -> AsyncIterator[Books]:
-    """The same for a command, where no server runs beside it; migrated, and closed at the end."""
-    clickhouse = open_clickhouse(settings)
-    database = open_database(settings)
-    try:
-        await database.migrate()
-        await EventStore(clickhouse).migrate()
-        yield books(settings, database, clickhouse)
-    finally:
-        await database.close()
-        await clickhouse.close()
-
-
-def kafka_connection(settings: Settings) -> KafkaConnection | None:
-    """How Kafka is reached; None where events are stored without it.
-
-    Raises:
-        ConfigurationError: the settings do not go together.
-    """
-    if settings.kafka_brokers is None:
-        return None
-    if settings.clickhouse_url is None:
-        raise ConfigurationError(
-            "kafka_brokers needs clickhouse_url: what the consumer stores, the API must see"
-        )
-    brokers = tuple(
-        broker.strip() for broker in settings.kafka_brokers.split(",") if broker.strip()
-    )
-    if not brokers:
-        raise ConfigurationError("kafka_brokers names no broker: host:port,host:port")
-    authorities = settings.kafka_ssl_cafile
-    if authorities is not None and not authorities.is_file():
-        raise ConfigurationError(f"kafka_ssl_cafile {authorities} is no file")
-    password = settings.kafka_sasl_password
-    if settings.kafka_security_protocol.startswith("SASL") and (
-        settings.kafka_sasl_username is None or password is None
-    ):
-        raise ConfigurationError(
-            f"kafka_security_protocol {settings.kafka_security_protocol} needs "
-            "kafka_sasl_username and kafka_sasl_password"
-        )
-    return KafkaConnection(
-        brokers,
-        settings.kafka_security_protocol,
-        settings.kafka_sasl_mechanism,
-        settings.kafka_sasl_username,
-        None if password is None else password.get_secret_value(),
-        authorities,
-    )
-
-
-def stripe_account(settings: Settings) -> StripeAccount | None:
-    """Stripe, as it is set up; None where it is not, or set to nothing, as Compose does.
-
-    Raises:
-        ConfigurationError: the key is none, or of live mode without `stripe_live`.
-    """
-    key, secret = settings.stripe_api_key, settings.stripe_webhook_secret
-    if key is None or not key.get_secret_value():
-        return None
-    return StripeAccount(
-        key.get_secret_value(),
-        settings.stripe_namespace,
-        None if secret is None else secret.get_secret_value() or None,
-        settings.stripe_api_url.rstrip("/"),
-        settings.stripe_live,
-    )
 
 
 def _add_routes(app: web.Application) -> None:
@@ -254,7 +144,7 @@ async def _intake(
 
 
 async def _relational(app: web.Application) -> AsyncIterator[None]:
-    database = open_database(app[SETTINGS])
+    database = connections.open_database(app[SETTINGS])
     try:
         await database.migrate()
         app[DATABASE] = database
@@ -284,7 +174,7 @@ def _add_entitlements(app: web.Application, clickhouse: ClickHouse) -> Entitleme
 
 
 async def _events(app: web.Application) -> AsyncIterator[None]:
-    clickhouse = open_clickhouse(app[SETTINGS])
+    clickhouse = connections.open_clickhouse(app[SETTINGS])
     try:
         store = EventStore(clickhouse)
         await store.migrate()
@@ -292,10 +182,10 @@ async def _events(app: web.Application) -> AsyncIterator[None]:
         app[EVENT_CHANGES] = EventChangeStore(app[DATABASE], store)
         await app[EVENT_CHANGES].store_pending()
         app[UNATTRIBUTED] = UnattributedUsage(clickhouse, app[CUSTOMERS])
-        app[RECONCILIATION] = reconciliation(app[SETTINGS], clickhouse, app[CUSTOMERS])
+        app[RECONCILIATION] = connections.reconciliation(app[SETTINGS], clickhouse, app[CUSTOMERS])
         app[COMPLETENESS] = app[RECONCILIATION].completeness
         app[UNATTRIBUTED_GAUGE] = UnattributedGauge(app[UNATTRIBUTED])
-        app[BOOKS] = books(app[SETTINGS], app[DATABASE], clickhouse)
+        app[BOOKS] = connections.books(app[SETTINGS], app[DATABASE], clickhouse)
         app[CREDIT_WATCH] = CreditWatch(app[BOOKS], app[CLOCK], partial(_is_paid_at_stripe, app))
         app[SAYS_WHAT_WAS_NEW] = app[KAFKA] is None
         counters = _add_entitlements(app, clickhouse)

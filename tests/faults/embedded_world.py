@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from tallyman import app
+from tallyman import connections
 from tallyman.config import Settings
 from tallyman.domain.builtin_meters import DIMENSIONS
 from tallyman.domain.event import parse_event
@@ -123,7 +123,10 @@ class Collector:
 async def prepare(folder: Path, _seed: int) -> dict[str, Any]:
     """The tables, and when it all began."""
     settings = Settings(data_dir=folder)
-    clickhouse, database = app.open_clickhouse(settings), app.open_database(settings)
+    clickhouse, database = (
+        connections.open_clickhouse(settings),
+        connections.open_database(settings),
+    )
     await EventStore(clickhouse).migrate()
     await database.migrate()
     await database.close()
@@ -137,9 +140,12 @@ async def live(folder: Path, seed: int) -> dict[str, Any]:
     logging.getLogger("tallyman_kong").setLevel(logging.CRITICAL)
     world = World(folder, seed)
     settings = Settings(data_dir=folder)
-    clickhouse, database = app.open_clickhouse(settings), app.open_database(settings)
+    clickhouse, database = (
+        connections.open_clickhouse(settings),
+        connections.open_database(settings),
+    )
     store = EventStore(clickhouse)
-    reconciliation = app.reconciliation(settings, clickhouse, CustomerStore(database))
+    reconciliation = connections.reconciliation(settings, clickhouse, CustomerStore(database))
     async with GroupCommit(store) as group_commit:
         await _send(world, group_commit)
         for state in world.spool.states():

@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 import aiohttp
 
-from tallyman import app, data_directory
+from tallyman import connections, data_directory
 from tallyman.api.auth import LOCAL_ACTOR, LOCAL_NAMESPACE
 from tallyman.billing.books import Books
 from tallyman.config import Settings
@@ -52,7 +52,7 @@ async def books_here(settings: Settings) -> AsyncIterator[Books]:
     """The stores, opened by this process, which holds the data directory meanwhile."""
     embedded = settings.clickhouse_url is None or settings.database_url is None
     with data_directory.locked(settings.data_dir) if embedded else nullcontext():
-        async with app.open_books(settings) as books:
+        async with connections.open_books(settings) as books:
             yield books
 
 

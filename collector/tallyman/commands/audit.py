@@ -10,7 +10,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from tallyman import app
+from tallyman import connections
 from tallyman.commands.settings_option import with_settings
 from tallyman.config import Settings
 from tallyman.domain.access import DEFAULT_NAMESPACE
@@ -69,7 +69,7 @@ def audit(
 async def _read(
     settings: Settings, namespace: str, where: list[Comparison | TimeComparison], limit: int
 ) -> list[AuditLine]:
-    database = app.open_database(settings)
+    database = connections.open_database(settings)
     try:
         await database.migrate()
         return await AuditPages(database).page(namespace, where, size=limit)

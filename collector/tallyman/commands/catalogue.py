@@ -12,7 +12,7 @@ from typing import Final
 import click
 import msgspec
 
-from tallyman import app
+from tallyman import connections
 from tallyman.api.catalogue.change import Change, InvoiceChange, Outcome
 from tallyman.api.catalogue.dump import dump as dumped
 from tallyman.api.catalogue.run import compare, put_in_force
@@ -156,7 +156,7 @@ async def _dump(settings: Settings, namespace: str) -> str:
 
 @asynccontextmanager
 async def _shelf(settings: Settings, namespace: str) -> AsyncIterator[Shelf]:
-    database = app.open_database(settings)
+    database = connections.open_database(settings)
     try:
         await database.migrate()
         now = await Sandboxes(database).now(namespace, datetime.now(UTC))

@@ -9,7 +9,7 @@ from aiohttp import web
 from aiokafka.errors import KafkaError
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
-from tallyman import app
+from tallyman import connections
 from tallyman.commands.serve import configure_logging
 from tallyman.commands.settings_option import with_settings
 from tallyman.config import Settings
@@ -32,7 +32,7 @@ def consume(settings: Settings) -> None:
     on, and nothing is lost or counted twice.
     """
     configure_logging(settings.log_level)
-    connection = app.kafka_connection(settings)
+    connection = connections.kafka_connection(settings)
     if connection is None:
         raise ConfigurationError(
             "kafka_brokers is not set: without Kafka, `serve` stores by itself"
@@ -42,7 +42,7 @@ def consume(settings: Settings) -> None:
 
 async def _consume(settings: Settings, connection: KafkaConnection) -> None:
     await _require_topics(settings, connection)
-    clickhouse = app.open_clickhouse(settings)
+    clickhouse = connections.open_clickhouse(settings)
     try:
         store = EventStore(clickhouse)
         await store.migrate()

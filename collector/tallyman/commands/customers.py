@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from tallyman_kong.usage import UsageConfiguration
 
-from tallyman import app
+from tallyman import connections
 from tallyman.commands.settings_option import FAILED, with_settings
 from tallyman.config import Settings
 from tallyman.domain.access import DEFAULT_NAMESPACE
@@ -88,7 +88,7 @@ async def _import(
 ) -> tuple[SubjectValue, list[Step]]:
     gateway = await _read(*source, subject)
     value = subject or subject_value(gateway.usage or _configured(settings))
-    database = app.open_database(settings)
+    database = connections.open_database(settings)
     try:
         await database.migrate()
         store = CustomerStore(database)

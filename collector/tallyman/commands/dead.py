@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from tallyman_kong import kafka_producer
 
-from tallyman import app
+from tallyman import connections
 from tallyman.commands.settings_option import with_settings
 from tallyman.config import Settings
 from tallyman.errors import InvalidInput, Unavailable
@@ -57,7 +57,7 @@ def dead() -> None:
 @with_settings
 def list_(settings: Settings, code: str | None, replayed_too: bool, show_value: bool) -> None:
     """Show what was set aside, when, why and from where; not the messages themselves."""
-    connection = app.kafka_connection(settings)
+    connection = connections.kafka_connection(settings)
     if connection is None:
         click.echo(WITHOUT_KAFKA)
         return
@@ -86,7 +86,7 @@ def replay(
     """
     if everything == bool(letters or code):
         raise click.UsageError("Say which: --all, or --letter and --reason.")
-    connection = app.kafka_connection(settings)
+    connection = connections.kafka_connection(settings)
     if connection is None:
         click.echo(WITHOUT_KAFKA)
         return

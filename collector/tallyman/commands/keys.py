@@ -9,7 +9,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from tallyman import app
+from tallyman import connections
 from tallyman.commands.settings_option import with_settings
 from tallyman.config import Settings
 from tallyman.domain.access import DEFAULT_NAMESPACE, Scope
@@ -106,7 +106,7 @@ async def _revoke(settings: Settings, key_id: str) -> None:
 
 @asynccontextmanager
 async def _database(settings: Settings) -> AsyncIterator[Database]:
-    database = app.open_database(settings)
+    database = connections.open_database(settings)
     try:
         await database.migrate()
         yield database

@@ -4,7 +4,7 @@ import asyncio
 
 import click
 
-from tallyman import app, data_directory
+from tallyman import connections, data_directory
 from tallyman.commands.settings_option import with_settings
 from tallyman.config import Settings
 from tallyman.store.events import EventStore
@@ -23,12 +23,12 @@ def migrate(settings: Settings) -> None:
 
 
 async def _migrate(settings: Settings) -> None:
-    database = app.open_database(settings)
+    database = connections.open_database(settings)
     try:
         await database.migrate()
     finally:
         await database.close()
-    clickhouse = app.open_clickhouse(settings)
+    clickhouse = connections.open_clickhouse(settings)
     try:
         await EventStore(clickhouse).migrate()
     finally:

@@ -11,7 +11,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from tallyman import app
+from tallyman import connections
 from tallyman.commands.bill import MOMENT
 from tallyman.commands.price_table import price_table, said, show_proposals
 from tallyman.commands.settings_option import with_settings
@@ -172,7 +172,7 @@ async def _store(
     settings: Settings, namespace: str
 ) -> AsyncIterator[tuple[LlmPriceStore, datetime]]:
     """The prices, and what time it is in the namespace."""
-    database = app.open_database(settings)
+    database = connections.open_database(settings)
     try:
         await database.migrate()
         yield LlmPriceStore(database), await Sandboxes(database).now(namespace, datetime.now(UTC))

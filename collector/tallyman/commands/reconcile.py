@@ -12,7 +12,7 @@ import click
 import msgspec
 from tallyman_kong.usage import UsageConfiguration, configuration
 
-from tallyman import app, data_directory
+from tallyman import connections, data_directory
 from tallyman.commands.asking import asked, server_of
 from tallyman.commands.reconcile_table import show
 from tallyman.commands.settings_option import with_settings
@@ -164,12 +164,12 @@ async def _stores(settings: Settings, namespace: str | None) -> AsyncIterator[_S
         return
     embedded = settings.clickhouse_url is None or settings.database_url is None
     with data_directory.locked(settings.data_dir) if embedded else nullcontext():
-        clickhouse = app.open_clickhouse(settings)
-        database = app.open_database(settings)
+        clickhouse = connections.open_clickhouse(settings)
+        database = connections.open_database(settings)
         try:
             await database.migrate()
             await EventStore(clickhouse).migrate()
-            found = app.reconciliation(settings, clickhouse, CustomerStore(database))
+            found = connections.reconciliation(settings, clickhouse, CustomerStore(database))
 
             async def run(hours: int, made_good: MadeGood | None) -> Report:
                 now = datetime.now(UTC)

@@ -20,7 +20,7 @@ from rich.progress import (
 )
 from tallyman_kong.usage import UsageConfiguration, configuration
 
-from tallyman import app, data_directory
+from tallyman import connections, data_directory
 from tallyman.commands.settings_option import with_settings
 from tallyman.config import Settings
 from tallyman.domain.access import DEFAULT_NAMESPACE
@@ -167,7 +167,7 @@ async def _read(files: tuple[str, ...], replay: _Replay) -> None:
 @asynccontextmanager
 async def _destination(settings: Settings, namespace: str | None) -> AsyncIterator[Destination]:
     """Where events go: to Kafka in production; else to the server if it runs, else to the store."""
-    connection = app.kafka_connection(settings)
+    connection = connections.kafka_connection(settings)
     if connection is not None:
         async with _store(settings) as store:
             intake = KafkaIntake(connection, settings.kafka_topic)
@@ -191,7 +191,7 @@ async def _destination(settings: Settings, namespace: str | None) -> AsyncIterat
 
 @asynccontextmanager
 async def _store(settings: Settings) -> AsyncIterator[EventStore]:
-    clickhouse = app.open_clickhouse(settings)
+    clickhouse = connections.open_clickhouse(settings)
     try:
         store = EventStore(clickhouse)
         await store.migrate()

@@ -11,7 +11,7 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from tallyman import app, data_directory
+from tallyman import connections, data_directory
 from tallyman.api.status import StatusAnswer, Today, read_status
 from tallyman.commands.settings_option import with_settings
 from tallyman.config import Settings
@@ -69,7 +69,7 @@ async def _read_here(settings: Settings, namespace: str) -> StatusAnswer:
             keys,
             reconciliation.unattributed,
             reconciliation.completeness,
-            app.kafka_connection(settings),
+            connections.kafka_connection(settings),
             namespace,
         )
 
@@ -78,13 +78,13 @@ async def _read_here(settings: Settings, namespace: str) -> StatusAnswer:
 async def _stores(
     settings: Settings,
 ) -> AsyncIterator[tuple[EventStore, ApiKeyStore, Reconciliation]]:
-    clickhouse = app.open_clickhouse(settings)
-    database = app.open_database(settings)
+    clickhouse = connections.open_clickhouse(settings)
+    database = connections.open_database(settings)
     try:
         await database.migrate()
         events = EventStore(clickhouse)
         await events.migrate()
-        reconciliation = app.reconciliation(settings, clickhouse, CustomerStore(database))
+        reconciliation = connections.reconciliation(settings, clickhouse, CustomerStore(database))
         yield events, ApiKeyStore(database), reconciliation
     finally:
         await database.close()

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 from pydantic import SecretStr
-from tallyman import app
+from tallyman import app, connections
 from tallyman.api.app_bodies import app_id
 from tallyman.api.state import KEYS, STRIPE
 from tallyman.config import Settings
@@ -119,7 +119,7 @@ async def test_without_stripe_there_is_the_sandbox_alone(client: Client) -> None
 def test_a_key_that_is_set_to_nothing_is_none(tmp_path: Path) -> None:
     settings = with_stripe(tmp_path, "http://127.0.0.1:1", stripe_api_key=SecretStr(""))
 
-    assert app.stripe_account(settings) is None
+    assert connections.stripe_account(settings) is None
 
 
 @pytest.mark.parametrize(

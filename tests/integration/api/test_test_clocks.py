@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from aiohttp.test_utils import TestServer
 from pydantic import SecretStr
-from tallyman import app
+from tallyman import app, connections
 from tallyman.api.state import BOOKS
 from tallyman.config import Settings
 from tallyman.domain.access import Scope
@@ -105,7 +105,7 @@ async def test_a_server_that_takes_real_money_does_not_bill_a_sandbox(tmp_path: 
         stripe_webhook_secret=SecretStr("whsec_x"),
         stripe_namespace="play",
     )
-    database = app.open_database(live)
+    database = connections.open_database(live)
     await database.migrate()
     await Sandboxes(database).open("play")
     await database.close()

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from tallyman import app
+from tallyman import connections
 from tallyman.backup.backup import back_up
 from tallyman.backup.restore import restore
 from tallyman.billing.recount import recounted
@@ -35,7 +35,7 @@ KILLED = str(Path(__file__).with_name("killed_at.py"))
 async def opened(directory: Path) -> AsyncIterator[Shop]:
     """The shop on a directory, as a server has it open."""
     with locked(directory):
-        async with app.open_books(Settings(data_dir=directory)) as books:
+        async with connections.open_books(Settings(data_dir=directory)) as books:
             yield Shop(books.database, books.quantities._clickhouse, "default")
 
 

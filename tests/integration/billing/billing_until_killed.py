@@ -13,7 +13,7 @@ from decimal import Decimal as D
 from pathlib import Path
 from typing import Any
 
-from tallyman import app
+from tallyman import connections
 from tallyman.billing import run as billing_run
 from tallyman.config import Settings
 from tallyman.domain.credit import CreditGrant
@@ -44,7 +44,10 @@ def killing(step: Any, when: str, number: int, counted: list[int]) -> Any:
 async def work(directory: Path, when: str, number: int) -> None:
     """Stock the shop if there is no number, else bill it and be killed at that step."""
     settings = Settings(data_dir=directory)
-    clickhouse, database = app.open_clickhouse(settings), app.open_database(settings)
+    clickhouse, database = (
+        connections.open_clickhouse(settings),
+        connections.open_database(settings),
+    )
     shop = Shop(database, clickhouse, "default")
     if not number:
         await database.migrate()

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from tallyman import app
+from tallyman import connections
 from tallyman.config import Settings
 from tallyman.data_directory import is_served
 from tallyman.domain.duration import Duration
@@ -31,7 +31,10 @@ OPEN_SECONDS = 30
 async def stock(directory: Path) -> None:
     """A customer who used 15,000 tokens this month, in a data directory."""
     settings = Settings(data_dir=directory)
-    clickhouse, database = app.open_clickhouse(settings), app.open_database(settings)
+    clickhouse, database = (
+        connections.open_clickhouse(settings),
+        connections.open_database(settings),
+    )
     try:
         await database.migrate()
         shop = Shop(database, clickhouse, "default")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tallyman import app
+from tallyman import connections
 from tallyman.config import Settings
 from tallyman.domain.event import parse_event
 from tallyman.store.clickhouse import ClickHouse
@@ -61,7 +61,7 @@ class Here:
     def __init__(self, clickhouse: ClickHouse, database: Database) -> None:
         self._store = EventStore(clickhouse)
         customers = CustomerStore(database)
-        self._reconciliation = app.reconciliation(Settings(), clickhouse, customers)
+        self._reconciliation = connections.reconciliation(Settings(), clickhouse, customers)
 
     async def store(self, *events: dict[str, Any]) -> None:
         await self._store.accept(at_once(*events))
@@ -73,7 +73,10 @@ class Here:
 @pytest.fixture
 async def here(tmp_path: Path) -> AsyncIterator[Here]:
     settings = Settings(data_dir=tmp_path / "data")
-    clickhouse, database = app.open_clickhouse(settings), app.open_database(settings)
+    clickhouse, database = (
+        connections.open_clickhouse(settings),
+        connections.open_database(settings),
+    )
     await EventStore(clickhouse).migrate()
     await database.migrate()
     yield Here(clickhouse, database)

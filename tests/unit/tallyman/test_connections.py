@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from pydantic import SecretStr
-from tallyman import app
+from tallyman import connections
 from tallyman.config import Settings
 from tallyman.errors import ConfigurationError
 
@@ -25,7 +25,7 @@ def test_settings_of_kafka_that_cannot_be_used_are_named(
     changed: dict[str, Any], named: str
 ) -> None:
     with pytest.raises(ConfigurationError, match=named):
-        app.kafka_connection(Settings(**KAFKA | changed))
+        connections.kafka_connection(Settings(**KAFKA | changed))
 
 
 @pytest.mark.parametrize(
@@ -34,6 +34,6 @@ def test_settings_of_kafka_that_cannot_be_used_are_named(
 )
 def test_a_clickhouse_url_that_is_none_is_named_and_not_repeated(url: str) -> None:
     with pytest.raises(ConfigurationError, match="clickhouse_url") as caught:
-        app.open_clickhouse(Settings(clickhouse_url=SecretStr(url)))
+        connections.open_clickhouse(Settings(clickhouse_url=SecretStr(url)))
 
     assert "geheim" not in str(caught.value)
