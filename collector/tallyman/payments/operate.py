@@ -21,7 +21,8 @@ from tallyman.payments.stripe_calls import StripeCalls, StripeInvoice
 from tallyman.payments.stripe_customer import customer_at_stripe
 from tallyman.payments.stripe_stores import StripeStores
 from tallyman.payments.top_up import LOOK_AGAIN, TopUp
-from tallyman.store.stripe_operations import Heard, HeldOperation
+from tallyman.store.stripe_operation_rows import HeldOperation
+from tallyman.store.stripe_operations import Heard
 
 NOT_YET: Final = timedelta(minutes=1)  # until an invoice is looked for again that is on its way
 Looked = tuple[HeldOperation, timedelta | None]

@@ -19,7 +19,8 @@ from tallyman.payments.stripe_lines import (
     operation_lines,
     stripe_amount,
 )
-from tallyman.store.stripe_operations import HeldOperation, StripeOperationStore
+from tallyman.store.stripe_operation_rows import HeldOperation
+from tallyman.store.stripe_operations import StripeOperationStore
 
 LOOK_AGAIN: Final = timedelta(hours=6)  # at what is not paid, should a webhook be lost
 _WAITING: Final = {

@@ -5,48 +5,29 @@ is done at Stripe is `payments/`'s.
 """
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 
-import msgspec
 from sqlalchemy import Row, func, or_, select, update
 
 from tallyman.domain.access import LOCAL
-from tallyman.domain.stripe_operation import (
-    OperationKind,
-    OperationLine,
-    OperationState,
-    Returned,
-    StripeOperation,
-)
+from tallyman.domain.stripe_operation import OperationState, StripeOperation
 from tallyman.errors import Conflict, NotFound
 from tallyman.store.audit import AuditEntry, record_document
 from tallyman.store.database import Database, upsert
 from tallyman.store.stripe_invoices import CLAIM
+from tallyman.store.stripe_operation_rows import (
+    HeldOperation,
+    asked_values,
+    audited_values,
+    held_of,
+    operation_of,
+)
 from tallyman.store.tables import stripe_operations
 
 BY: Final = "stripe"
 Heard = Callable[[StripeOperation], Awaitable[None]]
 """Called in the transaction that keeps an operation's new state."""
-_ASKED: Final = ("kind", "customer_id", "currency", "lines", "invoice_id", "top_up_id", "returned")
-
-
-@dataclass(frozen=True)
-class HeldOperation:
-    """An operation that nobody else works on, with what Stripe was asked so far.
-
-    `generation` counts what was begun under one key, `attempted_at` is when; `round` counts the
-    payments that were asked for, `asked_at` is when; `failures` the looks that Stripe did not answer.
-    """
-
-    operation: StripeOperation
-    generation: int = 0
-    attempted_at: datetime | None = None
-    round: int = 0
-    asked_at: datetime | None = None
-    failures: int = 0
-    hints: int = 0
 
 
 class StripeOperationStore:
@@ -63,7 +44,7 @@ class StripeOperationStore:
         Raises:
             Conflict: another thing was asked for under this id.
         """
-        values = _asked(operation) | {
+        values = asked_values(operation) | {
             "id": operation.id,
             "namespace": operation.namespace,
             "state": str(OperationState.ASKED),
@@ -81,7 +62,7 @@ class StripeOperationStore:
                 insert = upsert(connection, stripe_operations).values(values)
                 await connection.execute(insert.on_conflict_do_nothing())
             kept = await self.get(operation.namespace, operation.id)
-            if _asked(kept) != _asked(operation):
+            if asked_values(kept) != asked_values(operation):
                 raise Conflict(f"{operation.id} was asked of Stripe already, and as another thing")
             if kept.state is OperationState.ASKED and kept.created_at == now:
                 await self._record(by, "asked", None, kept, now)
@@ -96,7 +77,7 @@ class StripeOperationStore:
         row = await self._row(operation_id, namespace)
         if row is None:
             raise NotFound(f"Stripe was asked for nothing with the id {operation_id}")
-        return _operation(row)
+        return operation_of(row)
 
     async def of_invoice(self, namespace: str, invoice_id: str) -> list[StripeOperation]:
         """What was asked for about an invoice, the first one first."""
@@ -107,7 +88,7 @@ class StripeOperationStore:
             .order_by(table.created_at, table.id)
         )
         async with self._database.reading() as connection:
-            return [_operation(row) for row in await connection.execute(statement)]
+            return [operation_of(row) for row in await connection.execute(statement)]
 
     async def cancel(
         self, namespace: str, operation_id: str, now: datetime, *, by: str = LOCAL
@@ -165,13 +146,13 @@ class StripeOperationStore:
                 .returning(*table)
             )
             row = taken.one_or_none()
-        return None if row is None else _held(row)
+        return None if row is None else held_of(row)
 
     async def held(self, operation_id: str) -> HeldOperation:
         """It as it was last noted, for whoever has claimed it."""
         statement = select(stripe_operations).where(stripe_operations.c.id == operation_id)
         async with self._database.reading() as connection:
-            return _held((await connection.execute(statement)).one())
+            return held_of((await connection.execute(statement)).one())
 
     async def note(self, held: HeldOperation, now: datetime) -> HeldOperation:
         """Keep how far it is, before or after a call."""
@@ -278,45 +259,7 @@ class StripeOperationStore:
                     action=action,
                     entity="stripe_operation",
                     entity_id=after.id,
-                    before=None if before is None else _shown(before),
-                    after=_shown(after),
+                    before=None if before is None else audited_values(before),
+                    after=audited_values(after),
                 ),
             )
-
-
-def _asked(operation: StripeOperation) -> dict[str, Any]:
-    values: dict[str, Any] = msgspec.to_builtins(
-        {name: getattr(operation, name) for name in _ASKED}
-    )
-    return values
-
-
-def _shown(operation: StripeOperation) -> dict[str, Any]:
-    shown: dict[str, Any] = msgspec.to_builtins(
-        {
-            **{name: getattr(operation, name) for name in _ASKED},
-            "amount": operation.amount,
-            "state": operation.state,
-            "stripe_id": operation.stripe_id,
-            "said": operation.said,
-        }
-    )
-    return shown
-
-
-def _operation(row: Row[Any]) -> StripeOperation:
-    same = ("id", "namespace", "customer_id", "currency", "invoice_id", "top_up_id", "is_canceling")
-    also = ("stripe_id", "payment_id", "said", "created_at", "updated_at")
-    return StripeOperation(
-        **{name: getattr(row, name) for name in (*same, *also)},
-        kind=OperationKind(row.kind),
-        state=OperationState(row.state),
-        returned=Returned(row.returned),
-        lines=msgspec.convert(row.lines, tuple[OperationLine, ...]),
-    )
-
-
-def _held(row: Row[Any]) -> HeldOperation:
-    names = ("generation", "attempted_at", "round", "asked_at", "failures", "hints")
-    held = HeldOperation(_operation(row))
-    return replace(held, **{name: getattr(row, name) for name in names})
