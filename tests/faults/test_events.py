@@ -14,8 +14,9 @@ from tallyman.domain.builtin_meters import DIMENSIONS
 from tallyman.domain.meter import Aggregation, Granularity, Meter, MeterQuery
 from tallyman.errors import InvalidEvent
 from tallyman.store.clickhouse import ClickHouse
-from tallyman.store.completeness import DOORS, Completeness
+from tallyman.store.completeness import Completeness
 from tallyman.store.events import Accepted, EventStore
+from tallyman.store.lane_sql import DOORS
 from tallyman.stream.message import decode
 
 from tests.faults.conftest import IS_LONG, repeat_with

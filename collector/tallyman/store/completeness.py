@@ -6,9 +6,8 @@ It reads; only what is remembered and not stored does it put right. What a hole 
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from datetime import UTC, datetime
+from typing import Any
 
 from tallyman_kong.durable_step import durable
 
@@ -18,30 +17,16 @@ from tallyman.domain.period import microseconds
 from tallyman.store.arrivals import CONFLICT, KNOWN
 from tallyman.store.clickhouse import ClickHouse
 from tallyman.store.json_sql import quote
-
-MADE_GOOD: Final = "made_good/"  # the door of numbers that a log has shown to be counted
-BLOCK: Final = 65_536  # numbers that are counted together; only blocks with a hole are looked into
-CLOCKS: Final = timedelta(hours=1)  # by how much `ingested_at` may be ahead of `stored_at`
-
-_SINCE: Final = (
-    "ingested_at >= fromUnixTimestamp64Milli({since:Int64}) "
-    "AND stored_at >= fromUnixTimestamp64Milli({since_stored:Int64})"
+from tallyman.store.lane_sql import (
+    BLOCK,
+    DOORS,
+    MADE_GOOD,
+    SINCE,
+    Lane,
+    Lanes,
+    render_numbers,
+    since_parameters,
 )
-# The lanes whose numbers must have no holes: the nodes' and the doors'.
-NODES: Final = ("nodeid", "toUInt64OrZero(sequence)", "nodeid != '' AND sequence != ''")
-DOORS: Final = ("door", "place", f"door != '' AND NOT startsWith(door, '{MADE_GOOD}')")
-Lanes = tuple[str, str, str]
-
-
-@dataclass(frozen=True)
-class Lane:
-    """The numbers of a lane that came in since a moment."""
-
-    name: str
-    first: int
-    last: int
-    first_at: datetime
-    last_at: datetime
 
 
 class Completeness:
@@ -84,7 +69,7 @@ class Completeness:
         """
         rows = await self._clickhouse.rows(
             "SELECT max(number), argMax(ingested_at, number) FROM ("  # noqa: S608 – ours
-            + _numbers(lanes, "1")
+            + render_numbers(lanes, "1")
             + ") WHERE lane = {lane:String} HAVING count() > 0",
             {"lane": lane},
         )
@@ -96,10 +81,10 @@ class Completeness:
         """What is stored, known and in conflict of what came in, by the hour that it came in."""
         numbers = (
             "SELECT door, toStartOfHour(ingested_at) AS hour, '' AS reason, "  # noqa: S608 – ours
-            f"groupBitmapState(place) AS places FROM events WHERE {_SINCE} AND door != '' "
+            f"groupBitmapState(place) AS places FROM events WHERE {SINCE} AND door != '' "
             "GROUP BY door, hour UNION ALL "
             "SELECT door, toStartOfHour(ingested_at) AS hour, reason, "
-            f"groupBitmapState(place) AS places FROM dropped WHERE {_SINCE} "
+            f"groupBitmapState(place) AS places FROM dropped WHERE {SINCE} "
             f"AND {DOORS[2]} GROUP BY door, hour, reason"
         )
         stored, known, conflict = (
@@ -112,7 +97,7 @@ class Completeness:
             "bitmapAndnotCardinality(c, bitmapOr(s, k)) AS conflicts FROM ("
             f"SELECT hour, {stored} AS s, {known} AS k, {conflict} AS c "
             f"FROM ({numbers}) GROUP BY door, hour)) GROUP BY hour ORDER BY hour",
-            _moments(since),
+            since_parameters(since),
         )
         return {
             _utc(hour): HourBalance(_utc(hour), int(counted), int(known), int(conflicts))
@@ -123,8 +108,8 @@ class Completeness:
         """Each node's first and last heartbeat since then."""
         rows = await self._clickhouse.rows(
             "SELECT subject, min(time), argMin(data, time), max(time), argMax(data, time) "  # noqa: S608 – ours
-            f"FROM events WHERE type = {quote(HEARTBEAT)} AND {_SINCE} GROUP BY subject",
-            _moments(since),
+            f"FROM events WHERE type = {quote(HEARTBEAT)} AND {SINCE} GROUP BY subject",
+            since_parameters(since),
         )
         return {
             node: [_heartbeat(node, first_at, first), _heartbeat(node, last_at, last)]
@@ -201,9 +186,9 @@ class Completeness:
             "SELECT lane, block, min(number), max(number), "  # noqa: S608 – ours
             f"groupBitmap(toUInt32(number % {BLOCK})), "
             "argMin(ingested_at, number), argMax(ingested_at, number) FROM ("
-            + _numbers(lanes, _SINCE)
+            + render_numbers(lanes, SINCE)
             + ") GROUP BY lane, block ORDER BY lane, block",
-            _moments(since),
+            since_parameters(since),
         )
         return [(*row[:5], _utc(row[5]), _utc(row[6])) for row in rows]
 
@@ -214,7 +199,7 @@ class Completeness:
             "lagInFrame(number, 1, number) OVER w AS before, "
             "lagInFrame(ingested_at, 1, ingested_at) OVER w AS before_at FROM ("
             "SELECT number, min(ingested_at) AS ingested_at FROM ("
-            + _numbers(lanes, "1")
+            + render_numbers(lanes, "1")
             + ") WHERE lane = {lane:String} AND block = {block:UInt64} GROUP BY number) "
             "WINDOW w AS (ORDER BY number ROWS BETWEEN 1 PRECEDING AND CURRENT ROW)) "
             "WHERE number > before + 1 ORDER BY number",
@@ -229,7 +214,7 @@ class Completeness:
         """The hole between what came in before and the first of what came in since."""
         rows = await self._clickhouse.rows(
             "SELECT max(number), argMax(ingested_at, number) FROM ("  # noqa: S608 – ours
-            + _numbers(lanes, "1")
+            + render_numbers(lanes, "1")
             + ") WHERE lane = {lane:String} AND number < {first:UInt64} HAVING count() > 0",
             {"lane": lane.name, "first": lane.first},
         )
@@ -244,7 +229,7 @@ class Completeness:
         """The hole between two blocks, less what came in by the same lane before `since`."""
         rows = await self._clickhouse.rows(
             "SELECT DISTINCT number FROM ("  # noqa: S608 – ours
-            + _numbers(lanes, "1")
+            + render_numbers(lanes, "1")
             + ") WHERE lane = {lane:String} AND number BETWEEN {first:UInt64} AND {last:UInt64} "
             "ORDER BY number",
             {"lane": hole.lane, "first": hole.first, "last": hole.last},
@@ -255,23 +240,6 @@ class Completeness:
                 holes.append(Hole(hole.lane, at, number - 1, hole.before_at, hole.after_at))
             at = number + 1
         return holes
-
-
-def _numbers(lanes: Lanes, where: str) -> str:
-    """Every number of these lanes, stored or dropped."""
-    lane, number, present = lanes
-    return " UNION ALL ".join(
-        f"SELECT toString({lane}) AS lane, {number} AS number, intDiv(number, {BLOCK}) AS block, "  # noqa: S608 – ours
-        f"ingested_at FROM {table} WHERE {where} AND {present}"
-        for table in ("events", "dropped")
-    )
-
-
-def _moments(since: datetime) -> dict[str, Any]:
-    return {
-        "since": int(since.timestamp() * 1000),
-        "since_stored": int((since - CLOCKS).timestamp() * 1000),
-    }
 
 
 def _utc(moment: datetime) -> datetime:

@@ -22,7 +22,8 @@ from tallyman.domain.completeness import (
     without,
 )
 from tallyman.errors import NotFound
-from tallyman.store.completeness import DOORS, NODES, Completeness
+from tallyman.store.completeness import Completeness
+from tallyman.store.lane_sql import DOORS, NODES
 from tallyman.store.seen import Seen
 from tallyman.store.unattributed import UnattributedUsage
 from tallyman.stream.dead_letters import DeadLetter, read_dead_letters

@@ -9,8 +9,9 @@ import pytest
 from tallyman.domain.completeness import HourBalance
 from tallyman.domain.event import parse_event
 from tallyman.store.clickhouse import ClickHouse
-from tallyman.store.completeness import BLOCK, DOORS, NODES, Completeness
+from tallyman.store.completeness import Completeness
 from tallyman.store.events import EventStore, Received
+from tallyman.store.lane_sql import BLOCK, DOORS, NODES
 from tallyman.store.seen import Seen
 
 HOUR = datetime(2026, 11, 19, 9, tzinfo=UTC)
