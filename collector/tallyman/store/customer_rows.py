@@ -1,4 +1,4 @@
-"""The rows of customers: read and filtered.
+"""The rows of customers: read, filtered, and shown in the audit log.
 
 Who makes and changes them is `customers.py`.
 """
@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tallyman.domain.customer import Address, Customer
 from tallyman.errors import Conflict, Gone, InvalidParameter, NotFound
+from tallyman.store.audit import AuditEntry, record_document
 from tallyman.store.comparison import Comparison, condition_of
 from tallyman.store.customer_subjects import current_subjects
 from tallyman.store.tables import customer_subjects, customers, plans, subscriptions
@@ -142,6 +143,29 @@ def changeable_values(customer: Customer) -> dict[str, Any]:
         "billing_address": None if address is None else asdict(address),
         "updated_at": customer.updated_at,
     }
+
+
+async def record_customer(
+    connection: AsyncConnection,
+    by: str,
+    action: str,
+    before: Customer | None,
+    after: Customer | None,
+    now: datetime,
+) -> None:
+    """Put what became of a customer into the audit log."""
+    [customer, *_] = [one for one in (after, before) if one is not None]
+    entry = AuditEntry(
+        namespace=customer.namespace,
+        at=now,
+        actor=by,
+        action=action,
+        entity="customer",
+        entity_id=customer.id,
+        before=None if before is None else asdict(before),
+        after=None if after is None else asdict(after),
+    )
+    await record_document(connection, entry)
 
 
 def _customer(row: Row[Any], subject_keys: tuple[str, ...]) -> Customer:

@@ -4,13 +4,12 @@ Whose usage a subject's is, is `customer_subjects.py`'s; what they pay `subscrip
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
 from sqlalchemy import and_, func, select, update
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.ext.asyncio import AsyncConnection
 from ulid import ULID
 
 from tallyman.domain.access import LOCAL
@@ -18,13 +17,13 @@ from tallyman.domain.attribution import Owner
 from tallyman.domain.customer import Address, Customer, SubjectSpan
 from tallyman.errors import Conflict
 from tallyman.store import customer_subjects
-from tallyman.store.audit import AuditEntry, record_document
 from tallyman.store.comparison import Comparison
 from tallyman.store.customer_rows import (
     changeable_values,
     condition,
     customers_of,
     get_customer,
+    record_customer,
     refuse_other_currency,
     refuse_taken_key,
     unended,
@@ -69,7 +68,7 @@ class CustomerStore:
                 await refuse_taken_key(connection, made)
                 await connection.execute(customers.insert().values(values))
                 await customer_subjects.claim(connection, made, (), made.created_at)
-                await _record(connection, by, "created", None, made, made.created_at)
+                await record_customer(connection, by, "created", None, made, made.created_at)
                 return made
         except IntegrityError as err:  # another server was first
             raise Conflict("another customer has the key or a subject") from err
@@ -154,7 +153,7 @@ class CustomerStore:
                     .values(changeable_values(after))
                 )
                 await customer_subjects.claim(connection, after, before.subject_keys, now)
-                await _record(connection, by, "changed", before, after, now)
+                await record_customer(connection, by, "changed", before, after, now)
                 return after
         except IntegrityError as err:
             raise Conflict("another customer has one of the subjects") from err
@@ -184,7 +183,7 @@ class CustomerStore:
                 .where(customers.c.id == before.id)
                 .values(billing_profile_id=billing_profile_id, updated_at=now)
             )
-            await _record(connection, by, "changed", before, after, now)
+            await record_customer(connection, by, "changed", before, after, now)
             return after
 
     async def delete(
@@ -213,7 +212,7 @@ class CustomerStore:
                 .values(deleted_at=now, updated_at=now)
             )
             await customer_subjects.release(connection, before.id, now)
-            await _record(connection, by, "deleted", before, None, now)
+            await record_customer(connection, by, "deleted", before, None, now)
 
     async def with_ids(self, namespace: str, ids: Iterable[str]) -> list[Customer]:
         """Those of the ids that there are, deleted ones too: their usage is still theirs."""
@@ -278,25 +277,3 @@ class CustomerStore:
             for customer_id, span in owners
             if span.to is None
         }
-
-
-async def _record(
-    connection: AsyncConnection,
-    by: str,
-    action: str,
-    before: Customer | None,
-    after: Customer | None,
-    now: datetime,
-) -> None:
-    [customer, *_] = [one for one in (after, before) if one is not None]
-    entry = AuditEntry(
-        namespace=customer.namespace,
-        at=now,
-        actor=by,
-        action=action,
-        entity="customer",
-        entity_id=customer.id,
-        before=None if before is None else asdict(before),
-        after=None if after is None else asdict(after),
-    )
-    await record_document(connection, entry)
