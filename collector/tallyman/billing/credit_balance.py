@@ -3,6 +3,7 @@
 What it does pay is booked with the invoices: `store/credit_booking.py`.
 """
 
+from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -13,6 +14,7 @@ from tallyman.billing.books import Account, Books
 from tallyman.billing.credit_shown import as_paid
 from tallyman.billing.preview import previews
 from tallyman.domain.billable import in_service
+from tallyman.domain.burn_down import give_back
 from tallyman.domain.credit import CreditGrant, GrantStatus
 from tallyman.domain.invoice import Invoice
 from tallyman.domain.money import EXACT, total
@@ -49,9 +51,9 @@ async def balances(
     With a feature only what pays for that. What is not billed yet is known for now only.
     """
     moment = now if at is None else min(at, now)
-    left = await books.credits.left([customer_id], moment)
+    left = await books.credits.left([customer_id], None if at is None else moment)
     unbilled = await _unbilled(books, namespace, [customer_id], now) if at is None and left else []
-    used = _used(unbilled, left, moment)
+    used = await _used(books, unbilled, left, moment)
     asked = [one for one in left if feature_key is None or one.grant.is_for(feature_key)]
     return [
         _balance(currency, [x for x in asked if x.grant.currency == currency], used, moment)
@@ -91,7 +93,7 @@ async def live_balances(
     """What each of the customers has left live, by (customer id, currency)."""
     left = await books.credits.left(customer_ids)
     unbilled = await _unbilled(books, namespace, customer_ids, now) if left else []
-    used = _used(unbilled, left, now)
+    used = await _used(books, unbilled, left, now)
     found: dict[tuple[str, str], Decimal] = {}
     for key in {(one.grant.customer_id, one.grant.currency) for one in left}:
         mine = [x for x in left if (x.grant.customer_id, x.grant.currency) == key]
@@ -99,15 +101,22 @@ async def live_balances(
     return found
 
 
-def _used(
-    unbilled: Sequence[Invoice], left: Sequence[GrantLeft], now: datetime
+async def _used(
+    books: Books, unbilled: Sequence[Invoice], left: Sequence[GrantLeft], now: datetime
 ) -> dict[str, Decimal]:
-    """How much of each grant the invoices would use."""
-    used: dict[str, Decimal] = {}
+    """How much of each grant the invoices would use, less what their corrections give back."""
+    used: dict[str, Decimal] = defaultdict(Decimal)
     for invoice in as_paid(unbilled, left, now):
         for line in invoice.lines:
             for applied in line.credits_applied:
-                used[applied.grant_id] = used.get(applied.grant_id, ZERO) + applied.amount
+                used[applied.grant_id] = EXACT.add(used[applied.grant_id], applied.amount)
+    lower = [x for one in unbilled for x in one.lines if x.totals.credits < 0]
+    drawn = await books.ledger.drawn({one.billable_id for one in lower})
+    grants = [one.grant for one in left]
+    for line in lower:
+        paid = {one.id: drawn.get((line.billable_id, one.id), ZERO) for one in grants}
+        for grant_id, amount in give_back(grants, paid, -line.totals.credits).items():
+            used[grant_id] = EXACT.subtract(used[grant_id], amount)
     return used
 
 

@@ -240,6 +240,24 @@ class CreditLedger:
             available = {id_: from_minor_units(x, found.currency) for id_, x in minor.items()}
             return CreditBefore(found.booked_at, tuple(grants), available)
 
+    async def drawn(self, billable_ids: Collection[str]) -> Mapping[tuple[str, str], Decimal]:
+        """What credit has paid for these, less what it got back, by (billable id, grant id)."""
+        found: dict[tuple[str, str], Decimal] = {}
+        async with self._database.reading() as connection:
+            for some in portions(billable_ids):
+                statement = (
+                    select(
+                        _E.billable_id, _E.grant_id, _T.currency,
+                        on_account(CreditAccount.CONSUMED),
+                    )
+                    .join(credit_transactions, _T.id == _E.transaction_id)
+                    .where(_E.billable_id.in_(some))
+                    .group_by(_E.billable_id, _E.grant_id, _T.currency)
+                )  # fmt: skip
+                for row in await connection.execute(statement):
+                    found[row[0], row[1]] = from_minor_units(int(row[3]), row[2])
+        return found
+
     async def sums(self, namespace: str) -> Mapping[str, int]:
         """What is on each account of the namespace, in minor units; all together are zero."""
         sums: dict[str, int] = {}

@@ -208,12 +208,15 @@ async def test_a_correction_gives_back_as_credit_what_credit_paid(shop: Shop) ->
     await shop.bill(NOVEMBER + COLLECTED)
     end = NOVEMBER + 10 * DAY
     await shop.books.subscriptions.cancel(shop.namespace, begun.id, end, end)
+    [foreseen] = await left(shop, customer, end + COLLECTED)
     await shop.bill(end + COLLECTED)
     first, second = await shop.invoices()
 
     assert money(first) == ("30.00", "25.00", "5.00")
     # 10.00 of credit would have paid for the ten days: 15.00 comes back as credit, 5.00 as money.
     assert money(second) == ("-20.00", "-15.00", "-5.00")
+    assert (foreseen.settled, foreseen.live) == (D(0), D("15.00"))
+    assert [x.live for x in await left(shop, customer, end + COLLECTED)] == [D("15.00")]
     assert [amount for _, amount, _ in await booked(shop, customer)] == [
         "25.00", "-25.00", "15.00",
     ]  # fmt: skip
@@ -242,6 +245,18 @@ async def test_the_balance_knows_what_is_not_billed_yet(shop: Shop) -> None:
     ]
     assert await left(shop, customer, DECEMBER + COLLECTED, at=at) == [
         CreditBalance("USD", live=D("5.00"), settled=D("5.00"), pending=D("7.00"))
+    ]
+
+
+async def test_what_was_billed_ahead_is_left_no_more(shop: Shop) -> None:
+    customer = await sold(shop)
+    await granted(shop, customer, "5.00")
+    at = NOVEMBER + 2 * DAY
+    await shop.use(MILLION, NOVEMBER + DAY)
+    await shop.bill(DECEMBER + COLLECTED)
+
+    assert await left(shop, customer, at) == [
+        CreditBalance("USD", live=D("3.00"), settled=D("3.00"), pending=D(0))
     ]
 
 
