@@ -4,7 +4,7 @@ import msgspec
 from aiohttp import web
 
 from tallyman.api.customers import path_text
-from tallyman.api.explanation_bodies import explanation_answer, lines_answer
+from tallyman.api.explanation_answers import explanation_answer, lines_answer
 from tallyman.api.parameters import CursorParameters, refuse_any
 from tallyman.api.route import JSON
 from tallyman.api.state import BOOKS, CALLER

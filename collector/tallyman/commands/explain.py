@@ -12,12 +12,8 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from tallyman.api.explanation_bodies import (
-    InvoiceLinesAnswer,
-    LineUsageAnswer,
-    explanation_answer,
-    lines_answer,
-)
+from tallyman.api.explanation_answers import explanation_answer, lines_answer
+from tallyman.api.explanation_bodies import InvoiceLinesAnswer, LineUsageAnswer
 from tallyman.billing.books import Books
 from tallyman.billing.explain import explain as explained
 from tallyman.billing.explain import explain_all
