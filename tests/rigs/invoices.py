@@ -12,8 +12,9 @@ from tallyman.domain.content_id import content_id
 from tallyman.domain.customer import Address, Customer
 from tallyman.domain.duration import Duration
 from tallyman.domain.invoice import Invoice
-from tallyman.domain.invoice_line import InvoiceLine, correction_for, line_for
+from tallyman.domain.invoice_line import InvoiceLine, line_for
 from tallyman.domain.invoice_state import InvoiceState
+from tallyman.domain.line_correction import correction_for
 from tallyman.domain.period import Period
 from tallyman.domain.plan import Plan
 from tallyman.domain.plan_phase import PlanPhase

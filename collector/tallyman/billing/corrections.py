@@ -1,6 +1,6 @@
 """What arrived, or was changed, after an invoice was final: the lines that put it right on the next.
 
-A final invoice is never touched. See `domain/invoice_line.py` for what such a line says.
+A final invoice is never touched. See `domain/line_correction.py` for what such a line says.
 """
 
 import logging
@@ -16,7 +16,8 @@ from tallyman.billing.gather import Owed, owed_by
 from tallyman.domain.billable import needs_usage
 from tallyman.domain.counting import Metered
 from tallyman.domain.invoice import Invoice, IssueSeverity, ValidationIssue
-from tallyman.domain.invoice_line import ZERO, InvoiceLine, correction_for, taken_back
+from tallyman.domain.invoice_line import ZERO, InvoiceLine
+from tallyman.domain.line_correction import correction_for, taken_back
 from tallyman.domain.money import total
 from tallyman.domain.period import EPOCH, Period
 from tallyman.errors import RatingError

@@ -13,7 +13,8 @@ from tallyman.domain.counted_event import Count, CountedPage, HourCounted
 from tallyman.domain.counting import subject_periods
 from tallyman.domain.credit_note import CreditKind, as_invoice
 from tallyman.domain.invoice import Invoice
-from tallyman.domain.invoice_line import InvoiceLine, still_owed
+from tallyman.domain.invoice_line import InvoiceLine
+from tallyman.domain.line_correction import still_owed
 from tallyman.domain.money import round_to_currency, total, written
 from tallyman.domain.price import FlatPrice, FreePrice
 from tallyman.domain.rating.rate import rate

@@ -15,7 +15,8 @@ from tallyman.domain.billable import needs_usage
 from tallyman.domain.burn_down import burn_down
 from tallyman.domain.invoice import Invoice
 from tallyman.domain.invoice_credit import credited, demands_of
-from tallyman.domain.invoice_line import InvoiceLine, corrected, rated
+from tallyman.domain.invoice_line import InvoiceLine, rated
+from tallyman.domain.line_correction import corrected
 from tallyman.domain.usage import Usage
 from tallyman.errors import NotFound, RatingError
 

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tallyman.domain.billable import due
 from tallyman.domain.credit_note import Balance, Credit, Creditable, check_amount, goodwill
-from tallyman.domain.invoice_line import InvoiceLine, Totals, line_for, still_owed
+from tallyman.domain.invoice_line import InvoiceLine, Totals, line_for
+from tallyman.domain.line_correction import still_owed
 from tallyman.domain.money import minor_units, total
 from tallyman.errors import InvalidInput
 

@@ -14,15 +14,9 @@ from tallyman.domain.billing_profile import Supplier, Workflow
 from tallyman.domain.customer import Customer
 from tallyman.domain.duration import Duration
 from tallyman.domain.invoice import Invoice, ValidationIssue, act, invoice_id, issues_of
-from tallyman.domain.invoice_line import (
-    InvoiceLine,
-    TierUsed,
-    Totals,
-    correction_for,
-    line_for,
-    sum_totals,
-)
+from tallyman.domain.invoice_line import InvoiceLine, TierUsed, Totals, line_for, sum_totals
 from tallyman.domain.invoice_state import InvoiceState, Trigger
+from tallyman.domain.line_correction import correction_for
 from tallyman.domain.money import round_to_currency, total
 from tallyman.domain.period import Period
 from tallyman.domain.plan import Plan

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tallyman.domain.billable import Billable, due
-from tallyman.domain.invoice_line import correction_for, line_for
+from tallyman.domain.invoice_line import line_for
+from tallyman.domain.line_correction import correction_for
 from tallyman.domain.money import minor_units, total
 from tallyman.domain.price import FlatPrice, FreePrice, PriceTier, UnitPrice, VolumePrice
 from tallyman.domain.rate_card import FeatureReference, RateCard
