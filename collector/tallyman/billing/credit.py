@@ -28,7 +28,8 @@ from tallyman.domain.invoice import Invoice
 from tallyman.domain.invoice_line import InvoiceLine
 from tallyman.domain.invoice_state import Trigger
 from tallyman.errors import Conflict, InvalidInput, InvalidParameter
-from tallyman.store.credit_notes import CREDITABLE, Asked, Standing
+from tallyman.store.credit_notes import CREDITABLE, Asked
+from tallyman.store.invoice_standing import Standing
 
 UNPAID = ("payment_processing", "overdue", "uncollectible")
 

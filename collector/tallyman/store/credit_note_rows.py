@@ -1,6 +1,6 @@
 """Credit notes and refunds as rows, and back. Pure.
 
-It runs no statement: see `credit_notes.py` and `refunds.py`.
+It runs no statement: see `credit_note_selection.py`, `credit_notes.py` and `refunds.py`.
 """
 
 from collections.abc import Sequence

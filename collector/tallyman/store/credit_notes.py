@@ -4,60 +4,41 @@ How much may be taken back is the domain's (`credit_note.py`), held here under t
 that two at once never take more than there is.
 """
 
-from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
 
-from sqlalchemy import ColumnElement, and_, func, select, update
+from sqlalchemy import and_, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tallyman.domain.access import LOCAL
 from tallyman.domain.credit_note import (
-    Balance,
-    Creditable,
     CreditKind,
     CreditNote,
     as_invoice,
     check_amount,
 )
 from tallyman.domain.invoice import Invoice
-from tallyman.domain.money import total
 from tallyman.domain.refund import RefundState
-from tallyman.errors import Conflict, InvoiceActionNotAvailable, NotFound
+from tallyman.errors import Conflict, InvoiceActionNotAvailable
 from tallyman.store.audit import AuditEntry, record_document
 from tallyman.store.billed_lines import live_lines
 from tallyman.store.comparison import Comparison, condition_of
 from tallyman.store.credit_booking import give_back_credit
-from tallyman.store.credit_note_rows import note_line_values, note_of, note_values
-from tallyman.store.customer_subjects import portions
+from tallyman.store.credit_note_rows import note_line_values, note_values
+from tallyman.store.credit_note_selection import note_in, select_notes
 from tallyman.store.database import Database
 from tallyman.store.invoice_numbers import lock_numbers
-from tallyman.store.invoice_selection import select_invoices
+from tallyman.store.invoice_standing import Standing, let_off_of, standing_of
 from tallyman.store.tables import (
     credit_note_lines,
     credit_notes,
     credit_transactions,
-    invoices,
     refunds,
 )
 
 CREDITABLE = ("issued", "payment_processing", "overdue", "paid", "uncollectible")
-
-
-@dataclass(frozen=True)
-class Standing:
-    """An invoice, what became of its total, and what is left of each of its lines, by id."""
-
-    balance: Balance
-    lines: Mapping[str, Creditable]
-
-    @property
-    def invoice(self) -> Invoice:
-        """The invoice."""
-        return self.balance.invoice
 
 
 @dataclass(frozen=True)
@@ -91,7 +72,7 @@ class CreditNoteStore:
         """
         async with self._database.writing() as connection:
             await lock_numbers(connection, namespace)
-            standing = await _standing(connection, namespace, asked.invoice_id)
+            standing = await standing_of(connection, namespace, asked.invoice_id)
             known = await _of_key(connection, standing.invoice, asked)
             if known is not None:
                 return known
@@ -122,7 +103,7 @@ class CreditNoteStore:
         """
         async with self._database.writing() as connection:
             await lock_numbers(connection, namespace)
-            before = await _one(connection, namespace, note_id)
+            before = await note_in(connection, namespace, note_id)
             if before.voided_at is not None:
                 return before
             refunded = await connection.execute(
@@ -160,7 +141,7 @@ class CreditNoteStore:
             NotFound: there is none.
         """
         async with self._database.reading() as connection:
-            return await _one(connection, namespace, note_id)
+            return await note_in(connection, namespace, note_id)
 
     async def page(
         self,
@@ -184,7 +165,7 @@ class CreditNoteStore:
         count = select(func.count()).select_from(credit_notes).where(wanted)
         async with self._database.reading() as connection:
             every = (await connection.execute(count)).scalar_one()
-            return await _select(connection, wanted, by, limit, offset), every
+            return await select_notes(connection, wanted, by, limit, offset), every
 
     async def standing(self, namespace: str, invoice_id: str) -> Standing:
         """The invoice, by id or number, and what is left of it.
@@ -193,84 +174,12 @@ class CreditNoteStore:
             NotFound: there is no such invoice.
         """
         async with self._database.reading() as connection:
-            return await _standing(connection, namespace, invoice_id)
+            return await standing_of(connection, namespace, invoice_id)
 
     async def let_off(self, billable_ids: Iterable[str]) -> dict[str, Decimal]:
         """The goodwill on the lines of each billable, which corrections never give back again."""
         async with self._database.reading() as connection:
-            return await _let_off(connection, billable_ids)
-
-
-async def standing_of(connection: AsyncConnection, namespace: str, invoice_id: str) -> Standing:
-    """As `CreditNoteStore.standing`, within a transaction."""
-    return await _standing(connection, namespace, invoice_id)
-
-
-async def note_in(connection: AsyncConnection, namespace: str, note_id: str) -> CreditNote:
-    """As `CreditNoteStore.get`, within a transaction."""
-    return await _one(connection, namespace, note_id)
-
-
-async def _standing(connection: AsyncConnection, namespace: str, invoice_id: str) -> Standing:
-    named = (invoices.c.id == invoice_id) | (invoices.c.number == invoice_id)
-    found = await select_invoices(connection, and_(invoices.c.namespace == namespace, named), (), 1)
-    if not found:
-        raise NotFound(f"no invoice has the id or number {invoice_id}")
-    [invoice] = found
-    notes = await _select(
-        connection,
-        and_(credit_notes.c.invoice_id == invoice.id, credit_notes.c.voided_at.is_(None)),
-    )
-    given = await connection.execute(
-        select(refunds.c.amount).where(
-            refunds.c.invoice_id == invoice.id,
-            refunds.c.state.in_([state.value for state in RefundState if state.counts]),
-        )
-    )
-    balance = Balance(
-        invoice,
-        total(x.total for x in notes if not x.was_paid),
-        total(x.total for x in notes if x.was_paid),
-        total(Decimal(row.amount) for row in given),
-    )
-    return Standing(balance, await _creditable(connection, invoice, notes))
-
-
-async def _creditable(
-    connection: AsyncConnection, invoice: Invoice, notes: Sequence[CreditNote]
-) -> dict[str, Creditable]:
-    credited: dict[str, list[Decimal]] = defaultdict(list)
-    for line in (line for note in notes for line in note.lines):
-        credited[line.invoice_line_id].append(line.amount)
-    billables = {line.billable_id for line in invoice.lines}
-    billed: dict[str, list[Decimal]] = defaultdict(list)
-    for one in await live_lines(connection, billables):
-        billed[one.line.billable_id].append(one.line.totals.total)
-    let_off = await _let_off(connection, billables)
-    return {
-        line.id: Creditable(
-            line,
-            total(credited[line.id]),
-            total(billed[line.billable_id]),
-            let_off.get(line.billable_id, Decimal(0)),
-        )
-        for line in invoice.lines
-    }
-
-
-async def _let_off(connection: AsyncConnection, billable_ids: Iterable[str]) -> dict[str, Decimal]:
-    amounts: dict[str, list[Decimal]] = defaultdict(list)
-    for some in portions(billable_ids):
-        rows = await connection.execute(
-            select(credit_note_lines.c.billable_id, credit_note_lines.c.amount).where(
-                credit_note_lines.c.billable_id.in_(some),
-                credit_note_lines.c.freed.is_(False),
-                credit_note_lines.c.version.is_(None),
-            )
-        )
-        for row in rows:
-            amounts[row.billable_id].append(Decimal(row.amount))
-    return {id_: total(some) for id_, some in amounts.items()}
+            return await let_off_of(connection, billable_ids)
 
 
 async def _check_versions(connection: AsyncConnection, made: CreditNote) -> None:
@@ -288,47 +197,13 @@ async def _of_key(connection: AsyncConnection, invoice: Invoice, asked: Asked) -
     if asked.key is None:
         return None
     mine = and_(credit_notes.c.namespace == invoice.namespace, credit_notes.c.key == asked.key)
-    found = await _select(connection, mine)
+    found = await select_notes(connection, mine)
     if not found:
         return None
     [known] = found
     if (known.invoice_id, known.kind, known.reason) != (invoice.id, asked.kind, asked.reason):
         raise Conflict(f"the key {asked.key} was used for another credit note, {known.number}")
     return known
-
-
-async def _one(connection: AsyncConnection, namespace: str, note_id: str) -> CreditNote:
-    named = (credit_notes.c.id == note_id) | (credit_notes.c.number == note_id)
-    found = await _select(connection, and_(credit_notes.c.namespace == namespace, named))
-    if not found:
-        raise NotFound(f"no credit note has the id or number {note_id}")
-    return found[0]
-
-
-async def _select(
-    connection: AsyncConnection,
-    wanted: ColumnElement[bool],
-    order: Sequence[Any] = (credit_notes.c.created_at, credit_notes.c.id),
-    limit: int | None = None,
-    offset: int = 0,
-) -> list[CreditNote]:
-    statement = select(credit_notes).where(wanted).order_by(*order).offset(offset)
-    rows = (await connection.execute(statement.limit(limit))).all()
-    lines = await _lines(connection, [row.id for row in rows])
-    return [note_of(row, lines[row.id]) for row in rows]
-
-
-async def _lines(connection: AsyncConnection, ids: Collection[str]) -> dict[str, list[Any]]:
-    lines: dict[str, list[Any]] = defaultdict(list)
-    for some in portions(ids):
-        found = await connection.execute(
-            select(credit_note_lines)
-            .where(credit_note_lines.c.credit_note_id.in_(some))
-            .order_by(credit_note_lines.c.credit_note_id, credit_note_lines.c.position)
-        )
-        for row in found:
-            lines[row.credit_note_id].append(row)
-    return lines
 
 
 def _audited(note: CreditNote, action: str, by: str) -> AuditEntry:

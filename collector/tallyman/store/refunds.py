@@ -20,9 +20,10 @@ from tallyman.errors import Conflict, InvalidInput, InvalidParameter, NotFound
 from tallyman.store.audit import AuditEntry, record_document
 from tallyman.store.comparison import Comparison, condition_of
 from tallyman.store.credit_note_rows import refund_of, refund_values
-from tallyman.store.credit_notes import Standing, note_in, standing_of
+from tallyman.store.credit_note_selection import note_in
 from tallyman.store.database import Database
 from tallyman.store.invoice_numbers import lock_numbers
+from tallyman.store.invoice_standing import Standing, standing_of
 from tallyman.store.tables import refunds
 
 
