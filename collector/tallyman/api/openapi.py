@@ -19,7 +19,7 @@ from tallyman.domain.event import CloudEvent
 REFERENCE: Final = "#/components/schemas/{name}"
 EVERYWHERE: Final = (400, 500, 503)
 DESCRIPTION: Final = """\
-OpenMeter's v3 API for events and meters. Each path below `/api/v3/openmeter` is also below
+OpenMeter's v3 API, and paths of Tallyman's own. Each path below `/api/v3/openmeter` is also below
 `/v3/openmeter` and `/openmeter`. Send an API key with every request:
 `Authorization: Bearer tm_…`. Unknown query parameters and fields are refused.
 """

@@ -6,7 +6,7 @@ It gathers nothing: see `billing/margin.py`. Currencies stand apart: nothing is 
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from decimal import Decimal
+from decimal import ROUND_FLOOR, Decimal
 from enum import StrEnum
 from typing import Final
 
@@ -81,10 +81,13 @@ class MarginRow:
 
     @property
     def percent(self) -> Decimal | None:
-        """Of the revenue, to a tenth; None without any, or where the cost is not known whole."""
+        """Of the revenue, rounded down to a tenth: 100 only where nothing was spent.
+
+        None without any revenue, or where the cost is not known whole.
+        """
         if self.revenue <= 0 or self.unknown_usage:
             return None
-        return (self.margin / self.revenue * PERCENT).quantize(TENTHS)
+        return (self.margin / self.revenue * PERCENT).quantize(TENTHS, rounding=ROUND_FLOOR)
 
 
 @dataclass

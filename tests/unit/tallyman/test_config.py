@@ -124,3 +124,16 @@ def test_what_can_take_money_is_not_read_from_a_file(
         read(monkeypatch, file)
 
     assert "canary" not in str(stopped.value)
+
+
+def test_no_document_has_a_reader_set_a_variable_that_stops_the_start() -> None:
+    known = {variable_of(name) for name in (*Settings.model_fields, "config")}
+    root = DOCUMENTATION.parents[1]
+    named = {
+        (str(file.relative_to(root)), name)
+        for file in (root / "README.md", *root.glob("docs/*.md"), *root.glob("examples/**/*.md"))
+        for name in re.findall(r"(?<!\w)TALLYMAN_[A-Z_]*[A-Z]", file.read_text())
+    }
+
+    unknown = {(file, name) for file, name in named if name not in known}
+    assert unknown == {("docs/deployment.md", "TALLYMAN_KONG_NODE_ID")}  # the plugin server's own
