@@ -3,6 +3,7 @@
 Which those are is `billing/entitlement_counters.py`'s.
 """
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
@@ -78,22 +79,9 @@ async def query(request: web.Request) -> web.Response:
     """What each of the customers may use."""
     asked = QUERY.read(request)
     body = await read_body(request, AccessQueryRequest)
-    counters, namespace = request.app[ENTITLEMENTS], request[CALLER].namespace
+    counters = request.app[ENTITLEMENTS]
     _age(request)
-    if any(counters.find(namespace, key) is None for key in body.customer.keys):
-        await counters.catch_up()
-    matched: dict[str, list[str]] = {}
-    accounts: dict[str, Account] = {}
-    errors = []
-    for key in dict.fromkeys(body.customer.keys):
-        account = counters.find(namespace, key)
-        if account is None:
-            message = f"no customer has the key, id or subject {key}"
-            errors.append({"code": "customer_not_found", "message": message, "customer": key})
-            continue
-        customer_id = account.definition.customer.id
-        accounts[customer_id] = account
-        matched.setdefault(customer_id, []).append(key)
+    accounts, matched, errors = await _asked_for(request, body.customer.keys)
     order = sorted(accounts, reverse=asked.descending)
     if (after := asked.after) is not None:
         order = [one for one in order if (one < after if asked.descending else one > after)]
@@ -104,17 +92,12 @@ async def query(request: web.Request) -> web.Response:
         "data": [
             {
                 "matched": matched[customer_id],
-                "customer": _customer(accounts[customer_id]),
-                "features": paid_for(
-                    request,
-                    accounts[customer_id],
-                    _features(request, accounts[customer_id], features, is_old=is_old),
-                )
-                if body.include_credits
-                else _features(request, accounts[customer_id], features, is_old=is_old),
+                "customer": _customer(account),
+                "features": paid_for(request, account, found) if body.include_credits else found,
                 "updated_at": write_time(counters.counted_at or request.app[CLOCK]()),
             }
-            for customer_id in page
+            for customer_id, account in ((one, accounts[one]) for one in page)
+            for found in [_features(request, account, features, is_old=is_old)]
         ],
         "errors": errors,
         "meta": {
@@ -128,6 +111,28 @@ async def query(request: web.Request) -> web.Response:
         },
     }
     return web.Response(body=msgspec.json.encode(answer), content_type=JSON)
+
+
+async def _asked_for(
+    request: web.Request, keys: Sequence[str]
+) -> tuple[dict[str, Account], dict[str, list[str]], list[dict[str, str]]]:
+    """The customers with these keys, by id; what each was found by; and an error for each that is none."""
+    counters, namespace = request.app[ENTITLEMENTS], request[CALLER].namespace
+    if any(counters.find(namespace, key) is None for key in keys):
+        await counters.catch_up()
+    accounts: dict[str, Account] = {}
+    matched: dict[str, list[str]] = {}
+    errors = []
+    for key in dict.fromkeys(keys):
+        account = counters.find(namespace, key)
+        if account is None:
+            message = f"no customer has the key, id or subject {key}"
+            errors.append({"code": "customer_not_found", "message": message, "customer": key})
+            continue
+        customer_id = account.definition.customer.id
+        accounts[customer_id] = account
+        matched.setdefault(customer_id, []).append(key)
+    return accounts, matched, errors
 
 
 async def value(request: web.Request) -> web.Response:

@@ -68,17 +68,7 @@ def render(
     table = "events FINAL"
     if near:
         parameters["near"] = size * NEAR
-        nearest = (
-            f"SELECT time FROM events WHERE {' AND '.join(where)} "  # noqa: S608 – as below
-            f"ORDER BY time {direction} LIMIT {{near:UInt32}}"
-        )
-        beyond = ">" if sort.descending else "<"
-        end = "min" if sort.descending else "max"
-        where.append(f"time {beyond}= (SELECT {end}(time) FROM ({nearest}))")  # noqa: S608 – as below
-        table = (
-            f"(SELECT * FROM events WHERE {' AND '.join(where)} ORDER BY first_wins DESC "  # noqa: S608 – as below
-            "LIMIT 1 BY namespace, type, subject, time, source, id, revision)"
-        )
+        table = _nearest(where, sort)
     sql = (
         f"SELECT id, source, type, subject, toUnixTimestamp64Micro(time), dataschema, data, nodeid, "  # noqa: S608 – columns are ours, values are parameters
         f"sequence, ingested_at, stored_at, {moment}, {_TIE} AS tie, revision, change "
@@ -86,6 +76,20 @@ def render(
         f"ORDER BY {sort.by} {direction}, tie {direction} LIMIT {{size:UInt32}}"
     )
     return sql, parameters
+
+
+def _nearest(where: list[str], sort: EventSort) -> str:
+    """The rows with the times nearest to the cursor; adds to `where` that they are among those."""
+    direction, beyond, end = ("DESC", ">", "min") if sort.descending else ("ASC", "<", "max")
+    nearest = (
+        f"SELECT time FROM events WHERE {' AND '.join(where)} "  # noqa: S608 – as in `render`
+        f"ORDER BY time {direction} LIMIT {{near:UInt32}}"
+    )
+    where.append(f"time {beyond}= (SELECT {end}(time) FROM ({nearest}))")  # noqa: S608 – as in `render`
+    return (
+        f"(SELECT * FROM events WHERE {' AND '.join(where)} ORDER BY first_wins DESC "  # noqa: S608 – as in `render`
+        "LIMIT 1 BY namespace, type, subject, time, source, id, revision)"
+    )
 
 
 def may_be_near(filters: Sequence[EventFilter | SpanFilter], sort: EventSort) -> bool:
