@@ -4,7 +4,7 @@ from typing import Annotated, Any, Final, Literal, TypeAlias
 
 from pydantic import Field, RootModel
 
-from tallyman.api.meter_bodies import PaginatedMeta
+from tallyman.api.numbered_page import PaginatedMeta
 from tallyman.api.wire import (
     Answer,
     Body,

@@ -28,7 +28,7 @@ from tallyman.api.app_bodies import (
     common,
 )
 from tallyman.api.customers import path_text
-from tallyman.api.meter_bodies import PageMeta, PaginatedMeta
+from tallyman.api.numbered_page import PaginatedMeta
 from tallyman.api.parameters import ListParameters, ListQuery
 from tallyman.api.request_body import read_body
 from tallyman.api.route import JSON
@@ -200,7 +200,7 @@ def _on_page(every: Sequence[Any], asked: ListQuery) -> Sequence[Any]:
 
 
 def _meta(every: Sequence[Any], asked: ListQuery) -> PaginatedMeta:
-    return PaginatedMeta(page=PageMeta(number=asked.number, size=asked.size, total=len(every)))
+    return PaginatedMeta.of(asked, len(every))
 
 
 def _answer(body: Answer, status: int = 200) -> web.Response:

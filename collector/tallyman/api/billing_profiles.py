@@ -13,7 +13,7 @@ from tallyman.api.billing_profile_bodies import (
     UpsertBillingProfileRequest,
 )
 from tallyman.api.customers import path_text
-from tallyman.api.meter_bodies import PageMeta, PaginatedMeta
+from tallyman.api.numbered_page import PaginatedMeta
 from tallyman.api.parameters import ListParameters
 from tallyman.api.party_bodies import AppsBody, apps_of
 from tallyman.api.request_body import read_body
@@ -62,7 +62,7 @@ async def list_(request: web.Request) -> web.Response:
         offset=(asked.number - 1) * asked.size,
         limit=asked.size,
     )
-    meta = PaginatedMeta(page=PageMeta(number=asked.number, size=asked.size, total=total))
+    meta = PaginatedMeta.of(asked, total)
     data = [BillingProfileAnswer.of(profile) for profile in profiles]
     return _answer(BillingProfilePage(data=data, meta=meta))
 

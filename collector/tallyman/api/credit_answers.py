@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any, Literal, Self
 
-from tallyman.api.meter_bodies import PaginatedMeta
+from tallyman.api.numbered_page import PaginatedMeta
 from tallyman.api.wire import Answer, Name, Numeric, ResourceKey, Time, Ulid
 from tallyman.billing.credit_balance import CreditBalance
 from tallyman.domain.credit import CreditGrant, FundingMethod, GrantStatus, SettlementStatus

@@ -8,8 +8,8 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, StrictBool
 
 from tallyman.api.invoice_line_bodies import ClosedPeriod
-from tallyman.api.meter_bodies import PaginatedMeta
 from tallyman.api.new_subscription_bodies import LARGEST_VERSION, Moment
+from tallyman.api.numbered_page import PaginatedMeta
 from tallyman.api.rate_card_bodies import (
     CommitmentsBody,
     DiscountsBody,

@@ -22,8 +22,8 @@ from tallyman.api.customers import path_text
 from tallyman.api.invoice_pages import HTML, PDF, note_as_page, note_as_pdf
 from tallyman.api.invoices import find as find_invoice
 from tallyman.api.media_type import preferred
-from tallyman.api.meter_bodies import PageMeta, PaginatedMeta
-from tallyman.api.parameters import ListParameters, ListQuery
+from tallyman.api.numbered_page import PaginatedMeta, comparisons_of
+from tallyman.api.parameters import ListParameters
 from tallyman.api.request_body import read_body
 from tallyman.api.route import JSON
 from tallyman.api.state import BOOKS, CALLER, NOW
@@ -33,7 +33,6 @@ from tallyman.billing.credit import Order, credit_corrections, let_off, void_not
 from tallyman.billing.give_back import refund as give_back
 from tallyman.domain.credit_note import Credit, CreditNote
 from tallyman.errors import InvalidInput, InvalidParameter
-from tallyman.store.comparison import Comparison
 from tallyman.store.refunds import RefundAsked
 
 LIST: Final = ListParameters(
@@ -91,14 +90,14 @@ async def list_(request: web.Request) -> web.Response:
     asked = LIST.read(request)
     found, total = await request.app[BOOKS].credit_notes.page(
         request[CALLER].namespace,
-        _conditions(asked),
+        comparisons_of(asked),
         order_by=asked.sort_by,
         descending=asked.descending,
         offset=(asked.number - 1) * asked.size,
         limit=asked.size,
     )
     data = [CreditNoteAnswer.of(one) for one in found]
-    return _answer(CreditNotePage(data=data, meta=_meta(asked, total)))
+    return _answer(CreditNotePage(data=data, meta=PaginatedMeta.of(asked, total)))
 
 
 async def get(request: web.Request) -> web.Response:
@@ -161,13 +160,13 @@ async def list_refunds(request: web.Request) -> web.Response:
     asked = REFUNDS.read(request)
     found, total = await request.app[BOOKS].refunds.page(
         request[CALLER].namespace,
-        _conditions(asked),
+        comparisons_of(asked),
         descending=asked.descending,
         offset=(asked.number - 1) * asked.size,
         limit=asked.size,
     )
     data = [RefundAnswer.of(one) for one in found]
-    return _answer(RefundPage(data=data, meta=_meta(asked, total)))
+    return _answer(RefundPage(data=data, meta=PaginatedMeta.of(asked, total)))
 
 
 async def get_refund(request: web.Request) -> web.Response:
@@ -184,16 +183,6 @@ async def find(request: web.Request) -> CreditNote:
     return await request.app[BOOKS].credit_notes.get(
         request[CALLER].namespace, path_text(request, "creditNoteId")
     )
-
-
-def _conditions(asked: ListQuery) -> list[Comparison]:
-    return [
-        Comparison(one.field, one.operator, tuple(map(str, one.values))) for one in asked.conditions
-    ]
-
-
-def _meta(asked: ListQuery, total: int) -> PaginatedMeta:
-    return PaginatedMeta(page=PageMeta(number=asked.number, size=asked.size, total=total))
 
 
 def _answer(body: Answer, status: int = 200) -> web.Response:

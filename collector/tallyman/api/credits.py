@@ -27,7 +27,7 @@ from tallyman.api.credit_bodies import (
 )
 from tallyman.api.credit_parameters import BalanceParameters
 from tallyman.api.customers import find, path_text
-from tallyman.api.meter_bodies import PageMeta, PaginatedMeta
+from tallyman.api.numbered_page import PaginatedMeta
 from tallyman.api.parameters import Condition, ListParameters
 from tallyman.api.request_body import read_body
 from tallyman.api.route import JSON
@@ -93,7 +93,7 @@ async def list_(request: web.Request) -> web.Response:
         offset=(asked.number - 1) * asked.size,
         limit=asked.size,
     )
-    meta = PaginatedMeta(page=PageMeta(number=asked.number, size=asked.size, total=total))
+    meta = PaginatedMeta.of(asked, total)
     data = [CreditGrantAnswer.of(one, now) for one in grants]
     return _answer(CreditGrantPage(data=data, meta=meta))
 

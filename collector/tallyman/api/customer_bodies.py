@@ -6,7 +6,7 @@ from typing import Annotated, Any, Self
 from pydantic import AfterValidator, Field, StringConstraints
 from pydantic_core import PydanticCustomError
 
-from tallyman.api.meter_bodies import PaginatedMeta
+from tallyman.api.numbered_page import PaginatedMeta
 from tallyman.api.wire import NO_NUL, Answer, Body, Description, Labels, Name, Time, Ulid
 from tallyman.domain.customer import Address, Customer, is_country
 from tallyman.domain.event import LONGEST_TEXT

@@ -14,7 +14,7 @@ from tallyman.api.customer_bodies import (
     CustomerPage,
     UpsertCustomerRequest,
 )
-from tallyman.api.meter_bodies import PageMeta, PaginatedMeta
+from tallyman.api.numbered_page import PaginatedMeta, comparisons_of
 from tallyman.api.parameters import ListParameters
 from tallyman.api.request_body import read_body
 from tallyman.api.route import JSON
@@ -22,7 +22,6 @@ from tallyman.api.state import CALLER, CUSTOMERS, NOW
 from tallyman.api.wire import Answer
 from tallyman.domain.customer import Customer
 from tallyman.errors import NotFound
-from tallyman.store.comparison import Comparison
 from tallyman.store.customer_rows import COLUMNS, PLAN_KEY, SUBJECT_KEY
 from tallyman.store.customers import SORTABLE, CustomerChange
 
@@ -55,17 +54,14 @@ async def list_(request: web.Request) -> web.Response:
     asked = LIST.read(request)
     customers, total = await request.app[CUSTOMERS].page(
         request[CALLER].namespace,
-        [
-            Comparison(condition.field, condition.operator, tuple(map(str, condition.values)))
-            for condition in asked.conditions
-        ],
+        comparisons_of(asked),
         now=request[NOW],
         order_by=asked.sort_by,
         descending=asked.descending,
         offset=(asked.number - 1) * asked.size,
         limit=asked.size,
     )
-    meta = PaginatedMeta(page=PageMeta(number=asked.number, size=asked.size, total=total))
+    meta = PaginatedMeta.of(asked, total)
     return _answer(CustomerPage(data=[CustomerAnswer.of(found) for found in customers], meta=meta))
 
 

@@ -5,7 +5,8 @@ from typing import Annotated, Any, Literal, Self, TypeAlias
 from pydantic import Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
-from tallyman.api.meter_bodies import MOST_FILTERED, DimensionFilterBody, PaginatedMeta
+from tallyman.api.meter_bodies import MOST_FILTERED, DimensionFilterBody
+from tallyman.api.numbered_page import PaginatedMeta
 from tallyman.api.wire import (
     DIMENSION_NAME,
     NO_NUL,

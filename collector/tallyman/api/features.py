@@ -19,7 +19,7 @@ from tallyman.api.feature_bodies import (
     UpdateFeatureRequest,
 )
 from tallyman.api.feature_warnings import never_passed
-from tallyman.api.meter_bodies import PageMeta, PaginatedMeta
+from tallyman.api.numbered_page import PaginatedMeta, comparisons_of
 from tallyman.api.parameters import ListParameters
 from tallyman.api.request_body import read_body
 from tallyman.api.route import JSON
@@ -28,7 +28,6 @@ from tallyman.api.wire import Answer
 from tallyman.domain.feature import Feature, LlmUnitCost
 from tallyman.domain.llm_price import LlmPrice
 from tallyman.errors import Unavailable
-from tallyman.store.comparison import Comparison
 from tallyman.store.features import FILTERED, SORTABLE
 
 log = logging.getLogger("tallyman")
@@ -66,16 +65,13 @@ async def list_(request: web.Request) -> web.Response:
     asked = LIST.read(request)
     features, total = await request.app[FEATURES].list(
         request[CALLER].namespace,
-        [
-            Comparison(condition.field, condition.operator, tuple(map(str, condition.values)))
-            for condition in asked.conditions
-        ],
+        comparisons_of(asked),
         order_by=asked.sort_by,
         descending=asked.descending,
         offset=(asked.number - 1) * asked.size,
         limit=asked.size,
     )
-    meta = PaginatedMeta(page=PageMeta(number=asked.number, size=asked.size, total=total))
+    meta = PaginatedMeta.of(asked, total)
     return _answer(FeaturePage(data=[FeatureAnswer.of(found) for found in features], meta=meta))
 
 

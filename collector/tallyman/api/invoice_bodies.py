@@ -11,7 +11,7 @@ from pydantic import Field, StringConstraints
 from tallyman.api.billing_profile_bodies import PaymentBody
 from tallyman.api.customer_bodies import AddressBody, CurrencyCode, ExternalKey, UsageAttribution
 from tallyman.api.invoice_line_bodies import ClosedPeriod, InvoiceLineAnswer, TotalsAnswer
-from tallyman.api.meter_bodies import PaginatedMeta
+from tallyman.api.numbered_page import PaginatedMeta
 from tallyman.api.party_bodies import AppsBody, PartyBody, apps_of
 from tallyman.api.wire import NO_NUL, Answer, Body, Description, DurationText, Name, Time, Ulid
 from tallyman.domain.customer import Customer

@@ -22,7 +22,7 @@ from tallyman.api.invoice_bodies import (
 from tallyman.api.invoice_edit_bodies import UpdateInvoiceRequest
 from tallyman.api.invoice_pages import HTML, PDF, as_page, as_pdf, kept
 from tallyman.api.media_type import preferred
-from tallyman.api.meter_bodies import PageMeta, PaginatedMeta
+from tallyman.api.numbered_page import PaginatedMeta
 from tallyman.api.parameters import ListParameters
 from tallyman.api.request_body import read_body
 from tallyman.api.route import JSON
@@ -91,7 +91,7 @@ async def list_(request: web.Request) -> web.Response:
         limit=asked.size,
     )
     now = request[NOW]
-    meta = PaginatedMeta(page=PageMeta(number=asked.number, size=asked.size, total=total))
+    meta = PaginatedMeta.of(asked, total)
     return _answer(InvoicePage(data=[InvoiceAnswer.of(one, now) for one in invoices], meta=meta))
 
 

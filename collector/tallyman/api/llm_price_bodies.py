@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, StringConstraints, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from tallyman.api.meter_bodies import PaginatedMeta
+from tallyman.api.numbered_page import PaginatedMeta
 from tallyman.api.wire import NO_NUL, Answer, Body, Name, Numeric, NumericText, Time, Ulid
 from tallyman.domain.llm_price import HeldPrice, LlmPrice, ModelPricing, PriceSource
 from tallyman.domain.money import is_currency

@@ -18,7 +18,7 @@ from tallyman.api.llm_price_bodies import (
     PricePage,
     moment_of,
 )
-from tallyman.api.meter_bodies import PageMeta, PaginatedMeta
+from tallyman.api.numbered_page import PaginatedMeta, comparisons_of
 from tallyman.api.parameters import ListParameters
 from tallyman.api.request_body import read_body
 from tallyman.api.route import JSON
@@ -128,18 +128,14 @@ async def _page(request: web.Request, always: list[Comparison]) -> web.Response:
     asked = LIST.read(request)
     prices, total = await _store(request).page(
         request[CALLER].namespace,
-        always
-        + [
-            Comparison(condition.field, condition.operator, tuple(map(str, condition.values)))
-            for condition in asked.conditions
-        ],
+        always + comparisons_of(asked),
         now=request[NOW],
         order_by=asked.sort_by,
         descending=asked.descending,
         offset=(asked.number - 1) * asked.size,
         limit=asked.size,
     )
-    meta = PaginatedMeta(page=PageMeta(number=asked.number, size=asked.size, total=total))
+    meta = PaginatedMeta.of(asked, total)
     return _answer(PricePage(data=[PriceAnswer.of(price) for price in prices], meta=meta))
 
 

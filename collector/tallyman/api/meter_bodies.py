@@ -6,6 +6,7 @@ from typing import Annotated, Any, Final, Self
 from pydantic import AfterValidator, ConfigDict, Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
+from tallyman.api.numbered_page import PaginatedMeta
 from tallyman.api.wire import (
     DIMENSION_NAME,
     NO_NUL,
@@ -143,20 +144,6 @@ class MeterAnswer(Answer):
             value_property=meter.value_property,
             dimensions=meter.dimensions,
         )
-
-
-class PageMeta(Answer):
-    """Where in a list a page is."""
-
-    number: int
-    size: int
-    total: int
-
-
-class PaginatedMeta(Answer):
-    """What is said about a page."""
-
-    page: PageMeta
 
 
 class MeterPage(Answer):

@@ -6,21 +6,14 @@ from typing import Final
 from aiohttp import web
 
 from tallyman.api import parameters
-from tallyman.api.meter_bodies import (
-    CreateMeterRequest,
-    MeterAnswer,
-    MeterPage,
-    PageMeta,
-    PaginatedMeta,
-    UpdateMeterRequest,
-)
+from tallyman.api.meter_bodies import CreateMeterRequest, MeterAnswer, MeterPage, UpdateMeterRequest
+from tallyman.api.numbered_page import PaginatedMeta, comparisons_of
 from tallyman.api.parameters import ListParameters
 from tallyman.api.request_body import read_body
 from tallyman.api.route import JSON
 from tallyman.api.state import CALLER, METERS
 from tallyman.api.wire import Answer
 from tallyman.domain.meter import Meter
-from tallyman.store.comparison import Comparison
 from tallyman.store.meters import SORTABLE, MeterChange
 
 LIST: Final = ListParameters(
@@ -59,16 +52,13 @@ async def list_(request: web.Request) -> web.Response:
     asked = LIST.read(request)
     meters, total = await request.app[METERS].page(
         request[CALLER].namespace,
-        [
-            Comparison(condition.field, condition.operator, tuple(map(str, condition.values)))
-            for condition in asked.conditions
-        ],
+        comparisons_of(asked),
         order_by=asked.sort_by,
         descending=asked.descending,
         offset=(asked.number - 1) * asked.size,
         limit=asked.size,
     )
-    meta = PaginatedMeta(page=PageMeta(number=asked.number, size=asked.size, total=total))
+    meta = PaginatedMeta.of(asked, total)
     return _answer(MeterPage(data=[MeterAnswer.of(meter) for meter in meters], meta=meta))
 
 

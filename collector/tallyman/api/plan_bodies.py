@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field
 
 from tallyman.api.customer_bodies import CurrencyCode
-from tallyman.api.meter_bodies import PaginatedMeta
+from tallyman.api.numbered_page import PaginatedMeta
 from tallyman.api.rate_card_bodies import RateCardBody, rate_card_of
 from tallyman.api.wire import (
     Answer,

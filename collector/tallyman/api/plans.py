@@ -11,7 +11,7 @@ from aiohttp import web
 
 from tallyman.api import parameters
 from tallyman.api.customers import path_text
-from tallyman.api.meter_bodies import PageMeta, PaginatedMeta
+from tallyman.api.numbered_page import PaginatedMeta, comparisons_of
 from tallyman.api.parameters import ListParameters
 from tallyman.api.plan_bodies import (
     CreatePlanRequest,
@@ -30,7 +30,6 @@ from tallyman.billing.margin_report import loss_answers, loss_line
 from tallyman.domain.duration import parse_duration
 from tallyman.domain.plan import Plan
 from tallyman.errors import Unavailable
-from tallyman.store.comparison import Comparison
 from tallyman.store.plan_rows import FILTERED
 from tallyman.store.plans import SORTABLE
 
@@ -70,17 +69,14 @@ async def list_(request: web.Request) -> web.Response:
     asked, now = LIST.read(request), request[NOW]
     plans, total = await request.app[PLANS].list(
         request[CALLER].namespace,
-        [
-            Comparison(condition.field, condition.operator, tuple(map(str, condition.values)))
-            for condition in asked.conditions
-        ],
+        comparisons_of(asked),
         now=now,
         order_by=asked.sort_by,
         descending=asked.descending,
         offset=(asked.number - 1) * asked.size,
         limit=asked.size,
     )
-    meta = PaginatedMeta(page=PageMeta(number=asked.number, size=asked.size, total=total))
+    meta = PaginatedMeta.of(asked, total)
     return _answer(PlanPage(data=[PlanAnswer.of(plan, now) for plan in plans], meta=meta))
 
 

@@ -7,12 +7,12 @@ from aiohttp import web
 
 from tallyman.api import parameters
 from tallyman.api.customers import path_text
-from tallyman.api.meter_bodies import PageMeta, PaginatedMeta
 from tallyman.api.new_subscription_bodies import (
     CancelSubscriptionRequest,
     ChangeSubscriptionRequest,
     CreateSubscriptionRequest,
 )
+from tallyman.api.numbered_page import PaginatedMeta, comparisons_of
 from tallyman.api.parameters import ListParameters
 from tallyman.api.request_body import read_body
 from tallyman.api.route import JSON
@@ -25,7 +25,6 @@ from tallyman.api.subscription_bodies import (
 )
 from tallyman.api.wire import Answer
 from tallyman.errors import Unavailable
-from tallyman.store.comparison import Comparison
 from tallyman.store.subscription_rows import FILTERED
 from tallyman.store.subscriptions import SORTABLE
 
@@ -55,17 +54,14 @@ async def list_(request: web.Request) -> web.Response:
     asked, now = LIST.read(request), request[NOW]
     found, total = await request.app[SUBSCRIPTIONS].page(
         request[CALLER].namespace,
-        [
-            Comparison(condition.field, condition.operator, tuple(map(str, condition.values)))
-            for condition in asked.conditions
-        ],
+        comparisons_of(asked),
         now=now,
         order_by=asked.sort_by,
         descending=asked.descending,
         offset=(asked.number - 1) * asked.size,
         limit=asked.size,
     )
-    meta = PaginatedMeta(page=PageMeta(number=asked.number, size=asked.size, total=total))
+    meta = PaginatedMeta.of(asked, total)
     return _answer(SubscriptionPage.of(found, meta, now))
 
 
