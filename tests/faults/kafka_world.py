@@ -174,6 +174,7 @@ async def live(folder: Path, seed: int) -> dict[str, Any]:
         "events": await usage_events(clickhouse),
         "lost": report.lost,
         "missing": report.missing,
+        "taken_away": 0,
         "forgotten": report.forgotten,
         "waiting": report.waiting,
     }

@@ -49,12 +49,13 @@ def test_a_node_and_an_embedded_collector_killed_at_any_step_count_each_call_onc
     tmp_path: Path, seed: int
 ) -> None:
     whole = next(lived("embedded_world", tmp_path, seed, [""]))
-    check(whole, missing=1)
+    check(whole)
+    assert whole["taken_away"] == 1
     assert {f"{when}:{step}" for when in WHENS for step in EMBEDDED} <= set(whole["reached"])
 
     faults = faults_of(whole["reached"], EMBEDDED, seed, both=IS_LONG)
     for found in lived("embedded_world", tmp_path, seed, faults):
-        check(found, missing=1)
+        check(found)
 
 
 def test_what_goes_through_kafka_killed_at_any_step_counts_once(
@@ -62,12 +63,12 @@ def test_what_goes_through_kafka_killed_at_any_step_counts_once(
 ) -> None:
     environment = {"KAFKA": kafka.bootstrap}
     whole = next(lived("kafka_world", tmp_path, seed, [""], environment))
-    check(whole, missing=0)
+    check(whole)
     assert {f"{when}:{step}" for when in WHENS for step in KAFKA} <= set(whole["reached"])
 
     faults = faults_of(whole["reached"], KAFKA, seed, both=IS_LONG)
     for found in lived("kafka_world", tmp_path, seed, faults, environment):
-        check(found, missing=0)
+        check(found)
 
 
 def faults_of(
@@ -129,10 +130,10 @@ def lived(
         yield from (json.loads(line) for line in lines if line)
 
 
-def check(found: dict[str, Any], missing: int) -> None:
-    """It was killed where it should, and in the end everything counts once."""
+def check(found: dict[str, Any]) -> None:
+    """It was killed where it should, everything counts once, and what was taken away is missing."""
     again = f"{found['fault'] or 'unharmed'}; {repeat_with('tests/faults/test_sweep.py')}"
     assert found["ends"] == ([-9, 0] if found["fault"] else [0]), again
     assert found["tokens"] == found["expected"], again
     left = {name: found[name] for name in ("lost", "missing", "waiting")}
-    assert left == {"lost": 0, "missing": missing, "waiting": 0}, again
+    assert left == {"lost": 0, "missing": found["taken_away"], "waiting": 0}, again
