@@ -15,6 +15,7 @@ from tallyman.api.state import CALLER, DATABASE, NOW
 from tallyman.domain.credit_top_up import CreditTopUp
 from tallyman.domain.money import is_currency
 from tallyman.errors import NotFound
+from tallyman.payments.stripe_lines import stripe_amount
 from tallyman.store.credit_top_ups import CreditTopUpStore
 
 
@@ -32,6 +33,7 @@ async def put(request: web.Request) -> web.Response:
     stripe_of(request)
     customer, caller = await find(request), request[CALLER]
     wanted = body.setting(caller.namespace, customer.id, _currency(request), request[NOW])
+    stripe_amount(wanted.amount, wanted.currency)  # or nothing could ever be bought
     return _answer(await _store(request).put(wanted, by=caller.actor))
 
 

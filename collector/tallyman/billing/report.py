@@ -141,7 +141,7 @@ def line_rows(line: InvoiceLine) -> list[PreviewRow]:
 
 def _rates(line: InvoiceLine) -> tuple[str, str, str]:
     """The rate, what it is for, and the rate for a million tokens."""
-    if line.unit_price is None:
+    if line.unit_price is None or not line.is_at_unit_price:
         return "", "", ""
     price, config = line.unit_price, line.rate_card.unit_config
     if line.usage is None:

@@ -106,7 +106,7 @@ def _rates(line: InvoiceLine, unit: str) -> tuple[str, ...]:
             whole = f"{figures.rate(amount, line.currency)} for a whole period"
             return ("flat",) if is_whole else ("flat", whole)
         case UnitPrice(amount):
-            return _unit_rates(line, unit, amount)
+            return _unit_rates(line, unit, amount) if line.is_at_unit_price else ()
         case GraduatedPrice():
             return ("graduated tiers",)
         case VolumePrice():

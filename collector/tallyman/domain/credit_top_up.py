@@ -4,8 +4,9 @@ It charges nobody: see `billing/credit_top_up.py`.
 """
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
+from typing import Final
 
 from tallyman.domain.content_id import content_id
 from tallyman.domain.credit import (
@@ -15,6 +16,8 @@ from tallyman.domain.credit import (
     GrantKind,
 )
 from tallyman.domain.money import EXACT, total
+
+PAUSE: Final = timedelta(days=1)  # so that what Stripe refuses is not asked for at every look
 
 
 @dataclass(frozen=True)
@@ -38,11 +41,15 @@ def next_top_up(
     """The grant that is to be bought now; the same one until it is made, whoever asks.
 
     `before` are all top-ups of the customer in the currency. None while enough is left, one is being
-    paid, or the month's limit is reached.
+    paid, or the month's limit is reached; nor within a day of one that was refused or voided unpaid,
+    unless the setting was put anew since.
     """
     if live >= setting.threshold:
         return None
     if any(one.waits_for_payment and one.voided_at is None for one in before):
+        return None
+    ended = [x.voided_at for x in before if x.waits_for_payment and x.voided_at is not None]
+    if any(setting.updated_at <= at and now < at + PAUSE for at in ended):
         return None
     month = [
         one.amount

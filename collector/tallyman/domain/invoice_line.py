@@ -10,7 +10,7 @@ from fractions import Fraction
 
 from tallyman.domain.billable import Billable, needs_usage
 from tallyman.domain.content_id import content_id
-from tallyman.domain.money import EXACT, round_to_currency, split, total
+from tallyman.domain.money import EXACT, from_minor_units, round_to_currency, split, total
 from tallyman.domain.period import Period
 from tallyman.domain.price import FlatPrice, GraduatedPrice, UnitPrice, VolumePrice
 from tallyman.domain.rate_card import RateCard
@@ -122,6 +122,16 @@ class InvoiceLine:
             return ()
         parts = [abs(line.total) for line in self.detailed_lines]
         return split(self.totals.before_credits, parts, self.currency)
+
+    @property
+    def is_at_unit_price(self) -> bool:
+        """False for a correction that is not its quantity at the unit price, such as one of another
+        price than was billed; each side of the difference was rounded."""
+        if self.corrects is None or not isinstance(self.rate_card.price, UnitPrice):
+            return True
+        priced = EXACT.multiply(self.invoiced_quantity or ZERO, self.rate_card.price.amount)
+        least = from_minor_units(1, self.currency)
+        return abs(EXACT.subtract(priced, self.totals.before_credits)) <= least
 
 
 def line_for(

@@ -305,3 +305,13 @@ async def subscribe(client: Client) -> None:
     }
     status, problem = await ask(client, "POST", f"{OPENMETER}/subscriptions", new)
     assert status == 201, problem
+
+
+async def test_a_top_up_that_stripe_cannot_take_is_refused_when_it_is_put(selling: Client) -> None:
+    await acme(selling)
+    path = "/api/v1/customers/acme/credits/top-ups/KWD"
+    body = {"threshold": "5", "amount": "1.001", "most_per_month": "9"}
+
+    status, problem = await ask(selling, "PUT", path, body)
+    assert (status, problem["code"]) == (400, "stripe_refused")
+    assert (await ask(selling, "PUT", path, body | {"amount": "1.010"}))[0] == 200

@@ -103,12 +103,30 @@ async def test_nothing_more_is_bought_while_one_is_unpaid_or_the_month_is_full(
     await app.work()
     till.stripe.declines = None
     assert await left(till, wanted) == [(GrantStatus.VOIDED, D(0))]
+    till.wait(timedelta(days=1))
     for _ in range(2):
         assert await begun(till, wanted) is not None
         await app.work()
 
     assert await begun(till, wanted) is None  # 20.00 of 25.00
     till.wait(timedelta(days=31))
+    assert await begun(till, wanted) is not None
+
+
+async def test_what_stripe_refuses_is_asked_for_again_after_a_day_or_when_it_is_put_anew(
+    till: Till, app: StripeApp
+) -> None:
+    wanted = await setting(till)
+    till.stripe.refuses = "No such customer"
+    assert await begun(till, wanted) is not None
+    await app.work()
+    assert await left(till, wanted) == [(GrantStatus.VOIDED, D(0))]
+    till.wait(timedelta(hours=23))
+    assert await begun(till, wanted) is None
+    assert await begun(till, replace(wanted, updated_at=till.now)) is not None
+    await app.work()
+    till.wait(timedelta(hours=24))
+
     assert await begun(till, wanted) is not None
 
 

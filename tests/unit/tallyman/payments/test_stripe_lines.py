@@ -80,6 +80,19 @@ def test_a_correction_of_many_models_is_one_line() -> None:
     assert made.description.endswith("…")
 
 
+def test_a_correction_names_its_price_only_where_it_comes_to_the_amount() -> None:
+    before, after = (usage(("gpt-4o", "request", tokens)) for tokens in (2_000_000, 1_000_000))
+    corrected = line("Tokens", UnitPrice(D("0.000003")), before, later=after)
+    of_another_price = replace(corrected, totals=replace(corrected.totals, total=D("-2.33")))
+
+    assert [one.description.partition(";")[0] for one in lines_of(invoice([corrected]))] == [
+        "Tokens: correction: -1,000,000 tokens at $0.000003 per token = $3.00 per million tokens"
+    ]
+    assert [one.description.partition(";")[0] for one in lines_of(invoice([of_another_price]))] == [
+        "Tokens: correction: -1,000,000 tokens"
+    ]
+
+
 def test_a_key_is_masked_wherever_it_may_be() -> None:
     assert mask_key("sk_live_abcdefgh9876") == "sk_live_…9876"
     assert without_keys("Invalid API Key provided: sk_test_****cdef (rk_live_abcdefgh)") == (
