@@ -31,6 +31,8 @@ from tallyman.errors import InvalidInput, InvalidParameter
 from tallyman.store.billed_lines import BilledLine
 
 _DAY: Final = timedelta(days=1)
+_PRICES_NOTHING: Final = "prices nothing that the customer was served in the period"
+_NOT_SERVED: Final = "is no rate card that the customer was served in the period"
 
 
 class ReRatingTiming(StrEnum):
@@ -180,6 +182,7 @@ def _cards(order: ReRatingOrder, found: Sequence[Owed]) -> dict[str, RateCard]:
     Raises:
         InvalidInput: it says none, or one that the billable cannot have.
     """
+    _check_keys(order, found)
     by_phase = {} if order.plan is None else cards_of(order.plan)
     by_key = {key: card for (_, key), card in by_phase.items()} | dict(order.prices or {})
     made = {}
@@ -193,10 +196,18 @@ def _cards(order: ReRatingOrder, found: Sequence[Owed]) -> dict[str, RateCard]:
         if by is not None:
             made[billable.id] = repriced(card, by)
     if not made:
-        reason = "prices nothing that the customer was served in the period"
         field = "prices" if order.plan is None else "plan"
-        raise InvalidInput(f"{field} {reason}", [InvalidParameter(field, "invalid", reason)])
+        parameter = InvalidParameter(field, "invalid", _PRICES_NOTHING)
+        raise InvalidInput(f"{field} {_PRICES_NOTHING}", [parameter])
     return made
+
+
+def _check_keys(order: ReRatingOrder, found: Sequence[Owed]) -> None:
+    served = {one.billable.rate_card.key for one in found}
+    wrong = [f"prices.{key}" for key in order.prices or {} if key not in served]
+    if wrong:
+        parameters = [InvalidParameter(field, "invalid", _NOT_SERVED) for field in wrong]
+        raise InvalidInput(f"{wrong[0]} {_NOT_SERVED}", parameters)
 
 
 def _check_currency(order: ReRatingOrder, one: Owed) -> None:

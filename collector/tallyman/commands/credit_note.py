@@ -77,7 +77,7 @@ def _lines(given: tuple[str, ...], ids: list[str]) -> dict[str, Any]:
         line, _, amount = text.partition("=")
         if line.isdigit() and len(line) < 20:
             if not 1 <= int(line) <= len(ids):
-                raise NotFound(f"the invoice has {len(ids)} lines")
+                raise NotFound(f"the invoice has no line {line}, of {len(ids)}")
             line = ids[int(line) - 1]
         if "=" in text and not amount:
             raise InvalidInput(f"{text} has no amount")

@@ -72,7 +72,7 @@ async def _explain(
             return whole, None
         if line.isdigit() and len(line) < 20:
             if not 1 <= int(line) <= len(whole.lines):
-                raise NotFound(f"invoice {invoice} has {len(whole.lines)} lines")
+                raise NotFound(f"invoice {invoice} has no line {line}, of {len(whole.lines)}")
             line = whole.lines[int(line) - 1].line.id
         size = min(events, PAGE)
         found = await explainer.line(invoice, line, size, "")

@@ -124,7 +124,8 @@ def _unattributed_row(answer: StatusAnswer) -> str:
     subjects = "subject" if found.subjects_in_all == 1 else "subjects"
     named = ", ".join(f"{one.subject}: {one.events:,}" for one in found.subjects[:5])
     more = ", …" if found.subjects_in_all > 5 else ""
-    return f"{found.events:,} events of {found.subjects_in_all:,} {subjects} ({named}{more})"
+    events = "event" if found.events == 1 else "events"
+    return f"{found.events:,} {events} of {found.subjects_in_all:,} {subjects} ({named}{more})"
 
 
 def _reconciled_row(answer: StatusAnswer) -> str:

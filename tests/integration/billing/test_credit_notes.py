@@ -361,5 +361,17 @@ async def test_a_price_that_the_card_cannot_have_is_refused(shop: Shop) -> None:
     by = replace(order, prices={"tokens": flat})
     with pytest.raises(InvalidInput, match="is by usage"):
         await re_rate(shop.books, shop.namespace, by, LATER)
-    with pytest.raises(InvalidInput, match="prices nothing"):
-        await re_rate(shop.books, shop.namespace, replace(order, prices={"calls": flat}), LATER)
+
+
+async def test_a_price_of_a_card_that_the_customer_does_not_have_is_refused_by_its_name(
+    shop: Shop,
+) -> None:
+    invoice = await billed(shop)
+    card = replace(invoice.lines[0].rate_card, price=UnitPrice(D("0.2")))
+    order = ReRatingOrder(invoice.customer.id, Period(NOVEMBER, DECEMBER), "wrong")
+
+    by = replace(order, prices={"tokens": card, "tokns": card})
+    with pytest.raises(InvalidInput, match=r"prices\.tokns is no rate card") as refused:
+        await re_rate(shop.books, shop.namespace, by, LATER)
+
+    assert [one.field for one in refused.value.parameters] == ["prices.tokns"]
