@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from msgspec import convert, to_builtins
-from sqlalchemy import Row, and_, case, false, func, or_, select, update
+from sqlalchemy import Row, and_, case, false, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 from ulid import ULID
 
@@ -22,6 +22,7 @@ from tallyman.errors import Conflict, Gone, InvalidParameter, NotFound
 from tallyman.store.audit import record
 from tallyman.store.database import Database, upsert
 from tallyman.store.installed_apps import apps_of, waiting_for
+from tallyman.store.numbered_page import in_order, rows_of_page
 from tallyman.store.tables import billing_profiles, customers
 
 SORTABLE: Final = ("created_at", "updated_at", "name")
@@ -98,13 +99,11 @@ class BillingProfileStore:
     ) -> tuple[list[BillingProfile], int]:
         """One page, and how many there are on all pages; deleted ones are left out."""
         await self.default(namespace)
-        column = billing_profiles.c[order_by]
-        order = (column.desc(), billing_profiles.c.id.desc()) if descending else (column,)
-        page = select(billing_profiles).where(_kept(namespace)).order_by(*order)
-        count = select(func.count()).select_from(billing_profiles).where(_kept(namespace))
+        order = in_order(billing_profiles.c[order_by], billing_profiles.c.id, descending=descending)
         async with self._database.reading() as connection:
-            total = (await connection.execute(count)).scalar_one()
-            rows = await connection.execute(page.offset(offset).limit(limit))
+            rows, total = await rows_of_page(
+                connection, billing_profiles, _kept(namespace), order, offset, limit
+            )
             return [_profile(row) for row in rows], total
 
     async def replace(

@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import and_, false, func, or_, select, update
+from sqlalchemy import and_, false, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -25,6 +25,7 @@ from tallyman.store.credit_rows import grant_of, grant_values
 from tallyman.store.credit_selection import GrantLeft, grants_of, has_status, held_minor
 from tallyman.store.database import Database
 from tallyman.store.invoice_numbers import lock_numbers
+from tallyman.store.numbered_page import in_order, rows_of_page
 from tallyman.store.tables import credit_grants, credit_transactions
 
 _G = credit_grants.c
@@ -88,12 +89,11 @@ class CreditGrantStore:
                 else [or_(false(), *(has_status(one, now) for one in statuses))]
             ),
         )
-        count = select(func.count()).select_from(credit_grants).where(wanted)
-        order = (_G.created_at.desc(), _G.id.desc()) if descending else (_G.created_at, _G.id)
-        page = select(credit_grants).where(wanted).order_by(*order)
+        order = in_order(_G.created_at, _G.id, descending=descending)
         async with self._database.reading() as connection:
-            total = (await connection.execute(count)).scalar_one()
-            rows = await connection.execute(page.offset(offset).limit(limit))
+            rows, total = await rows_of_page(
+                connection, credit_grants, wanted, order, offset, limit
+            )
             return [grant_of(row) for row in rows], total
 
     async def void(

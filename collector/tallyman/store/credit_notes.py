@@ -31,6 +31,7 @@ from tallyman.store.credit_note_selection import note_in, select_notes
 from tallyman.store.database import Database
 from tallyman.store.invoice_numbers import lock_numbers
 from tallyman.store.invoice_standing import Standing, let_off_of, standing_of
+from tallyman.store.numbered_page import count_of, in_order
 from tallyman.store.tables import (
     credit_note_lines,
     credit_notes,
@@ -158,13 +159,9 @@ class CreditNoteStore:
             credit_notes.c.namespace == namespace,
             *(condition_of(credit_notes.c[one.column], one) for one in where),
         )
-        column = credit_notes.c[order_by]
-        by = (
-            [column.desc(), credit_notes.c.id.desc()] if descending else [column, credit_notes.c.id]
-        )
-        count = select(func.count()).select_from(credit_notes).where(wanted)
+        by = in_order(credit_notes.c[order_by], credit_notes.c.id, descending=descending)
         async with self._database.reading() as connection:
-            every = (await connection.execute(count)).scalar_one()
+            every = await count_of(connection, credit_notes, wanted)
             return await select_notes(connection, wanted, by, limit, offset), every
 
     async def standing(self, namespace: str, invoice_id: str) -> Standing:

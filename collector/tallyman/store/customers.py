@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import and_, func, select, update
+from sqlalchemy import and_, select, update
 from sqlalchemy.exc import IntegrityError
 from ulid import ULID
 
@@ -30,6 +30,7 @@ from tallyman.store.customer_rows import (
 )
 from tallyman.store.customer_subjects import portions
 from tallyman.store.database import Database
+from tallyman.store.numbered_page import in_order, rows_of_page
 from tallyman.store.tables import customers, subscriptions
 
 SORTABLE: Final = ("created_at", "updated_at", "key", "name")
@@ -103,13 +104,9 @@ class CustomerStore:
             customers.c.deleted_at.is_(None),
             *(condition(one, now) for one in where),
         )
-        column = customers.c[order_by]
-        order = (column.desc(), customers.c.id.desc()) if descending else (column, customers.c.id)
-        page = select(customers).where(wanted).order_by(*order).offset(offset).limit(limit)
+        order = in_order(customers.c[order_by], customers.c.id, descending=descending)
         async with self._database.reading() as connection:
-            count = select(func.count()).select_from(customers).where(wanted)
-            total = (await connection.execute(count)).scalar_one()
-            rows = (await connection.execute(page)).all()
+            rows, total = await rows_of_page(connection, customers, wanted, order, offset, limit)
             return await customers_of(connection, rows), total
 
     async def every(self, namespace: str | None = None) -> list[Customer]:

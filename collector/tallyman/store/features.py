@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from sqlalchemy import Row, and_, func, or_, select, update
+from sqlalchemy import Row, and_, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 from ulid import ULID
@@ -25,6 +25,7 @@ from tallyman.store.audit import record
 from tallyman.store.comparison import Comparison, condition_of
 from tallyman.store.database import Database
 from tallyman.store.meter_rows import find_meter
+from tallyman.store.numbered_page import in_order, rows_of_page
 from tallyman.store.tables import features, plans
 
 SORTABLE: Final = ("created_at", "updated_at", "key", "name")
@@ -93,13 +94,10 @@ class FeatureStore:
             features.c.deleted_at.is_(None),
             *(condition_of(features.c[one.column], one) for one in where),
         )
-        column = features.c[order_by]
-        order = (column.desc(), features.c.key.desc()) if descending else (column, features.c.key)
-        page = select(features).where(condition).order_by(*order).offset(offset).limit(limit)
-        count = select(func.count()).select_from(features).where(condition)
+        order = in_order(features.c[order_by], features.c.key, descending=descending)
         async with self._database.reading() as connection:
-            total = (await connection.execute(count)).scalar_one()
-            return [_feature(row) for row in await connection.execute(page)], total
+            rows, total = await rows_of_page(connection, features, condition, order, offset, limit)
+            return [_feature(row) for row in rows], total
 
     async def replace(self, feature: Feature, *, by: str = LOCAL) -> Feature:
         """Change everything but the key and the id.

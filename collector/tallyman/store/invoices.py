@@ -39,6 +39,7 @@ from tallyman.store.line_rows import (
     lines_of,
     taken_lines,
 )
+from tallyman.store.numbered_page import count_of, in_order
 from tallyman.store.tables import invoices
 
 _SAID: Final = ("description", "labels", "supplier", "customer", "workflow")
@@ -155,11 +156,9 @@ class InvoiceStore:
             *(condition_of(invoices.c[one.column], one) for one in where),
             *(time_condition(one) for one in times),
         )
-        column = invoices.c[order_by]
-        order = (column.desc(), invoices.c.id.desc()) if descending else (column, invoices.c.id)
-        count = select(func.count()).select_from(invoices).where(wanted)
+        order = in_order(invoices.c[order_by], invoices.c.id, descending=descending)
         async with self._database.reading() as connection:
-            total = (await connection.execute(count)).scalar_one()
+            total = await count_of(connection, invoices, wanted)
             return await select_invoices(connection, wanted, order, limit, offset), total
 
     async def waking(

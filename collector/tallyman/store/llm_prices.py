@@ -10,7 +10,7 @@ from functools import cache
 from importlib import resources
 from typing import Any, Final
 
-from sqlalchemy import Row, and_, func, select, update
+from sqlalchemy import Row, and_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 from ulid import ULID
 
@@ -25,6 +25,7 @@ from tallyman.store.audit import record
 from tallyman.store.comparison import Comparison, condition_of
 from tallyman.store.database import Database, upsert
 from tallyman.store.llm_price_rows import price_of, price_values
+from tallyman.store.numbered_page import in_order, rows_of_page
 from tallyman.store.tables import llm_prices
 
 FILTERED: Final = ("provider", "model_id", "model_name", "currency", "source")
@@ -110,13 +111,12 @@ class LlmPriceStore:
             *(condition_of(table[_COLUMN.get(one.column, one.column)], one) for one in where),
         )
         first = table[_COLUMN.get(order_by, order_by)]
-        order = (first, table.model_id, table.effective_from, table.id)
-        turned = [column.desc() if descending else column.asc() for column in order]
-        page = select(llm_prices).where(wanted).order_by(*turned).offset(offset).limit(limit)
-        count = select(func.count()).select_from(llm_prices).where(wanted)
+        order = in_order(
+            first, table.model_id, table.effective_from, table.id, descending=descending
+        )
         async with self.database.reading() as connection:
-            total = (await connection.execute(count)).scalar_one()
-            return [price_of(row) for row in await connection.execute(page)], total
+            rows, total = await rows_of_page(connection, llm_prices, wanted, order, offset, limit)
+            return [price_of(row) for row in rows], total
 
     async def get(self, namespace: str, price_id: str, now: datetime) -> LlmPrice:
         """The price with this id.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from sqlalchemy import Row, and_, func, select, true, update
+from sqlalchemy import Row, and_, select, true, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 from ulid import ULID
@@ -21,6 +21,7 @@ from tallyman.store.audit import record
 from tallyman.store.comparison import Comparison, condition_of
 from tallyman.store.database import Database, upsert
 from tallyman.store.meter_rows import built_in_values, find_row, meter_of, values_of
+from tallyman.store.numbered_page import in_order, rows_of_page
 from tallyman.store.tables import features, meters
 
 SORTABLE: Final = ("created_at", "updated_at", "key", "name")
@@ -89,14 +90,9 @@ class MeterStore:
             meters.c.deleted_at.is_(None),
             *(condition_of(meters.c[one.column], one) for one in where),
         )
-        column = meters.c[order_by]
-        order = (column.desc(), meters.c.key.desc()) if descending else (column, meters.c.key)
-        page = select(meters).where(condition).order_by(*order).offset(offset).limit(limit)
+        order = in_order(meters.c[order_by], meters.c.key, descending=descending)
         async with self._database.reading() as connection:
-            total = (
-                await connection.execute(select(func.count()).select_from(meters).where(condition))
-            ).scalar_one()
-            rows = await connection.execute(page)
+            rows, total = await rows_of_page(connection, meters, condition, order, offset, limit)
             return [meter_of(row) for row in rows], total
 
     async def by_ids(self, namespace: str, ids: Collection[str]) -> dict[str, Meter]:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import and_, func, select, update
+from sqlalchemy import and_, select, update
 from sqlalchemy.exc import IntegrityError
 from ulid import ULID
 
@@ -18,6 +18,7 @@ from tallyman.errors import Conflict, Gone, NotFound
 from tallyman.store.audit import record
 from tallyman.store.comparison import Comparison
 from tallyman.store.database import Database
+from tallyman.store.numbered_page import in_order, rows_of_page
 from tallyman.store.plan_rows import (
     condition,
     plans_of,
@@ -132,13 +133,9 @@ class PlanStore:
             plans.c.deleted_at.is_(None),
             *(condition(one, now) for one in where),
         )
-        column = plans.c[order_by]
-        order = (column.desc(), plans.c.id.desc()) if descending else (column, plans.c.id)
-        page = select(plans).where(wanted).order_by(*order).offset(offset).limit(limit)
+        order = in_order(plans.c[order_by], plans.c.id, descending=descending)
         async with self._database.reading() as connection:
-            count = select(func.count()).select_from(plans).where(wanted)
-            total = (await connection.execute(count)).scalar_one()
-            rows = (await connection.execute(page)).all()
+            rows, total = await rows_of_page(connection, plans, wanted, order, offset, limit)
             return await plans_of(connection, rows), total
 
     async def replace(self, plan: Plan, *, now: datetime, by: str = LOCAL) -> Plan:

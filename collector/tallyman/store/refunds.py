@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 
-from sqlalchemy import ColumnElement, and_, func, select, update
+from sqlalchemy import ColumnElement, and_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 from ulid import ULID
 
@@ -24,6 +24,7 @@ from tallyman.store.credit_note_selection import note_in
 from tallyman.store.database import Database
 from tallyman.store.invoice_numbers import lock_numbers
 from tallyman.store.invoice_standing import Standing, standing_of
+from tallyman.store.numbered_page import count_of, in_order
 from tallyman.store.tables import refunds
 
 
@@ -141,9 +142,8 @@ class RefundStore:
             refunds.c.namespace == namespace,
             *(condition_of(refunds.c[one.column], one) for one in where),
         )
-        count = select(func.count()).select_from(refunds).where(wanted)
         async with self._database.reading() as connection:
-            every = (await connection.execute(count)).scalar_one()
+            every = await count_of(connection, refunds, wanted)
             found = await _select(connection, wanted, descending, limit, offset)
             return found, every
 
@@ -194,8 +194,7 @@ async def _select(
     limit: int | None = None,
     offset: int = 0,
 ) -> list[Refund]:
-    order = (refunds.c.created_at, refunds.c.id)
-    by = [column.desc() for column in order] if descending else order
+    by = in_order(refunds.c.created_at, refunds.c.id, descending=descending)
     statement = select(refunds).where(wanted).order_by(*by).offset(offset).limit(limit)
     return [refund_of(row) for row in await connection.execute(statement)]
 

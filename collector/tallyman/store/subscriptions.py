@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import and_, func, select, update
+from sqlalchemy import and_, select, update
 from sqlalchemy.exc import IntegrityError
 from ulid import ULID
 
@@ -32,6 +32,7 @@ from tallyman.store.customer_rows import get_customer
 from tallyman.store.customer_subjects import portions
 from tallyman.store.database import Database
 from tallyman.store.new_subscription import NewSubscription, plan_for
+from tallyman.store.numbered_page import in_order, rows_of_page
 from tallyman.store.plans import PlanStore
 from tallyman.store.subscription_rows import (
     add_subscription,
@@ -116,13 +117,11 @@ class SubscriptionStore:
             subscriptions.c.deleted_at.is_(None),
             *(condition(one, now) for one in where),
         )
-        column, tie = subscriptions.c[order_by], subscriptions.c.id
-        order = (column.desc(), tie.desc()) if descending else (column, tie)
-        page = select(subscriptions).where(wanted).order_by(*order).offset(offset).limit(limit)
+        order = in_order(subscriptions.c[order_by], subscriptions.c.id, descending=descending)
         async with self._database.reading() as connection:
-            count = select(func.count()).select_from(subscriptions).where(wanted)
-            total = (await connection.execute(count)).scalar_one()
-            rows = (await connection.execute(page)).all()
+            rows, total = await rows_of_page(
+                connection, subscriptions, wanted, order, offset, limit
+            )
             return await subscriptions_of(connection, rows), total
 
     async def of_customers(
