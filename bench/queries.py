@@ -11,12 +11,12 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
-from tallyman.domain.builtin_meters import DIMENSIONS
 from tallyman.domain.meter import Aggregation, DimensionFilter, Meter, MeterQuery
 from tallyman.store.clickhouse import ClickHouse
 from tallyman.store.events import EventStore
 
 from bench.figure import Figure, report
+from bench.recorded import meter_of
 
 EVENTS = 10_000_000
 AT_ONCE = 500_000
@@ -63,7 +63,8 @@ async def _measure(events: int) -> list[Figure]:
                         where=where,
                     )
                 )
-        tokens, latency = _meter("$.tokens"), _meter("$.latency_ms")
+        tokens = meter_of(Aggregation.SUM, "$.tokens")
+        latency = meter_of(Aggregation.SUM, "$.latency_ms")
         subject = MeterQuery(BEGIN, END, group_by=("model", "type"), filters=ONE)
         fleet = MeterQuery(BEGIN, END, group_by=("model",))
         figures = [
@@ -91,21 +92,6 @@ async def _measure(events: int) -> list[Figure]:
         ]
         await clickhouse.close()
     return figures
-
-
-def _meter(path: str) -> Meter:
-    return Meter(
-        id="bench",
-        namespace="default",
-        key="bench",
-        name="bench",
-        aggregation=Aggregation.SUM,
-        event_type="llm.tokens",
-        value_property=path,
-        dimensions=dict(DIMENSIONS),
-        created_at=BEGIN,
-        updated_at=BEGIN,
-    )
 
 
 async def _median_ms(store: EventStore, meter: Meter, query: MeterQuery) -> float:

@@ -17,8 +17,8 @@ from tallyman_kong.sink import HttpSink
 from tallyman_kong.spool import Group, Spool
 
 from bench.figure import Figure, report
+from bench.recorded import recorded_entry, recorded_event
 
-RECORDED = Path(__file__).parents[1] / "tests/golden/kong-3.9.3/openai_chat.json"
 GROUPS = (50, 500, 2000)
 LIMIT = 64 * 1024**3
 UNIT = "events/s"
@@ -26,9 +26,8 @@ UNIT = "events/s"
 
 def measure(is_quick: bool) -> Iterator[Figure]:
     events = 10_000 if is_quick else 100_000
-    entry = json.loads(RECORDED.read_text())["serialized_log"]
+    entry, event = recorded_entry(), recorded_event()
     rules = usage.configuration(None)
-    event = usage.read(entry, rules).events[0]
     for size in GROUPS:
         with spool() as opened:
             groups = [Group(events=[("sink", event)] * size) for _ in range(events // size)]

@@ -8,24 +8,22 @@ import asyncio
 import tempfile
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 
 from tallyman.demo.kong_driver import KongDriver
-from tallyman.domain.builtin_meters import DIMENSIONS
-from tallyman.domain.meter import Aggregation, Meter, MeterQuery
+from tallyman.domain.meter import Aggregation, MeterQuery
 from tallyman.store.clickhouse import ClickHouse
 from tallyman.store.events import EventStore
 from tallyman.stream.batch import BatchLimits
 
 from bench.figure import Figure, report
+from bench.recorded import meter_of
 from tests.rigs.kafka import Kafka
 from tests.rigs.plugin import PluginCommand, entry
 from tests.rigs.stream import Stream
 
 CALLS = 600
 PER_SECOND = 20
-NOW = datetime(2026, 11, 21, tzinfo=UTC)
 
 
 def measure(is_quick: bool) -> Iterator[Figure]:
@@ -85,18 +83,7 @@ def _log(socket: Path, stream: Stream, calls: int) -> list[float]:
 
 async def _watch(store: EventStore, calls: int) -> list[float]:
     """When each of so many calls was counted; a call is two events."""
-    meter = Meter(
-        id="bench",
-        namespace="default",
-        key="bench",
-        name="bench",
-        aggregation=Aggregation.COUNT,
-        event_type="llm.tokens",
-        value_property=None,
-        dimensions=dict(DIMENSIONS),
-        created_at=NOW,
-        updated_at=NOW,
-    )
+    meter = meter_of(Aggregation.COUNT)
     seen_at: list[float] = []
     while len(seen_at) < calls:
         rows = await store.query(meter, MeterQuery())
