@@ -47,17 +47,36 @@ def once(live: Live, folder: Path, seed: int, fault: str) -> int:
 
 
 def lives(live: Live, base: Path, seed: int, fault: str) -> dict[str, Any]:
-    """What the world has come to after a life that the fault ended, and as many as it then needs."""
-    folder = base / "world"
-    shutil.rmtree(folder)
-    shutil.copytree(base / "template", folder, symlinks=True)
-    ends = [once(live, folder, seed, fault)]
+    """What the world has come to after a life that the fault ended, and as many as it then needs.
+
+    How often a step is reached can depend on time, as batches do: a fault that comes at a time which
+    this life never reached is put at an earlier one.
+    """
+    folder, asked = base / "world", fault
+    ends = [once(live, afresh(base), seed, fault)]
+    while ends == [0] and (fault := earlier(fault, folder)):
+        ends = [once(live, afresh(base), seed, fault)]
     while ends[-1] != 0 and len(ends) < LIVES:
         ends.append(once(live, folder, seed, ""))
-    found: dict[str, Any] = {"fault": fault, "ends": ends}
+    found: dict[str, Any] = {"fault": fault or asked, "ends": ends}
     if ends[-1] == 0:
         found |= json.loads((folder / RESULT).read_text())
     return found
+
+
+def afresh(base: Path) -> Path:
+    """The world as it was prepared."""
+    shutil.rmtree(base / "world")
+    shutil.copytree(base / "template", base / "world", symlinks=True)
+    return base / "world"
+
+
+def earlier(fault: str, folder: Path) -> str:
+    """The same step at the last time that the life in the folder reached it; nothing if it did not."""
+    step, _, number = fault.rpartition(":")
+    reached: int = json.loads((folder / RESULT).read_text())["reached"].get(step, 0)
+    number_now = min(reached, int(number) - 1) if number else 0
+    return f"{step}:{number_now}" if number_now else ""
 
 
 def serve(prepare: Live, live: Live) -> None:
