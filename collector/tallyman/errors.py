@@ -29,7 +29,8 @@ TallymanError
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -159,7 +160,15 @@ class Forbidden(TallymanError):
     code = "forbidden"
 
 
-class NotFound(TallymanError):
+class _Missing(TallymanError):
+    """Where a body names it, `parameters` says at which field."""
+
+    def __init__(self, detail: str, parameters: Sequence[InvalidParameter] = ()) -> None:
+        super().__init__(detail)
+        self.parameters = tuple(parameters)
+
+
+class NotFound(_Missing):
     """No such path, meter, event or key."""
 
     code = "not_found"
@@ -182,10 +191,20 @@ class StripeRefused(InvalidInput):
         self.missing = missing
 
 
-class Gone(TallymanError):
+class Gone(_Missing):
     """It was there and has been deleted."""
 
     code = "gone"
+
+
+@contextmanager
+def named_by(field: str) -> Iterator[None]:
+    """Say of what is not there by which field of a body it was named."""
+    try:
+        yield
+    except (NotFound, Gone) as err:
+        named = InvalidParameter(field, "missing_reference", str(err))
+        raise type(err)(str(err), [named]) from err
 
 
 class Conflict(TallymanError):

@@ -123,6 +123,7 @@ class _NewSubscription(Body):
             billing_anchor=self.billing_anchor,
             settlement_mode=self.settlement_mode,
             labels=self.labels,
+            customer_field="customer.key" if self.customer.id is None else "customer.id",
         )
 
 

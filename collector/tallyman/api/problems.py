@@ -74,7 +74,7 @@ def response(error: errors.TallymanError, trace: str) -> web.Response:
         "code": error.code,
     }
     if isinstance(error, errors.InvalidInput) or (
-        isinstance(error, errors.Conflict) and error.parameters
+        isinstance(error, errors.Conflict | errors.NotFound | errors.Gone) and error.parameters
     ):
         body["invalid_parameters"] = [_parameter(parameter) for parameter in error.parameters]
     if isinstance(error, errors.Conflict) and error.code != errors.Conflict.code:

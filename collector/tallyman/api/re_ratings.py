@@ -15,7 +15,7 @@ from tallyman.billing.books import Books
 from tallyman.billing.re_rate import ReRatingOrder, ReRatingTiming, re_rate
 from tallyman.domain.period import Period
 from tallyman.domain.plan import Plan
-from tallyman.errors import InvalidInput, InvalidParameter
+from tallyman.errors import InvalidInput, InvalidParameter, named_by
 
 
 async def create(request: web.Request) -> web.Response:
@@ -60,8 +60,10 @@ async def order_of(
 async def _plan(books: Books, namespace: str, asked: PlanVersionBody) -> Plan:
     plans = books.plans
     if asked.id is not None and asked.key is None and asked.version is None:
-        return await plans.get(namespace, asked.id)
+        with named_by("plan.id"):
+            return await plans.get(namespace, asked.id)
     if asked.id is None and asked.key is not None and asked.version is not None:
-        return await plans.version(namespace, asked.key, asked.version)
+        with named_by("plan.version"):
+            return await plans.version(namespace, asked.key, asked.version)
     reason = "must have an id, or a key and a version"
     raise InvalidInput(f"plan {reason}", [InvalidParameter("plan", "invalid", reason)])

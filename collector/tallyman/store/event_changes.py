@@ -19,7 +19,7 @@ from tallyman.domain.access import LOCAL
 from tallyman.domain.event import CloudEvent
 from tallyman.domain.event_change import Amendment, ChangeKind, EventChange, same_content
 from tallyman.domain.event_query import EventFilter, StoredEvent
-from tallyman.errors import Conflict, NotFound
+from tallyman.errors import Conflict, InvalidParameter, NotFound
 from tallyman.store.audit import AuditEntry, record_document
 from tallyman.store.database import Database
 from tallyman.store.events import EventStore
@@ -141,7 +141,8 @@ class EventChangeStore:
         named = [EventFilter("source", "eq", (source,)), EventFilter("id", "eq", (id_,))]
         page = await self._events.list_events(namespace, named, size=1)
         if not page.events:
-            raise NotFound(f"no event {id_} of {source} is stored")
+            reason = f"no event {id_} of {source} is stored"
+            raise NotFound(reason, [InvalidParameter("id", "missing_reference", reason)])
         return page.events[0]
 
     async def _keep(self, made: EventChange) -> None:

@@ -9,7 +9,7 @@ from datetime import datetime
 
 from tallyman.domain.customer import Customer
 from tallyman.domain.plan import Plan, PlanStatus, SettlementMode
-from tallyman.errors import InvalidInput, InvalidParameter
+from tallyman.errors import InvalidInput, InvalidParameter, named_by
 from tallyman.store.plans import PlanStore
 
 
@@ -24,7 +24,10 @@ class PlanReference:
 
 @dataclass(frozen=True)
 class NewSubscription:
-    """What is asked for: a customer, by id or key, on a plan. Without a start it is now."""
+    """What is asked for: a customer, by id or key, on a plan. Without a start it is now.
+
+    `customer_field` is where the customer was named, for whoever is told that there is none.
+    """
 
     customer: str
     plan: PlanReference
@@ -32,6 +35,7 @@ class NewSubscription:
     billing_anchor: datetime | None = None
     settlement_mode: SettlementMode | None = None
     labels: Mapping[str, str] | None = None
+    customer_field: str = "customer"
 
 
 async def plan_for(
@@ -44,11 +48,14 @@ async def plan_for(
 ) -> Plan:
     """The version that the reference means; it must be in force now, or when it is to begin."""
     if reference.id is not None:
-        plan = await plans.get(namespace, reference.id)
+        with named_by("plan.id"):
+            plan = await plans.get(namespace, reference.id)
     elif reference.version is not None:
-        plan = await plans.version(namespace, reference.key or "", reference.version)
+        with named_by("plan.version"):
+            plan = await plans.version(namespace, reference.key or "", reference.version)
     else:
-        plan = await plans.active(namespace, reference.key or "", now)
+        with named_by("plan.key"):
+            plan = await plans.active(namespace, reference.key or "", now)
     if PlanStatus.ACTIVE not in (plan.status_at(now), plan.status_at(max(begin, now))):
         reason = f"version {plan.version} of {plan.key} is {plan.status_at(now)}, not active"
         raise InvalidInput(

@@ -16,7 +16,7 @@ from tallyman.domain.access import LOCAL
 from tallyman.domain.credit_note import check_amount
 from tallyman.domain.money import EXACT, total
 from tallyman.domain.refund import Refund, RefundState
-from tallyman.errors import Conflict, InvalidInput, InvalidParameter, NotFound
+from tallyman.errors import Conflict, InvalidInput, InvalidParameter, NotFound, named_by
 from tallyman.store.audit import AuditEntry, record_document
 from tallyman.store.comparison import Comparison, condition_of
 from tallyman.store.credit_note_rows import refund_of, refund_values
@@ -156,7 +156,8 @@ async def _left(
     if asked.credit_note_id is None:
         return left, None
     invoice = standing.invoice
-    note = await note_in(connection, invoice.namespace, asked.credit_note_id)
+    with named_by("credit_note_id"):
+        note = await note_in(connection, invoice.namespace, asked.credit_note_id)
     if note.invoice_id != invoice.id or note.voided_at is not None:
         reason = f"is not of the invoice {invoice.number}, or is void"
         parameter = InvalidParameter("credit_note_id", "invalid", reason)

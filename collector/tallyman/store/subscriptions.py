@@ -24,6 +24,7 @@ from tallyman.errors import (
     InvalidInput,
     InvalidParameter,
     SubscriptionNotChangeable,
+    named_by,
 )
 from tallyman.store.audit import record
 from tallyman.store.billing_profiles import end_proration_of
@@ -73,7 +74,8 @@ class SubscriptionStore:
         """
         try:
             async with self._database.together(), self._database.writing() as connection:
-                customer = await get_customer(connection, namespace, new.customer, lock=True)
+                with named_by(new.customer_field):
+                    customer = await get_customer(connection, namespace, new.customer, lock=True)
                 begin = new.active_from or now
                 made = start(
                     await plan_for(self._plans, namespace, new.plan, customer, begin, now),
@@ -216,7 +218,8 @@ class SubscriptionStore:
         """
         async with self._database.together(), self._database.writing() as connection:
             before = await lock_subscription(connection, namespace, subscription_id)
-            customer = await get_customer(connection, namespace, new.customer)
+            with named_by(new.customer_field):
+                customer = await get_customer(connection, namespace, new.customer)
             if customer.id != before.customer_id:
                 reason = f"must be the subscription's own, {before.customer_id}"
                 parameter = InvalidParameter("customer", "invalid", reason)

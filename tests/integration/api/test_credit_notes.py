@@ -24,11 +24,11 @@ async def make(client: Client, path: str, body: object) -> dict[str, Any]:
     return found
 
 
-async def refused(client: Client, path: str, body: object) -> list[str]:
+async def refused(client: Client, path: str, body: object, status: int = 400) -> list[str]:
     """The fields that it is refused for."""
     answer = await client.post(path, json=body)
     found = await answer.json()
-    assert answer.status == 400, found
+    assert answer.status == status, found
     return [one["field"] for one in found["invalid_parameters"]]
 
 
@@ -90,6 +90,10 @@ async def test_what_cannot_be_taken_or_given_back_is_refused_by_name(
     assert await refused(client, refunds, {"reason": "x"}) == ["amount"]
     again = {**NOVEMBER, "reason": "x"}
     assert await refused(client, RE_RATE, again) == ["plan"]
+    nothing = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
+    assert await refused(client, RE_RATE, {**again, "plan": {"id": nothing}}, 404) == ["plan.id"]
+    of_no_note = {"reason": "x", "credit_note_id": nothing}
+    assert await refused(client, refunds, of_no_note, 404) == ["credit_note_id"]
     price = {"key": "tokens", "price": {"type": "unit", "amount": "-1"}}
     assert await refused(client, RE_RATE, {**again, "prices": [price]}) == [
         "prices.tokens.price.amount"

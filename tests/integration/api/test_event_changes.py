@@ -71,7 +71,11 @@ async def test_what_a_customer_may_use_follows_a_change(client: Client) -> None:
 async def test_a_change_of_nothing_is_refused(
     client: Client, how: str, body: dict[str, Any], status: int
 ) -> None:
-    assert (await changed(client, how, **body))[0] == status
+    refused, problem = await changed(client, how, **body)
+
+    assert refused == status
+    if status == 404:
+        assert [one["field"] for one in problem["invalid_parameters"]] == ["id"]
 
 
 async def test_a_number_that_would_be_rounded_is_refused(client: Client) -> None:

@@ -175,12 +175,22 @@ async def test_subscriptions_are_listed_by_filter_and_page(client: Client) -> No
         ),
         pytest.param({"cost_basis_mode": "pinned"}, 400, "cost_basis_mode", id="not supported"),
         pytest.param({"timing": "immediate"}, 400, "timing", id="an unknown field"),
-        pytest.param({"customer": {"key": "nobody"}}, 404, None, id="no such customer"),
-        pytest.param({"plan": {"key": "nothing"}}, 404, None, id="no such plan"),
+        pytest.param({"customer": {"key": "nobody"}}, 404, "customer.key", id="no such customer"),
+        pytest.param(
+            {"customer": {"id": "01ARZ3NDEKTSV4RRFFQ69G5FAV"}}, 404, "customer.id",
+            id="no customer of this id",
+        ),
+        pytest.param({"plan": {"key": "nothing"}}, 404, "plan.key", id="no such plan"),
+        pytest.param(
+            {"plan": {"key": "starter", "version": 2}}, 404, "plan.version", id="no such version"
+        ),
+        pytest.param(
+            {"plan": {"id": "01ARZ3NDEKTSV4RRFFQ69G5FAV"}}, 404, "plan.id", id="no plan of this id"
+        ),
     ],
 )  # fmt: skip
 async def test_a_wrong_subscription_is_refused_with_the_field(
-    client: Client, changed: dict[str, Any], status: int, field: str | None
+    client: Client, changed: dict[str, Any], status: int, field: str
 ) -> None:
     await sell(client)
     await customer(client, "acme")
@@ -190,10 +200,33 @@ async def test_a_wrong_subscription_is_refused_with_the_field(
 
     problem = await answer.json()
     assert answer.status == status, problem
-    assert [one["field"] for one in problem.get("invalid_parameters", [])] == (
-        [field] if field else []
-    )
+    assert [one["field"] for one in problem["invalid_parameters"]] == [field]
     assert (await (await client.get(SUBSCRIPTIONS)).json())["data"] == []
+
+
+async def test_a_customer_or_plan_that_was_deleted_is_named_by_the_field_too(
+    client: Client,
+) -> None:
+    plan = await sell(client)
+    gone = await customer(client, "gone")
+    await customer(client, "acme")
+    made = await subscribe(client, "acme")
+    assert (await client.delete(f"{API}/customers/{gone['id']}")).status == 204
+    wanted = {"customer": {"key": "gone"}, "plan": {"id": plan["id"]}}
+    elsewhere = {"customer": {"key": "acme"}, "plan": {"key": "nothing"}, "timing": "immediate"}
+
+    begun = await created(client, SUBSCRIPTIONS, wanted, 410)
+    changed = await created(client, f"{SUBSCRIPTIONS}/{made['id']}/change", elsewhere, 404)
+    absent = await created(client, f"{SUBSCRIPTIONS}/nothing/change", elsewhere, 404)
+
+    assert begun["invalid_parameters"] == [
+        {
+            "field": "customer.key", "rule": "missing_reference", "source": "body",
+            "reason": "the customer gone was deleted",
+        }
+    ]  # fmt: skip
+    assert [one["field"] for one in changed["invalid_parameters"]] == ["plan.key"]
+    assert "invalid_parameters" not in absent  # the path names it
 
 
 @pytest.mark.parametrize(
