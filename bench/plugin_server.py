@@ -1,7 +1,8 @@
 """The plugin server of `plugin.py`: `python -m bench.plugin_server ours|noop SOCKET FOLDER`.
 
-`ours` is the plugin with its spool, and writes how long its handler held the server; `noop` has the
-same listener, and a handler that does nothing with the entry.
+`ours` is the plugin with its spool, and writes how long its handler held the server; `noop` is kong-pdk
+in gevent mode behind the same listener, with a handler that only asks for the entry; `empty` is our own
+server with nothing behind it.
 """
 
 import json
@@ -12,8 +13,10 @@ from pathlib import Path
 from typing import Any, cast
 
 import gevent.event
+from tallyman_kong.conversation import Conversation
 from tallyman_kong.intake import Intake
 from tallyman_kong.server import Server
+from tallyman_kong.settings import PLUGIN_NAME
 from tallyman_kong.spool import Spool
 
 LIMIT = 8 * 1024**3
@@ -27,6 +30,25 @@ class NoIntake:
     def refuse(self, reason: str) -> None: ...
     def start(self) -> None: ...
     def stop(self, within_seconds: float) -> None: ...
+
+
+class Asking:
+    """A plugin of kong-pdk's that does nothing with the entry."""
+
+    def __init__(self, config: Any) -> None: ...
+
+    def log(self, kong: Any) -> None:
+        kong.log.serialize()
+
+
+class KongPdk(Conversation):
+    """Each event as kong-pdk handles it: a greenlet of its own, a channel, a lock."""
+
+    def __init__(self, intake: Intake) -> None:
+        super().__init__(intake)
+        self._plugins.plugins[PLUGIN_NAME].cls = Asking
+        self._answers["plugin.HandleEvent"] = self._plugins.handle_event
+        self._answers["plugin.Step"] = self._plugins.step
 
 
 class TimedIntake(Intake):
@@ -48,7 +70,7 @@ def main() -> None:
         intake = TimedIntake(spool, max_bytes=LIMIT)
     else:
         intake = cast(Intake, NoIntake())
-    server = Server(intake)
+    server = Server(intake, KongPdk(intake) if kind == "noop" else Conversation(intake))
     stopping = gevent.event.Event()
     gevent.signal_handler(signal.SIGTERM, stopping.set)
     server.listen(socket, 0o600)

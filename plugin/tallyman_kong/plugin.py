@@ -1,8 +1,6 @@
-"""The plugin as kong-pdk runs it: a log phase that hands the entry over, and nothing else.
+"""The plugin: one instance a configuration, whose log phase hands the entry over, and nothing else.
 
-No exception may leave a handler, and the first thing it does is its only PDK call: kong-pdk
-handles one event at a time until each handler's first call, and an exception before it would wedge
-the server for ever.
+No exception may leave it: Kong would count it as the request's.
 """
 
 import logging
@@ -35,16 +33,21 @@ class Plugin:
         except Exception as err:  # noqa: BLE001 - the plugin's border
             log.error("the plugin's configuration cannot be used: %s", type(err).__name__)
 
-    def log(self, kong: Any) -> None:
+    def log(self, entry: Any) -> None:
+        """Take what Kong answered to `kong.log.serialize()`."""
         try:
-            entry = kong.log.serialize()
             if self._reader is None:
                 self.intake.refuse("configuration")
             else:
                 self.intake.offer(entry, self._reader)
         except Exception as err:  # noqa: BLE001 - the plugin's border
-            self.intake.refuse("no_entry")
-            log.warning("Kong gave no log entry: %s", type(err).__name__)
+            self.intake.refuse("error")
+            log.warning("an entry could not be taken: %s", type(err).__name__)
+
+    def log_nothing(self) -> None:
+        """Count a call whose entry Kong could not give."""
+        self.intake.refuse("no_entry")
+        log.warning("Kong gave no log entry")
 
 
 def plugin_class(intake: Intake) -> type[Plugin]:

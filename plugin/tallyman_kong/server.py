@@ -1,4 +1,4 @@
-"""The plugin server's process: kong-pdk in gevent mode on a Unix socket, and the intake's thread.
+"""The plugin server's process: a Unix socket for Kong, served by gevent, and the intake's thread.
 
 It only takes entries in. It never sends, and it does not look after itself: `supervisor.py` does.
 """
@@ -6,7 +6,6 @@ It only takes entries in. It never sends, and it does not look after itself: `su
 import json
 import logging
 import os
-import random
 import signal
 import threading
 from contextlib import suppress
@@ -19,16 +18,11 @@ import msgpack
 from gevent.server import StreamServer
 from gevent.socket import AF_UNIX, SOCK_STREAM
 from gevent.socket import socket as GeventSocket
-from kong_pdk.exception import PDKException, PluginServerException
-from kong_pdk.logger import Logger
-from kong_pdk.module import Module
-from kong_pdk.server import PluginServer
 
+from tallyman_kong.conversation import Conversation
 from tallyman_kong.intake import Intake
 from tallyman_kong.logs import configure
-from tallyman_kong.plugin import plugin_class
-from tallyman_kong.schema import PRIORITY, SCHEMA, VERSION
-from tallyman_kong.settings import PLUGIN_NAME, Settings, host_name
+from tallyman_kong.settings import Settings, host_name
 from tallyman_kong.sink import Sink, to_message
 from tallyman_kong.spool import Spool
 from tallyman_kong.spool_file import SequenceMark, replace_file
@@ -37,31 +31,22 @@ log = logging.getLogger("tallyman_kong.server")
 
 BACKLOG = 4096
 LARGEST_MESSAGE = 64 * 1024 * 1024
+READ_BYTES = 64 * 1024
 HANDLERS_SECONDS = 1.0  # how long a stop waits for entries that Kong is about to hand over
-METHODS = {
-    "plugin.StartInstance": "start_instance",
-    "plugin.CloseInstance": "close_instance",
-    "plugin.InstanceStatus": "instance_status",
-    "plugin.GetStatus": "get_status",
-    "plugin.GetPluginInfo": "get_plugin_info",
-    "plugin.HandleEvent": "handle_event",
-    "plugin.StepError": "step_error",
-}
-PHASE = "log"
-STEPS = "plugin.Step"  # Step, StepMultiMap, StepConsumer…: kong-pdk takes them all alike
 
 
 class Server:
-    """kong-pdk's plugin server behind our own listener.
+    """The listener for Kong, and its connections.
 
     kong-pdk's listener is not used because it closes the connection on a header that is not UTF-8
     (any client can send one, and its call would go uncounted), formats each entry into a debug
     line, may send half an answer, and ends when its parent is pid 1, as in a container.
     """
 
-    def __init__(self, intake: Intake) -> None:
+    def __init__(self, intake: Intake, conversation: Conversation) -> None:
         self._intake = intake
-        self._plugins = make_plugin_server(intake)
+        self._conversation = conversation
+        self._packer = msgpack.Packer(unicode_errors="replace")  # one is enough: it never waits
         self._server: StreamServer | None = None
         self._connections: set[Any] = set()
 
@@ -81,7 +66,7 @@ class Server:
 
     def dump(self) -> str:
         """What Kong's query command prints: the plugin's name, phases and schema."""
-        return json.dumps([self._plugins.get_plugin_info(PLUGIN_NAME)])
+        return json.dumps([self._conversation.plugin_info()])
 
     def stop(self) -> None:
         """Take no new connection, give Kong a moment to hand over what it has begun, hang up.
@@ -97,22 +82,18 @@ class Server:
             pass
         self._server.close()
         with gevent.Timeout(HANDLERS_SECONDS, False):
-            while self._plugins.events:
+            while self._conversation.has_begun():
                 gevent.sleep(0.01)
         for connection in list(self._connections):
             connection.close()
 
     def _handle(self, connection: Any, _address: Any) -> None:
         messages = msgpack.Unpacker(
-            _Reads(connection),
-            strict_map_key=False,
-            unicode_errors="replace",
-            max_buffer_size=LARGEST_MESSAGE,
+            strict_map_key=False, unicode_errors="replace", max_buffer_size=LARGEST_MESSAGE
         )
         self._connections.add(connection)
         try:
-            for message in messages:
-                connection.sendall(msgpack.packb(self._answer(message), unicode_errors="replace"))
+            self._talk(connection, messages)
         except OSError:
             pass  # Kong went away
         except msgpack.BufferFull:
@@ -124,49 +105,12 @@ class Server:
             self._connections.discard(connection)
             connection.close()
 
-    def _answer(self, message: Any) -> list[Any]:
-        _, message_id, method, arguments = message
-        name = "step" if method.startswith(STEPS) and method not in METHODS else METHODS.get(method)
-        if name is None:
-            return [1, message_id, f"no such method: {method}", None]
-        try:
-            if name == "handle_event" and arguments[0]["EventName"] != PHASE:
-                # kong-pdk would wait, for ever and for all, for what is no handler to answer.
-                return [1, message_id, f"the plugin has the phase {PHASE} alone", None]
-            return [1, message_id, None, getattr(self._plugins, name)(*arguments)]
-        except (PluginServerException, PDKException) as err:
-            return [1, message_id, str(err), None]
-        except Exception as err:  # noqa: BLE001 - the plugin's border
-            log.warning("%s failed: %s", name, type(err).__name__)
-            return [1, message_id, f"{name}: {type(err).__name__}", None]
-
-
-class _Reads:
-    def __init__(self, connection: Any) -> None:
-        self._connection = connection
-
-    def read(self, size: int) -> bytes:
-        data: bytes = self._connection.recv(size)
-        return data
-
-
-def make_plugin_server(intake: Intake) -> Any:
-    server = PluginServer(
-        loglevel=Logger.WARNING, use_gevent=True, name=PLUGIN_NAME, lua_style=False
-    )
-
-    class Definition:
-        Plugin = plugin_class(intake)
-        Schema = SCHEMA
-        version = VERSION
-        priority = PRIORITY
-
-    server.plugins[PLUGIN_NAME] = Module(PLUGIN_NAME, module=Definition)
-    # Kong keeps instance ids of a server that is gone: the next one's must not mean another
-    # configuration. Unknown ones it starts anew.
-    server.instance_id = random.randrange(2**20) * 1024  # noqa: S311
-    server.event_id = random.randrange(2**20) * 1024  # noqa: S311
-    return server
+    def _talk(self, connection: Any, messages: msgpack.Unpacker) -> None:
+        pack = self._packer.pack
+        while data := connection.recv(READ_BYTES):
+            messages.feed(data)
+            for message in messages:
+                connection.sendall(pack(self._conversation.answer(message)))
 
 
 def run(settings: Settings) -> None:
@@ -187,7 +131,7 @@ def run(settings: Settings) -> None:
                 control.write(json.dumps(to_message(sink)) + "\n")
 
     intake = Intake(spool, max_bytes=settings.queue_max_bytes, announce=announce)
-    server = Server(intake)
+    server = Server(intake, Conversation(intake))
     stopping = gevent.event.Event()
     gevent.signal_handler(signal.SIGTERM, stopping.set)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the supervisor too
