@@ -26,9 +26,10 @@ from tallyman.commands import (
     statement,
     status,
 )
+from tallyman.commands.listing import Listing
 
 
-@click.group()
+@click.group(cls=Listing)
 def main() -> None:
     """Count LLM tokens, and answer what was used."""
 

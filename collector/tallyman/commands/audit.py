@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Final
 
 import click
@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tallyman import connections
+from tallyman.commands.bill import MOMENT
 from tallyman.commands.settings_option import with_settings
 from tallyman.config import Settings
 from tallyman.domain.access import DEFAULT_NAMESPACE
@@ -24,7 +25,7 @@ LONGEST: Final = 60  # characters of a value that are shown
 @click.option("--resource", "type_", help="Only of this type, such as customer.")
 @click.option("--id", "id_", help="Only of the thing with this id.")
 @click.option("--actor", help="Only by whom this is a part of, such as a key's id or bill.")
-@click.option("--since", type=click.DateTime(), help="Only from this time on, in UTC.")
+@click.option("--since", type=MOMENT, help="Only from this time on (UTC).")
 @click.option("--limit", default=50, show_default=True, type=click.IntRange(1, 10_000))
 @click.option("--json", "as_json", is_flag=True, help="A line of JSON for each change, in full.")
 @click.option("--namespace", default=DEFAULT_NAMESPACE, show_default=True, help="Whose changes.")
@@ -50,7 +51,7 @@ def audit(
         if value is not None
     ]
     if since is not None:
-        where.append(TimeComparison("gte", since.replace(tzinfo=UTC)))
+        where.append(TimeComparison("gte", since))
     lines = asyncio.run(_read(settings, namespace, where, limit))
     if as_json:
         for line in lines:

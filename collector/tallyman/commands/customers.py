@@ -13,6 +13,7 @@ from rich.table import Table
 from tallyman_kong.usage import UsageConfiguration
 
 from tallyman import connections
+from tallyman.commands.listing import Listing
 from tallyman.commands.settings_option import FAILED, with_settings
 from tallyman.config import Settings
 from tallyman.domain.access import DEFAULT_NAMESPACE
@@ -31,7 +32,7 @@ _DONE: Final = {
 }
 
 
-@click.group()
+@click.group(cls=Listing)
 def customers() -> None:
     """Make customers of the gateway's consumers."""
 

@@ -13,6 +13,7 @@ from rich.table import Table
 from tallyman_kong import kafka_producer
 
 from tallyman import connections
+from tallyman.commands.listing import Listing
 from tallyman.commands.settings_option import with_settings
 from tallyman.config import Settings
 from tallyman.errors import InvalidInput, Unavailable
@@ -41,7 +42,7 @@ class Selection:
         )
 
 
-@click.group()
+@click.group(cls=Listing)
 def dead() -> None:
     """Show and replay messages from Kafka that are no events."""
 

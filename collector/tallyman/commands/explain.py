@@ -21,6 +21,7 @@ from tallyman.commands.asking import asked, books_here, server_of
 from tallyman.commands.settings_option import with_settings
 from tallyman.config import Settings
 from tallyman.domain.access import DEFAULT_NAMESPACE
+from tallyman.domain.credit_note import is_note_number
 from tallyman.domain.money import total, written
 from tallyman.errors import NotFound
 
@@ -51,12 +52,13 @@ def explain(
 ) -> None:
     """Show the lines of INVOICE, by number or id, or down to the requests its LINE: 1, 2, or an id.
 
+    A credit note that corrects can be shown like an invoice.
     Ends with status 1 if what is listed is not the line.
     """
     console = Console(width=None if Console().is_terminal else 200, markup=False)
     whole, found = asyncio.run(_explain(settings, namespace, invoice, line, events))
     if found is None:
-        _print_lines(console, whole)
+        print_lines(console, whole)
     else:
         _print_line(console, found, hours)
     if not all(one.check.ok for one in whole.lines):
@@ -72,7 +74,7 @@ async def _explain(
             return whole, None
         if line.isdigit() and len(line) < 20:
             if not 1 <= int(line) <= len(whole.lines):
-                raise NotFound(f"invoice {invoice} has no line {line}, of {len(whole.lines)}")
+                raise NotFound(f"{invoice} has no line {line}, of {len(whole.lines)}")
             line = whole.lines[int(line) - 1].line.id
         size = min(events, PAGE)
         found = await explainer.line(invoice, line, size, "")
@@ -128,10 +130,12 @@ class _Here:
         return explanation_answer(found, size)
 
 
-def _print_lines(console: Console, whole: InvoiceLinesAnswer) -> None:
+def print_lines(console: Console, whole: InvoiceLinesAnswer) -> None:
+    """Show an invoice, or a credit note as one."""
     invoice = whole.invoice
+    kind = "Credit note" if is_note_number(invoice.number) else "Invoice"
     console.print(
-        f"Invoice {invoice.number} to {invoice.customer}, {invoice.status}, "
+        f"{kind} {invoice.number} to {invoice.customer}, {invoice.status}, "
         f"counted of what was stored until {invoice.watermark or 'now: not counted yet'}"
     )
     table = Table("", "line", "service period", box=None)

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tallyman import connections
+from tallyman.commands.listing import Listing
 from tallyman.commands.settings_option import with_settings
 from tallyman.config import Settings
 from tallyman.domain.access import DEFAULT_NAMESPACE, Scope
@@ -19,7 +20,7 @@ from tallyman.store.meters import MeterStore
 from tallyman.store.sandboxes import Sandboxes
 
 
-@click.group()
+@click.group(cls=Listing)
 def keys() -> None:
     """Make, list and revoke API keys."""
 

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from tallyman import connections
 from tallyman.commands.bill import MOMENT
+from tallyman.commands.listing import Listing
 from tallyman.commands.price_table import price_table, said, show_proposals
 from tallyman.commands.settings_option import with_settings
 from tallyman.config import Settings
@@ -34,7 +35,7 @@ _NAMESPACE = click.option(
 _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 
 
-@click.group()
+@click.group(cls=Listing)
 def prices() -> None:
     """What models cost you: the built-in list, imports, overrides, decisions."""
 

@@ -104,7 +104,7 @@ def _prices(plan: str | None, prices: tuple[str, ...]) -> dict[str, Any]:
 
 def _table(found: ReRatedAnswer) -> Table:
     table = Table("line", "service period", box=None)
-    for name in ("billed", "is now", "difference"):
+    for name in ("billed", "rated again", "difference"):
         table.add_column(name, justify="right")
     table.add_column("")
     for one in found.differences:

@@ -19,6 +19,7 @@ from tallyman.domain.rating.detailed_line import detailed_line
 from tallyman.errors import InvalidInput, InvalidParameter
 
 ZERO = Decimal(0)
+_NUMBER = "CN-"
 
 
 class CreditKind(StrEnum):
@@ -156,6 +157,16 @@ def check_amount(field: str, amount: Decimal, left: Decimal, currency: str) -> N
         raise _wrong(field, "invalid", f"has more decimals than {currency}")
     if amount > left or not amount:
         raise _wrong(field, "max", f"is more than the {written(left)} {currency} that are left")
+
+
+def note_number(position: int) -> str:
+    """The number of a namespace's nth credit note."""
+    return f"{_NUMBER}{position:06d}"
+
+
+def is_note_number(number: str) -> bool:
+    """Whether it is a credit note's number, and not an invoice's."""
+    return number.startswith(_NUMBER)
 
 
 def as_invoice(note: CreditNote, invoice: Invoice) -> Invoice:

@@ -18,6 +18,7 @@ from tallyman.domain.credit_note import (
     CreditNote,
     as_invoice,
     check_amount,
+    note_number,
 )
 from tallyman.domain.invoice import Invoice
 from tallyman.domain.refund import RefundState
@@ -86,7 +87,7 @@ class CreditNoteStore:
             await _check_versions(connection, made)
             mine = credit_notes.c.namespace == namespace
             given = await connection.execute(select(func.count()).where(mine))
-            kept = replace(made, number=f"CN-{given.scalar_one() + 1:06d}")
+            kept = replace(made, number=note_number(given.scalar_one() + 1))
             await connection.execute(credit_notes.insert().values(note_values(kept)))
             await connection.execute(credit_note_lines.insert(), note_line_values(kept))
             await give_back_credit(connection, as_invoice(kept, standing.invoice))

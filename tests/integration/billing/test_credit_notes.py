@@ -4,8 +4,11 @@ import asyncio
 from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal as D
+from io import StringIO
 
 import pytest
+from rich.console import Console
+from tallyman.api.explanation_answers import lines_answer
 from tallyman.billing.advance import trigger
 from tallyman.billing.credit import Order, credit_corrections, let_off, void_note
 from tallyman.billing.explain import explain_all
@@ -13,6 +16,7 @@ from tallyman.billing.give_back import refund
 from tallyman.billing.margin import Asked, margin
 from tallyman.billing.re_rate import ReRatingOrder, ReRatingTiming, re_rate
 from tallyman.billing.recount import recounted
+from tallyman.commands.explain import print_lines
 from tallyman.domain.credit_note import Credit, CreditNote, as_invoice
 from tallyman.domain.invoice import Invoice
 from tallyman.domain.invoice_state import InvoiceState, Trigger
@@ -152,8 +156,11 @@ async def test_a_voided_event_comes_back_by_a_credit_note_and_not_again(shop: Sh
     assert [line for line in january.lines if line.corrects] == []
     shown = as_invoice(note, invoice)
     assert await recounted(shop.books, shown) == shown.lines
-    _, lines = await explain_all(shop.books, shop.namespace, note.number)
-    assert [line.problems for line in lines] == [()]
+    explained = await explain_all(shop.books, shop.namespace, note.number)
+    assert [line.problems for line in explained[1]] == [()]
+    printed = StringIO()
+    print_lines(Console(file=printed, width=200), lines_answer(explained))
+    assert printed.getvalue().startswith("Credit note CN-000001 to acme")
     with pytest.raises(InvalidInput, match="no line of the invoice is too high"):
         await correct(shop, invoice)
 

@@ -33,7 +33,9 @@ def test_what_commands_change_is_in_the_log_with_the_command_and_its_user(tmp_pa
     assert "sha256" not in str(found)
     assert len(lines(tmp_path, "--actor", "revoke")) == 1
     assert lines(tmp_path, "--namespace", "theirs") == lines(tmp_path, "--resource", "meter") == []
-    assert lines(tmp_path, "--since", "2999-01-01") == []
+    assert lines(tmp_path, "--since", "2999-01-01T00:00:00+01:00") == []
+    wrong = CliRunner().invoke(main, ["audit", "--since", "yesterday"])
+    assert "'--since': must be a time such as 2026-12-01" in wrong.output
 
 
 def test_the_table_says_what_was_changed_into_what(tmp_path: Path) -> None:

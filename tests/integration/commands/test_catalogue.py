@@ -147,6 +147,16 @@ async def test_diff_shows_every_value_and_changes_nothing(installation: Installa
     assert await CustomerStore(installation.database).every() == []
 
 
+async def test_diff_shows_values_as_the_file_has_them(installation: Installation) -> None:
+    given = SMALL.replace("P1M\n    phases", "P1M\n    pro_rating_enabled: false\n    phases")
+    given = given.replace("[acme-corp]", "[acme-corp, acme-test]")
+
+    seen = await installation.run("diff", given=given)
+
+    assert "    + pro_rating_enabled: false\n" in seen.output
+    assert "    + usage_attribution.subject_keys: [acme-corp, acme-test]\n" in seen.output
+
+
 async def test_what_is_dumped_and_applied_elsewhere_is_the_same(
     installation: Installation, tmp_path: Path
 ) -> None:

@@ -132,7 +132,19 @@ def _flat(value: Any, at: str = "") -> Iterator[tuple[str, str]]:
         for index, member in enumerate(value):
             yield from _flat(member, f"{at}[{member.get('key', index)}]")
     else:
-        yield at, str(value)
+        yield at, _as_yaml(value)
+
+
+def _as_yaml(value: Any) -> str:
+    """The value as the catalogue's file has it."""
+    match value:
+        case bool():
+            return "true" if value else "false"
+        case None:
+            return "null"
+        case list():
+            return f"[{', '.join(_as_yaml(one) for one in value)}]"
+    return str(value)
 
 
 def _priced(card: Document) -> Document:
