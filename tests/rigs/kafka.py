@@ -19,6 +19,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import for_code
 
 from tests.rigs.ports import free_ports
+from tests.rigs.small_disk import SmallDisk
 
 POM = Path(__file__).with_name("pom.xml")
 CACHE = Path(__file__).parents[2] / ".cache"
@@ -98,18 +99,19 @@ def check_java() -> None:
 class Kafka:
     """One broker with its data in `folder`; its address stays the same over restarts."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, disk: SmallDisk | None = None) -> None:
+        """With a disk its data is there."""
         self._jars = fetch()
-        self._folder = folder
+        self._launcher = [] if disk is None else disk.launcher
+        data = (folder if disk is None else disk.path) / "data"
+        self._formatted = (data if disk is None else disk.from_outside / "data") / "meta.properties"
         self._properties = folder / "server.properties"
         self._output = folder / "output.txt"
         self._port, controller_port = free_ports(2)
         self._process: subprocess.Popen[bytes] | None = None
         folder.mkdir(parents=True, exist_ok=True)
         self._properties.write_text(
-            PROPERTIES.format(
-                port=self._port, controller_port=controller_port, logs=folder / "data"
-            )
+            PROPERTIES.format(port=self._port, controller_port=controller_port, logs=data)
         )
 
     @property
@@ -125,7 +127,7 @@ class Kafka:
         """Start, and return when clients are served; nothing to do if it already runs. Blocks."""
         if self.running:
             return
-        if not (self._folder / "data").exists():
+        if not self._formatted.exists():
             format_storage = ["format", "-t", "AAAAAAAAAAAAAAAAAAAAAQ", "-c", str(self._properties)]
             subprocess.run(
                 [*self._java("kafka.tools.StorageTool"), *format_storage],
@@ -176,7 +178,7 @@ class Kafka:
     def _java(self, main: str) -> list[str]:
         # C1 alone: half the processor time of a start, and no test runs long enough to miss C2.
         options = ["-Xmx128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
-        return ["java", *options, "-cp", f"{self._jars}/*", main]
+        return [*self._launcher, "java", *options, "-cp", f"{self._jars}/*", main]
 
     def _end(self, *, kill: bool) -> None:
         process, self._process = self._process, None

@@ -138,6 +138,13 @@ class Stream:
             return sum(each.committed for each in progress)
         return 0
 
+    async def is_read(self) -> bool:
+        """Whether the group has dealt with every message."""
+        with contextlib.suppress(Unavailable):
+            progress = await read_progress(self.connection, self.topic, self.group)
+            return bool(progress) and not any(each.lag for each in progress)
+        return False
+
     async def wait_until_committed(self, count: int) -> None:
         """Wait until every one of so many messages is stored or set aside."""
         deadline = time.monotonic() + WAIT_SECONDS
