@@ -49,7 +49,7 @@ class Shim:
     """The HTTP interface over chDB as a process; its address and data stay the same over restarts."""
 
     def __init__(self, directory: Path) -> None:
-        self._directory = directory
+        self.directory = directory
         self._port = 0
         self._process: subprocess.Popen[str] | None = None
         self._faulty = False
@@ -65,7 +65,7 @@ class Shim:
         self._process = subprocess.Popen(
             [
                 *(sys.executable, "-m", "tests.rigs.clickhouse_http"),
-                *(str(self._directory), "--port", str(self._port)),
+                *(str(self.directory), "--port", str(self._port)),
             ],
             cwd=Path(__file__).parents[2],
             stdin=subprocess.PIPE,

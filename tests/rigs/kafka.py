@@ -120,6 +120,11 @@ class Kafka:
         return f"127.0.0.1:{self._port}"
 
     @property
+    def data(self) -> Path:
+        """Where everything is that it keeps."""
+        return self._formatted.parent
+
+    @property
     def running(self) -> bool:
         return self._process is not None and self._process.poll() is None
 

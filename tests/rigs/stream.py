@@ -12,7 +12,10 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from aiokafka import AIOKafkaProducer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
+from aiokafka.structs import TopicPartition
 from prometheus_client import CollectorRegistry
 from tallyman.errors import Unavailable
 from tallyman.stream.batch import BatchLimits
@@ -130,6 +133,41 @@ class Stream:
             yield running
         finally:
             await running.stop()
+
+    async def rewind(self, messages: int) -> None:
+        """Set the group's offsets back by so many in each partition, as an operator does.
+
+        No consumer may run; a member that was killed is waited for until its session is over.
+        """
+        reset = AIOKafkaConsumer(
+            **self.connection.options(), group_id=self.group, enable_auto_commit=False
+        )
+        await reset.start()
+        partitions = [TopicPartition(self.topic, number) for number in range(self.partitions)]
+        reset.assign(partitions)
+        offsets = {one: await reset.committed(one) or 0 for one in partitions}
+        deadline = time.monotonic() + WAIT_SECONDS
+        is_set = False
+        while not is_set:
+            assert time.monotonic() < deadline, "the group has a member that does not go"
+            with contextlib.suppress(KafkaError):
+                await reset.commit({one: max(0, at - messages) for one, at in offsets.items()})
+                is_set = True
+            await asyncio.sleep(0.05)
+        await reset.stop()
+
+    async def wait_until_rebalancing(self) -> None:
+        """Wait until the group waits for its members to join anew."""
+        admin = AIOKafkaAdminClient(**self.connection.options())
+        await admin.start()
+        deadline = time.monotonic() + WAIT_SECONDS
+        state = ""
+        while state != "PreparingRebalance":
+            assert time.monotonic() < deadline, f"the group is {state}"
+            await asyncio.sleep(0.05)
+            [answer] = await admin.describe_consumer_groups([self.group])
+            [[_, _, state, *_]] = answer.groups
+        await admin.close()
 
     async def committed(self) -> int:
         """How many messages the group has dealt with."""

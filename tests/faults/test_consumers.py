@@ -1,0 +1,142 @@
+"""Consumers on bad days: a rebalance in mid-batch, offsets set back to the beginning, a store that is slow."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+
+import pytest
+from tallyman.store.clickhouse import ClickHouse
+from tallyman.store.events import Accepted, EventStore, Received
+from tallyman.stream import consumer as consumer_module
+from tallyman.stream.batch import BatchLimits
+
+from tests.faults.embedded_world import tokens_of
+from tests.rigs.clickhouse import Shim
+from tests.rigs.kafka import Kafka
+from tests.rigs.stream import Running, Stream, until, usage
+
+EVENTS = 1_000
+BATCHES = BatchLimits(events=100, wait_seconds=0.05)
+
+
+class HeldStore:
+    """A store that holds the first batch, before or after it has stored it, until it is let go."""
+
+    def __init__(self, store: EventStore, *, before: bool) -> None:
+        self._store, self._before = store, before
+        self.holding, self.let_go = asyncio.Event(), asyncio.Event()
+
+    async def accept(self, batch: Sequence[Received]) -> Accepted:
+        if self._before:
+            await self._hold()
+        accepted = await self._store.accept(batch)
+        await self._hold()
+        return accepted
+
+    async def _hold(self) -> None:
+        self.holding.set()
+        await self.let_go.wait()
+
+
+@pytest.fixture
+async def stream(kafka: Kafka) -> Stream:
+    stream = Stream(kafka, partitions=4)
+    await stream.create()
+    await stream.put([usage(number, tokens=number) for number in range(EVENTS)])
+    return stream
+
+
+@pytest.fixture
+async def store(clickhouse_shim: Shim) -> AsyncIterator[EventStore]:
+    with clickhouse_shim.address.database() as name:
+        address = clickhouse_shim.address
+        clickhouse = ClickHouse.server(f"http://default:@{address.host}:{address.port}/{name}")
+        store = EventStore(clickhouse)
+        await store.migrate()
+        yield store
+        await clickhouse.close()
+
+
+def total(name: str, *consumers: Running) -> float:
+    return sum(each.value(f"tallyman_consumer_{name}_total") for each in consumers)
+
+
+async def counted(store: EventStore) -> int:
+    return sum((await tokens_of(store)).values())
+
+
+async def test_a_rebalance_waits_for_the_batch_under_way_which_nobody_reads_again(
+    stream: Stream, store: EventStore
+) -> None:
+    held = HeldStore(store, before=False)
+    async with contextlib.AsyncExitStack() as stack:
+        first = await stack.enter_async_context(stream.consumer(held, BATCHES))
+        await held.holding.wait()
+        others = [
+            await stack.enter_async_context(stream.consumer(store, BATCHES)) for _ in range(2)
+        ]
+        await stream.wait_until_rebalancing()
+        assert total("messages", first, *others) == 0
+        held.let_go.set()
+        await until(lambda: all(one.consumer.partitions for one in others), "all three have some")
+        await stream.wait_until_committed(EVENTS)
+
+        assert total("known_events", first, *others) == 0
+        assert total("messages", first, *others) == EVENTS
+    assert await counted(store) == sum(range(EVENTS))
+
+
+@pytest.mark.parametrize(
+    "before", [True, False], ids=["before it is stored", "before it is committed"]
+)
+async def test_a_batch_that_is_taken_away_in_the_middle_counts_once(
+    stream: Stream, store: EventStore, monkeypatch: pytest.MonkeyPatch, before: bool
+) -> None:
+    """The store is so slow that the rebalance does not wait: others read and store the batch, too."""
+    monkeypatch.setattr(consumer_module, "SETTLE_BEFORE_REVOKE_SECONDS", 0.1)
+    held = HeldStore(store, before=before)
+    async with contextlib.AsyncExitStack() as stack:
+        first = await stack.enter_async_context(stream.consumer(held, BATCHES))
+        await held.holding.wait()
+        others = [
+            await stack.enter_async_context(stream.consumer(store, BATCHES)) for _ in range(2)
+        ]
+        await until(lambda: all(one.consumer.partitions for one in others), "all three have some")
+        await until(lambda: total("messages", *others) > 0, "the others go on")
+        held.let_go.set()
+        await stream.wait_until_committed(EVENTS)
+        await until(lambda: total("known_events", first, *others) > 0, "some are read twice")
+
+    assert await counted(store) == sum(range(EVENTS))
+
+
+async def test_offsets_set_back_to_the_beginning_count_nothing_again(
+    stream: Stream, store: EventStore
+) -> None:
+    async with stream.consumer(store, BATCHES):
+        await stream.wait_until_committed(EVENTS)
+    await stream.rewind(EVENTS)
+    assert await stream.committed() == 0
+
+    async with stream.consumer(store, BATCHES) as again:
+        await stream.wait_until_committed(EVENTS)
+
+    assert (total("stored_events", again), total("known_events", again)) == (0, EVENTS)
+    assert await counted(store) == sum(range(EVENTS))
+
+
+async def test_a_store_that_is_slow_is_waited_for_and_nothing_is_read_again(
+    stream: Stream, store: EventStore, clickhouse_shim: Shim
+) -> None:
+    await asyncio.to_thread(clickhouse_shim.fail_inserts, delay_seconds=0.2)
+    async with contextlib.AsyncExitStack() as stack:
+        consumers = [
+            await stack.enter_async_context(stream.consumer(store, BATCHES)) for _ in range(3)
+        ]
+        await stream.wait_until_committed(EVENTS)
+
+    assert total("stored_events", *consumers) == EVENTS
+    assert [one.value("tallyman_consumer_failures_total", step="store") for one in consumers] == [
+        0
+    ] * 3
+    assert await counted(store) == sum(range(EVENTS))
