@@ -12,6 +12,7 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Final
 
 from sqlalchemy import Row, func, select, update
@@ -21,6 +22,7 @@ from tallyman.domain.access import LOCAL, Caller, Scope
 from tallyman.errors import NotFound
 from tallyman.store.audit import record
 from tallyman.store.database import Database
+from tallyman.store.shared_answer import SharedAnswers
 from tallyman.store.tables import api_keys
 
 KEY_PREFIX: Final = "tm_"
@@ -51,6 +53,7 @@ class ApiKeyStore:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._remembered: OrderedDict[str, tuple[float, Caller]] = OrderedDict()
+        self._looked_up: SharedAnswers[str, Caller | None] = SharedAnswers()
 
     async def create(
         self, namespace: str, name: str, scopes: Iterable[Scope]
@@ -87,6 +90,10 @@ class ApiKeyStore:
         until, caller = self._remembered.get(digest, (0.0, None))
         if caller is not None and time.monotonic() < until:
             return caller
+        return await self._looked_up.ask(digest, partial(self._look_up, digest))
+
+    async def _look_up(self, digest: str) -> Caller | None:
+        until = time.monotonic() + REMEMBERED_SECONDS
         async with self._database.reading() as connection:
             result = await connection.execute(select(api_keys).where(api_keys.c.sha256 == digest))
             row = result.one_or_none()
@@ -95,7 +102,7 @@ class ApiKeyStore:
             return None
         key = _key(row)
         caller = Caller(key.namespace, key.scopes, key.id)
-        self._remembered[digest] = (time.monotonic() + REMEMBERED_SECONDS, caller)
+        self._remembered[digest] = (until, caller)
         self._remembered.move_to_end(digest)
         if len(self._remembered) > MOST_REMEMBERED:
             self._remembered.popitem(last=False)
@@ -133,6 +140,7 @@ class ApiKeyStore:
             )
             row = (await connection.execute(by_id)).one()
             await record(connection, LOCAL, "revoked", "api_key", before, row)
+        self._looked_up.forget()
         self._remembered.clear()
         return _key(row)
 

@@ -5,6 +5,7 @@ What is done on the way when a clock is moved is `billing/clock_advance.py`'s.
 
 import time
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Final
 
 from sqlalchemy import Row, Select, exists, func, or_, select, update
@@ -16,6 +17,7 @@ from tallyman.domain.test_clock import TestClock
 from tallyman.errors import Conflict, InvalidInput, InvalidParameter, NotFound
 from tallyman.store.audit import AuditEntry, record, record_document
 from tallyman.store.database import Database, upsert
+from tallyman.store.shared_answer import SharedAnswers
 from tallyman.store.tables import (
     api_keys,
     billing_progress,
@@ -38,6 +40,7 @@ class Sandboxes:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._without_clock: dict[str, float] = {}
+        self._read: SharedAnswers[str, datetime | None] = SharedAnswers()
 
     async def open(self, namespace: str, *, by: str = LOCAL) -> None:
         """Make an empty namespace a sandbox; one that is stays one.
@@ -65,14 +68,18 @@ class Sandboxes:
         """What time it is in a namespace, where elsewhere it is `real`."""
         if self._without_clock.get(namespace, 0.0) > time.monotonic():
             return real
+        return await self._read.ask(namespace, partial(self._read_clock, namespace)) or real
+
+    async def _read_clock(self, namespace: str) -> datetime | None:
+        until = time.monotonic() + REMEMBERED_SECONDS
         async with self._database.reading() as connection:
             found = await connection.execute(
                 select(test_clocks.c.frozen_time).where(test_clocks.c.namespace == namespace)
             )
             frozen: datetime | None = found.scalar_one_or_none()
         if frozen is None:
-            self._without_clock[namespace] = time.monotonic() + REMEMBERED_SECONDS
-        return frozen or real
+            self._without_clock[namespace] = until
+        return frozen
 
     async def frozen(self) -> dict[str, datetime]:
         """What time it is in each namespace that has a clock."""
@@ -116,6 +123,7 @@ class Sandboxes:
             await connection.execute(test_clocks.insert().values(values))
             row = (await connection.execute(of_it)).one()
             await record(connection, by, "created", "test_clock", None, row)
+        self._read.forget()
         self._without_clock.pop(namespace, None)
         return _clock(row)
 
@@ -163,6 +171,7 @@ class Sandboxes:
                 .where(test_clocks.c.id == clock.id, test_clocks.c.frozen_time < at)
                 .values(frozen_time=at)
             )
+        self._read.forget()
 
     async def end_advance(self, clock: TestClock, to: datetime) -> TestClock:
         """The clock has arrived, unless another moves it further."""

@@ -27,6 +27,7 @@ LAST_MINUTE: Final = (
 )  # of a DateTime, in 2106: what is later is kept there too
 _BY_MINUTE: Final = struct.Struct("<I16sqIII")  # RowBinary of `seen`
 _BY_ID: Final = struct.Struct("<16sqIII")  # and of `seen_by_id`
+MOST_LITERALS: Final = 500
 _LOOKUP_SETTINGS: Final = {"max_query_size": 1 << 28}  # the ids stand in the query, in hexadecimal
 # What can have been under way at a crash: a batch for each connection, of this many events in all.
 _MEND: Final = {"window_ms": 3_600_000, "most": 500_000}
@@ -178,11 +179,17 @@ class Seen:
             await self._clickhouse.command(f"DELETE FROM {local}{on} WHERE {where}")  # noqa: S608 – tables of ours, numbers and hexadecimal
 
     async def _find(self, table: str, where: str, hashes: Sequence[bytes]) -> dict[bytes, Trace]:
-        wanted = b"".join(hashes).hex()
         rows: list[Any] = await self._clickhouse.rows(
             f"SELECT id_hash, toUnixTimestamp64Micro(time), type_hash, subject_hash, data_hash "  # noqa: S608 – a table of ours, numbers and hexadecimal
-            f"FROM {table} WHERE {where}id_hash IN (SELECT id_hash FROM "
-            f"format(RowBinary, 'id_hash FixedString(16)', unhex('{wanted}')))",
+            f"FROM {table} WHERE {where}id_hash IN ({_listed(hashes)})",
             settings=_LOOKUP_SETTINGS,
         )
         return {row[0]: Trace(*row) for row in rows}
+
+
+def _listed(hashes: Sequence[bytes]) -> str:
+    """A list for IN: few are planned sooner as literals, many are read sooner as a table."""
+    if len(hashes) <= MOST_LITERALS:
+        return ", ".join(f"x'{one.hex()}'" for one in hashes)
+    wanted = b"".join(hashes).hex()
+    return f"SELECT id_hash FROM format(RowBinary, 'id_hash FixedString(16)', unhex('{wanted}'))"  # noqa: S608 – hexadecimal

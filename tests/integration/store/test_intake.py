@@ -12,6 +12,7 @@ from tallyman.domain.meter import Aggregation, Meter, MeterQuery
 from tallyman.store.clickhouse import ClickHouse
 from tallyman.store.events import Accepted, EventConflict, EventStore, Received
 from tallyman.store.intake import INSERT_SETTINGS
+from tallyman.store.seen import MOST_LITERALS
 
 NOW = datetime(2026, 11, 21, 9, 30, tzinfo=UTC)
 
@@ -95,6 +96,18 @@ async def test_an_event_twice_in_one_batch_is_stored_once(door: Door) -> None:
 
     assert accepted == Accepted(new=2, known=2, known_at=(2, 3))
     assert await door.rows() == 2
+
+
+async def test_each_event_of_a_large_batch_is_known_when_it_comes_again_in_a_small_one(
+    door: Door,
+) -> None:
+    events = tuple(event(str(number)) for number in range(2 * MOST_LITERALS))
+    await door.accept(*events)
+
+    many, few = await door.accept(*events), await door.accept(*events[:MOST_LITERALS])
+
+    assert many.known_at == tuple(range(len(events)))
+    assert few.known_at == tuple(range(MOST_LITERALS))
 
 
 async def test_an_empty_batch_is_accepted(door: Door) -> None:
