@@ -233,6 +233,11 @@ class Balance:
         return max(EXACT.subtract(self.invoice.totals.total, credited), ZERO)
 
     @property
+    def given_alone(self) -> Decimal:
+        """What was given back beyond what credit notes say is to be given back."""
+        return max(EXACT.subtract(self.refunded, self.credited_after), ZERO)
+
+    @property
     def is_paid(self) -> bool:
         """Whether the invoice was paid."""
         return self.invoice.paid_at is not None

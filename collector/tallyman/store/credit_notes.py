@@ -21,6 +21,7 @@ from tallyman.domain.credit_note import (
     note_number,
 )
 from tallyman.domain.invoice import Invoice
+from tallyman.domain.money import EXACT
 from tallyman.domain.refund import RefundState
 from tallyman.errors import Conflict, InvoiceActionNotAvailable
 from tallyman.store.audit import AuditEntry, record_document
@@ -31,7 +32,7 @@ from tallyman.store.credit_note_rows import note_line_values, note_values
 from tallyman.store.credit_note_selection import note_in, select_notes
 from tallyman.store.database import Database
 from tallyman.store.invoice_numbers import lock_numbers
-from tallyman.store.invoice_standing import Standing, let_off_of, standing_of
+from tallyman.store.invoice_standing import Standing, given_alone, let_off_of, standing_of
 from tallyman.store.numbered_page import count_of, in_order
 from tallyman.store.tables import (
     credit_note_lines,
@@ -175,9 +176,14 @@ class CreditNoteStore:
             return await standing_of(connection, namespace, invoice_id)
 
     async def let_off(self, billable_ids: Iterable[str]) -> dict[str, Decimal]:
-        """The goodwill on the lines of each billable, which corrections never give back again."""
+        """The goodwill on the lines of each billable, and what was given back of them without a
+        credit note: corrections never give it back again."""
+        billables = set(billable_ids)
         async with self._database.reading() as connection:
-            return await let_off_of(connection, billable_ids)
+            found = await let_off_of(connection, billables)
+            for id_, amount in (await given_alone(connection, billables)).items():
+                found[id_] = EXACT.add(found.get(id_, Decimal(0)), amount)
+            return found
 
 
 async def _check_versions(connection: AsyncConnection, made: CreditNote) -> None:

@@ -8,19 +8,21 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
-from sqlalchemy import and_, select
+from sqlalchemy import and_, not_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tallyman.domain.credit_note import Balance, Creditable, CreditNote
 from tallyman.domain.invoice import Invoice
-from tallyman.domain.money import total
+from tallyman.domain.money import EXACT, split, total
 from tallyman.domain.refund import RefundState
 from tallyman.errors import NotFound
 from tallyman.store.billed_lines import live_lines
 from tallyman.store.credit_note_selection import select_notes
 from tallyman.store.customer_subjects import portions
 from tallyman.store.invoice_selection import select_invoices
-from tallyman.store.tables import credit_note_lines, credit_notes, invoices, refunds
+from tallyman.store.tables import credit_note_lines, credit_notes, invoice_lines, invoices, refunds
+
+_COUNTS = refunds.c.state.in_([state.value for state in RefundState if state.counts])
 
 
 @dataclass(frozen=True)
@@ -52,10 +54,7 @@ async def standing_of(connection: AsyncConnection, namespace: str, invoice_id: s
         and_(credit_notes.c.invoice_id == invoice.id, credit_notes.c.voided_at.is_(None)),
     )
     given = await connection.execute(
-        select(refunds.c.amount).where(
-            refunds.c.invoice_id == invoice.id,
-            refunds.c.state.in_([state.value for state in RefundState if state.counts]),
-        )
+        select(refunds.c.amount).where(refunds.c.invoice_id == invoice.id, _COUNTS)
     )
     balance = Balance(
         invoice,
@@ -104,3 +103,37 @@ async def let_off_of(
         for row in rows:
             amounts[row.billable_id].append(Decimal(row.amount))
     return {id_: total(some) for id_, some in amounts.items()}
+
+
+async def given_alone(
+    connection: AsyncConnection, billable_ids: Iterable[str]
+) -> dict[str, Decimal]:
+    """What refunds without a credit note gave back of each billable: corrections never give it again.
+
+    A refund is of an invoice, so it is shared out among what its lines have left.
+    """
+    wanted = set(billable_ids)
+    of: dict[str, str] = {}
+    for some in portions(wanted):
+        rows = await connection.execute(
+            select(refunds.c.invoice_id, refunds.c.namespace)
+            .distinct()
+            .join(invoice_lines, invoice_lines.c.invoice_id == refunds.c.invoice_id)
+            .where(
+                invoice_lines.c.billable_id.in_(some),
+                not_(invoice_lines.c.freed),
+                refunds.c.credit_note_id.is_(None),
+                _COUNTS,
+            )
+        )
+        of |= {row.invoice_id: row.namespace for row in rows}
+    amounts: dict[str, Decimal] = {}
+    for invoice_id, namespace in of.items():
+        standing = await standing_of(connection, namespace, invoice_id)
+        lines = list(standing.lines.values())
+        alone, currency = standing.balance.given_alone, standing.invoice.currency
+        for one, share in zip(lines, split(alone, [x.left for x in lines], currency), strict=True):
+            id_ = one.line.billable_id
+            if id_ in wanted:
+                amounts[id_] = EXACT.add(amounts.get(id_, Decimal(0)), share)
+    return amounts

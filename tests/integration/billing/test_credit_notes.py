@@ -25,6 +25,7 @@ from tallyman.domain.money import total
 from tallyman.domain.period import Period
 from tallyman.domain.price import FlatPrice, GraduatedPrice, PriceTier, UnitPrice
 from tallyman.domain.rate_card import RateCard
+from tallyman.domain.refund import RefundState
 from tallyman.errors import Conflict, InvalidInput, InvoiceActionNotAvailable
 from tallyman.store.audit import AuditLog
 from tallyman.store.event_changes import EventChangeStore, Why
@@ -228,6 +229,60 @@ async def test_no_more_is_given_back_than_was_paid(shop: Shop) -> None:
     assert (again, some.credit_note_id, found[0].credit_note_id) == (rest, None, note.id)
     with pytest.raises(Conflict, match="was given back"):
         await void_note(shop.books, shop.namespace, note.id, LATER)
+
+
+@pytest.mark.parametrize(
+    ("noted", "state", "owed"),
+    [
+        pytest.param(None, RefundState.SUCCEEDED, D(-40), id="without a credit note"),
+        pytest.param(D(25), RefundState.SUCCEEDED, D(-40), id="some of it is what a note says"),
+        pytest.param(D(80), RefundState.SUCCEEDED, D(-20), id="less than what a note says"),
+        pytest.param(None, RefundState.FAILED, D(-100), id="a refund that failed"),
+    ],
+)
+async def test_what_was_refunded_is_not_given_back_again_by_a_correction(
+    shop: Shop, noted: D | None, state: RefundState, owed: D
+) -> None:
+    invoice = await pay(shop, await billed(shop))
+    if noted is not None:
+        await credit(shop, invoice, noted)
+    asked = RefundAsked(invoice.id, "an outage", "key-1", D(60))
+    given = await refund(shop.books, shop.namespace, asked, LATER)
+    await shop.books.refunds.move(given, state, LATER)
+
+    await void_event(shop, "1")
+    january = await last(shop, JANUARY)
+
+    assert [line.totals.total for line in january.lines if line.corrects] == [owed]
+    assert await recounted(shop.books, january) == january.lines
+    _, lines = await explain_all(shop.books, shop.namespace, january.id)
+    assert [line.problems for line in lines] == [()] * len(lines)
+
+
+async def test_a_refund_of_an_invoice_lowers_what_comes_back_of_each_line_by_its_share(
+    shop: Shop,
+) -> None:
+    await shop.plan(
+        await shop.card("requests", UnitPrice(D(1)), only={"type": "request"}),
+        await shop.card("responses", UnitPrice(D(1)), only={"type": "response"}),
+    )
+    await shop.customer()
+    await shop.subscribe()
+    await shop.use(30, NOVEMBER)
+    await shop.use(60, NOVEMBER, type="response")
+    await shop.bill(DECEMBER + COLLECTED)
+    [invoice] = await shop.invoices()
+    await pay(shop, invoice)
+    asked = RefundAsked(invoice.id, "an outage", "key-1", D("0.10"))
+    await refund(shop.books, shop.namespace, asked, LATER)
+
+    await void_event(shop, "1")
+    await void_event(shop, "2")
+    january = await last(shop, JANUARY)
+
+    assert sorted(line.totals.total for line in january.lines if line.corrects) == [
+        D("-59.93"), D("-29.97"),
+    ]  # fmt: skip
 
 
 async def re_rated(
