@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 EXTRAS ?= plugin,collector,embedded,test,lint
 
-.PHONY: help install demo test faults bench lint deck env
+.PHONY: help install demo test faults soak bench lint deck env
 
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -24,6 +24,9 @@ test: install  ## all tests, the linters and mypy
 faults: install  ## every fault, everywhere: killed at each durable step, thousands of histories
 	-@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[fuzz]'
 	FAULTS=long $(BIN)/pytest tests/faults
+
+soak: install  ## an hour of random faults at a steady load, in which nothing grows; MINUTES=10 for less
+	FAULTS=long FAULTS_MINUTES=$(or $(MINUTES),60) $(BIN)/pytest tests/faults/test_storm.py
 
 bench: install  ## how fast it is here: bench/results.json and the table of docs/performance.md
 	@$(BIN)/python -m bench.run
