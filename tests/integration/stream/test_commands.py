@@ -44,7 +44,7 @@ class Deployment:
 
     @contextlib.asynccontextmanager
     async def consuming(
-        self, batch_events: int = 10_000
+        self, batch_events: int = 10_000, stderr: int = asyncio.subprocess.DEVNULL
     ) -> AsyncIterator[asyncio.subprocess.Process]:
         """`tallyman consume`, which has said that it runs; gone at the end of the block."""
         settings = {**self.settings, "TALLYMAN_CONSUME_BATCH_EVENTS": str(batch_events)}
@@ -53,7 +53,7 @@ class Deployment:
             "consume",
             env=environment(self.tmp_path, settings),
             stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.DEVNULL,
+            stderr=stderr,
         )
         assert process.stdout is not None
         try:
