@@ -61,6 +61,12 @@ class CreateCreditNoteRequest(Body):
     key: Key = None
 
 
+class VoidCreditNoteRequest(Body):
+    """Why the credit note is taken back."""
+
+    reason: Annotated[Name | None, Field(description="It is kept in the audit log.")] = None
+
+
 class CreateRefundRequest(Body):
     """What is given back of what was paid: an amount, or all of it, of a credit note if one is named."""
 

@@ -12,6 +12,7 @@ from tallyman.api.credit_note_bodies import (
     RefundPage,
     ReRatedAnswer,
     ReRateRequest,
+    VoidCreditNoteRequest,
 )
 from tallyman.api.invoice_pages import HTML, PDF
 from tallyman.api.route import JSON, Answered, Route
@@ -53,7 +54,7 @@ ROUTES: Final = (
         Answered(200, "The credit note.", NOTE),
         "It stays to be read. One that was refunded, that settled its invoice, or that is at "
         "Stripe, cannot be taken back.",
-        problems=(404, 409),
+        body={JSON: VoidCreditNoteRequest}, body_required=False, problems=(404, 409, 413),
     ),
     Route(
         "POST", "/billing/invoices/{invoiceId}/refunds", credit_notes.refund, Scope.BILLING,

@@ -17,6 +17,7 @@ from tallyman.api.credit_note_bodies import (
     CreditNotePage,
     RefundAnswer,
     RefundPage,
+    VoidCreditNoteRequest,
 )
 from tallyman.api.customers import path_text
 from tallyman.api.invoice_pages import HTML, PDF, note_as_page, note_as_pdf
@@ -125,14 +126,16 @@ async def page(request: web.Request) -> web.Response:
 
 
 async def void(request: web.Request) -> web.Response:
-    """Take a credit note back."""
+    """Take a credit note back; a body may say why."""
     parameters.refuse_any(request)
+    body = await read_body(request, VoidCreditNoteRequest, required=False)
     caller = request[CALLER]
     note = await void_note(
         request.app[BOOKS],
         caller.namespace,
         path_text(request, "creditNoteId"),
         request[NOW],
+        body.reason,
         by=caller.actor,
     )
     return _answer(CreditNoteAnswer.of(note))

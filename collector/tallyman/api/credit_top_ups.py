@@ -14,8 +14,8 @@ from tallyman.api.route import JSON
 from tallyman.api.state import CALLER, DATABASE, NOW
 from tallyman.domain.credit_top_up import CreditTopUp
 from tallyman.domain.money import is_currency
+from tallyman.domain.stripe_amount import stripe_amount
 from tallyman.errors import NotFound
-from tallyman.payments.stripe_lines import stripe_amount
 from tallyman.store.credit_top_ups import CreditTopUpStore
 
 

@@ -27,6 +27,7 @@ from tallyman.domain.credit_note import (
 from tallyman.domain.invoice import Invoice
 from tallyman.domain.invoice_line import InvoiceLine
 from tallyman.domain.invoice_state import Trigger
+from tallyman.domain.stripe_amount import check_stripe_amount, is_stripe_amount
 from tallyman.errors import Conflict, InvalidInput, InvalidParameter
 from tallyman.store.credit_notes import CREDITABLE, Asked
 from tallyman.store.invoice_standing import Standing
@@ -56,12 +57,16 @@ async def let_off(
     Raises:
         NotFound: there is no such invoice.
         InvoiceActionNotAvailable: it is not issued, or void.
-        InvalidInput: a line has less left, or is not the invoice's.
+        InvalidInput: a line has less left, is not the invoice's, or is credited an amount that
+            Stripe, which has the invoice, cannot take.
         Conflict: the key was used for something else.
     """
 
     def make(standing: Standing) -> CreditNote:
         lines = goodwill(credits, standing.lines)
+        if standing.invoice.app is App.STRIPE:
+            for at, one in enumerate(lines):
+                check_stripe_amount(f"lines[{at}].amount", one.amount, standing.invoice.currency)
         return _note(standing.invoice, order, CreditKind.GOODWILL, lines, now)
 
     return await _kept(books, namespace, order, CreditKind.GOODWILL, make, now)
@@ -123,16 +128,19 @@ async def credit_lines(
 def creditable(standing: Standing, corrections: Sequence[InvoiceLine]) -> list[CreditNoteLine]:
     """The corrections that a credit note of the invoice can have; the others wait for the next invoice.
 
-    They are more than the line that they correct, as it was corrected upwards meanwhile, or bring
-    only prepaid credit back, and no money.
+    They are more than the line that they correct, as it was corrected upwards meanwhile, bring only
+    prepaid credit back, and no money, or are an amount that Stripe, which has the invoice, cannot take.
     """
     if standing.invoice.state.status not in CREDITABLE:
         return []
     lines = []
     for one in corrections:
-        found = standing.lines.get(one.corrects or "")
-        if found is not None and 0 < -one.totals.total <= found.left:
-            lines.append(credit_line(found.line, -one.totals.total, one))
+        found, back = standing.lines.get(one.corrects or ""), -one.totals.total
+        if found is None or not 0 < back <= found.left:
+            continue
+        if standing.invoice.app is App.STRIPE and not is_stripe_amount(back, one.currency):
+            continue
+        lines.append(credit_line(found.line, back, one))
     return lines
 
 
@@ -157,9 +165,17 @@ async def _kept(
 
 
 async def void_note(
-    books: Books, namespace: str, note_id: str, now: datetime, *, by: str = LOCAL
+    books: Books,
+    namespace: str,
+    note_id: str,
+    now: datetime,
+    reason: str | None = None,
+    *,
+    by: str = LOCAL,
 ) -> CreditNote:
     """Take a credit note back; what a correction had taken back is corrected on the next invoice.
+
+    The reason is for the audit log.
 
     Raises:
         NotFound: there is no such note.
@@ -172,7 +188,7 @@ async def void_note(
             raise Conflict(f"{note.number} is at Stripe, where it stays")
         if note.voided_at is None and not note.was_paid and invoice.paid_at is not None:
             raise Conflict(f"{invoice.number} was settled with {note.number}")
-        return await books.credit_notes.void(namespace, note.id, now, by=by)
+        return await books.credit_notes.void(namespace, note.id, now, reason, by=by)
 
 
 def _note(

@@ -16,6 +16,7 @@ from tallyman.domain.credit_note import CreditNote
 from tallyman.domain.invoice import Invoice
 from tallyman.domain.period import EPOCH
 from tallyman.domain.refund import Refund, RefundState
+from tallyman.domain.stripe_amount import check_stripe_amount
 from tallyman.domain.stripe_operation import (
     OperationKind,
     OperationLine,
@@ -40,7 +41,8 @@ async def refund(books: Books, namespace: str, asked: RefundAsked, now: datetime
 
     Raises:
         NotFound: there is no such invoice or credit note.
-        InvalidInput: it is more than was paid, or than the credit note took back.
+        InvalidInput: it is more than was paid, or than the credit note took back, or an amount that
+            Stripe cannot take.
         Conflict: the key was used for something else.
     """
     async with books.database.together():
@@ -49,6 +51,7 @@ async def refund(books: Books, namespace: str, asked: RefundAsked, now: datetime
         state = RefundState.PENDING if at_stripe else RefundState.SUCCEEDED
         made = await books.refunds.add(namespace, asked, state, now)
         if at_stripe:
+            check_stripe_amount("amount", made.amount, made.currency)
             line = OperationLine(made.reason, made.amount)
             await _ask(books, made.id, OperationKind.REFUND, invoice, (line,), made.created_at)
     return made

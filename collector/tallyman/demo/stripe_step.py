@@ -18,12 +18,12 @@ from tallyman import data_directory
 from tallyman.console import figures
 from tallyman.demo import processes
 from tallyman.domain.invoice import Invoice
+from tallyman.domain.stripe_amount import exact_amount
 from tallyman.payments.stripe_calls import StripeCalls
 from tallyman.payments.stripe_connection import StripeConnection
 from tallyman.payments.stripe_lines import (
     StripeLine,
     customer_params,
-    exact_amount,
     invoice_params,
     lines_of,
 )

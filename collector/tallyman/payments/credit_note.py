@@ -7,12 +7,13 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
 
+from tallyman.domain.stripe_amount import stripe_amount
 from tallyman.domain.stripe_operation import OperationState, Returned, StripeOperation
 from tallyman.payments.once import Attempt, make_once
 from tallyman.payments.operation_calls import OperationCalls, StripeCreditNote
 from tallyman.payments.refund import Keep, key_of, refunded
 from tallyman.payments.stripe_calls import StripeInvoice, generation_metadata
-from tallyman.payments.stripe_lines import MOST_CHARACTERS, OPERATION_KEY, stripe_amount
+from tallyman.payments.stripe_lines import MOST_CHARACTERS, OPERATION_KEY
 
 _RETURNED: Final = {
     Returned.REFUND: "refund_amount",

@@ -8,6 +8,7 @@ from typing import Final
 
 from tallyman.console import figures
 from tallyman.domain.invoice import Invoice, IssueSeverity, ValidationIssue
+from tallyman.domain.stripe_amount import exact_amount, stripe_amount
 from tallyman.domain.stripe_operation import (
     OperationKind,
     OperationState,
@@ -15,7 +16,6 @@ from tallyman.domain.stripe_operation import (
     StripeOperation,
 )
 from tallyman.payments.operation_calls import OperationCalls, StripePayment
-from tallyman.payments.stripe_lines import exact_amount, stripe_amount
 from tallyman.payments.stripe_stores import StripeStores
 
 REFUNDED: Final = "stripe_payment_refunded"

@@ -8,12 +8,13 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
 
+from tallyman.domain.stripe_amount import stripe_amount
 from tallyman.domain.stripe_operation import OperationState, StripeOperation
 from tallyman.errors import StripeRefused
 from tallyman.payments.once import Attempt, make_once
 from tallyman.payments.operation_calls import OperationCalls, StripeRefund
 from tallyman.payments.stripe_calls import generation_metadata
-from tallyman.payments.stripe_lines import OPERATION_KEY, stripe_amount
+from tallyman.payments.stripe_lines import OPERATION_KEY
 
 Keep = Callable[[Attempt], Awaitable[None]]
 _REFUND: Final = {

@@ -1,25 +1,21 @@
-"""Our invoices as Stripe takes them: amounts, lines and what each says. Pure.
+"""Our invoices as Stripe takes them: lines and what each says. Pure.
 
 It asks Stripe for nothing: see `stripe_calls.py`.
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import Any, Final
 
 from tallyman.console.invoice_line_view import line_view, plan_of, used_by
 from tallyman.domain.customer import Customer
 from tallyman.domain.invoice import Invoice
 from tallyman.domain.invoice_line import InvoiceLine
-from tallyman.domain.money import EXACT, from_minor_units, minor_units, split, to_minor_units, total
+from tallyman.domain.money import EXACT, split, total
 from tallyman.domain.period import Period
+from tallyman.domain.stripe_amount import stripe_amount
 from tallyman.domain.stripe_operation import StripeOperation
-from tallyman.errors import StripeRefused
 
-# https://docs.stripe.com/currencies: where Stripe's smallest unit is not ISO 4217's.
-_HUNDREDTHS_OF_WHOLE: Final = frozenset({"ISK", "UGX"})
-_WHOLE: Final = frozenset({"MGA"})
 MOST_CHARACTERS: Final = 500  # of a line's description
 LINES_AT_ONCE: Final = 100
 INVOICE_KEY: Final = "tallyman_invoice_id"
@@ -51,32 +47,6 @@ class StripeLine:
         if self.starts_at is not None:
             params["period"] = {"start": self.starts_at, "end": self.ends_at}
         return params
-
-
-def stripe_amount(amount: Decimal, currency: str) -> int:
-    """The integer that Stripe takes for an amount, which is in whole minor units.
-
-    Raises:
-        StripeRefused: Stripe cannot take exactly this much in the currency.
-    """
-    minor = to_minor_units(amount, currency)
-    exact = True
-    if currency in _HUNDREDTHS_OF_WHOLE:
-        minor *= 100
-    elif currency in _WHOLE:
-        exact, minor = minor % 100 == 0, minor // 100
-    elif minor_units(currency) == 3:
-        exact = minor % 10 == 0
-    if not exact or minor_units(currency) > 3:
-        raise StripeRefused(f"Stripe does not take {amount} {currency}: it has no unit that small")
-    return minor
-
-
-def exact_amount(amount: int, currency: str) -> Decimal:
-    """What an integer of Stripe's is."""
-    if currency in _HUNDREDTHS_OF_WHOLE:
-        return Decimal(amount).scaleb(-2)
-    return Decimal(amount) if currency in _WHOLE else from_minor_units(amount, currency)
 
 
 def lines_of(invoice: Invoice) -> list[StripeLine]:

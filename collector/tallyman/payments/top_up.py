@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+from tallyman.domain.stripe_amount import stripe_amount
 from tallyman.domain.stripe_operation import OperationState, StripeOperation
 from tallyman.errors import StripeKeySpent, StripeRefused, StripeUnanswered
 from tallyman.payments.once import Attempt, make_once
@@ -17,7 +18,6 @@ from tallyman.payments.stripe_lines import (
     OPERATION_KEY,
     bare_invoice_params,
     operation_lines,
-    stripe_amount,
 )
 from tallyman.store.stripe_operation_rows import HeldOperation
 from tallyman.store.stripe_operations import StripeOperationStore

@@ -96,9 +96,17 @@ class CreditNoteStore:
             return kept
 
     async def void(
-        self, namespace: str, note_id: str, at: datetime, *, by: str = LOCAL
+        self,
+        namespace: str,
+        note_id: str,
+        at: datetime,
+        reason: str | None = None,
+        *,
+        by: str = LOCAL,
     ) -> CreditNote:
         """Take a credit note back: its lines count no more, and it stays to be read.
+
+        The reason is kept in the audit log.
 
         Raises:
             NotFound: there is no such note.
@@ -127,7 +135,7 @@ class CreditNoteStore:
             await connection.execute(update(credit_notes).where(mine).values(voided_at=at))
             freed = credit_note_lines.c.credit_note_id == before.id
             await connection.execute(update(credit_note_lines).where(freed).values(freed=True))
-            await record_document(connection, _audited(after, "voided", by))
+            await record_document(connection, _audited(after, "voided", by, reason))
             return after
 
     async def name_elsewhere(self, note_id: str, external_id: str) -> None:
@@ -210,7 +218,7 @@ async def _of_key(connection: AsyncConnection, invoice: Invoice, asked: Asked) -
     return known
 
 
-def _audited(note: CreditNote, action: str, by: str) -> AuditEntry:
+def _audited(note: CreditNote, action: str, by: str, void_reason: str | None = None) -> AuditEntry:
     said = {
         "number": note.number,
         "invoice": note.invoice_number,
@@ -220,6 +228,7 @@ def _audited(note: CreditNote, action: str, by: str) -> AuditEntry:
         "currency": note.currency,
     }
     voids = action == "voided"
+    voided: dict[str, object] = {"voided_at": note.voided_at, "void_reason": void_reason}
     return AuditEntry(
         namespace=note.namespace,
         at=note.voided_at if voids and note.voided_at is not None else note.created_at,
@@ -228,5 +237,5 @@ def _audited(note: CreditNote, action: str, by: str) -> AuditEntry:
         entity="credit_note",
         entity_id=note.id,
         before=said if voids else None,
-        after=said | ({"voided_at": note.voided_at} if voids else {}),
+        after=said | (voided if voids else {}),
     )

@@ -51,6 +51,27 @@ async def test_a_credit_note_is_made_listed_and_shown(
     assert await read(client, f"{INVOICES}/{invoice['id']}") == invoice
 
 
+async def test_a_credit_note_is_taken_back_and_the_audit_log_says_why(
+    client: Client, shop: Shop, clock: Clock
+) -> None:
+    invoice = await issued(client, shop, clock)
+    line = {"line_id": invoice["lines"][0]["id"], "amount": "0.01"}
+    body = {"reason": "an outage", "lines": [line]}
+    first = await make(client, f"{INVOICES}/{invoice['id']}/credit-notes", body)
+    second = await make(client, f"{INVOICES}/{invoice['id']}/credit-notes", body)
+
+    why = {"reason": "there was no outage"}
+    voided = await act(client, f"{NOTES}/{first['id']}/void", why)
+    bare = await client.post(f"{NOTES}/{second['id']}/void")
+
+    assert (bare.status, (await bare.json())["number"]) == (200, "CN-000002")
+    assert voided == {**first, "status": "voided", "voided_at": voided["voided_at"]}
+    log = await read(client, f"/api/v1/audit-log?filter[resource_id]={first['id']}")
+    assert [one["action"] for one in log["data"]] == ["voided", "created"]
+    assert log["data"][0]["after"]["void_reason"] == "there was no outage"
+    assert await refused(client, f"{NOTES}/{first['id']}/void", {"reason": ""}) == ["reason"]
+
+
 async def test_a_credit_note_is_a_page_and_a_pdf(client: Client, shop: Shop, clock: Clock) -> None:
     invoice = await issued(client, shop, clock)
     body = {"reason": "an outage", "lines": [{"line_id": invoice["lines"][0]["id"]}]}

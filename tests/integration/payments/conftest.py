@@ -60,9 +60,11 @@ class Till:
         state: InvoiceState = InvoiceState.ISSUING_SYNCING,
         method: CollectionMethod = CollectionMethod.CHARGE_AUTOMATICALLY,
         app: App = App.STRIPE,
+        currency: str = "USD",
     ) -> Invoice:
         """An invoice of two lines that is to be sent now."""
-        bought = sold.subscription(customer, sold.card("tokens"), sold.card("calls"))
+        cards = sold.card("tokens"), sold.card("calls")
+        bought = sold.subscription(customer, *cards, currency=currency)
         draft = sold.draft(customer, bought, quantity)
         made = replace(
             draft,

@@ -8,10 +8,12 @@ from decimal import Decimal as D
 
 import pytest
 from tallyman.billing.books import Books
-from tallyman.billing.credit import Order, let_off, void_note
+from tallyman.billing.credit import Order, creditable, let_off, void_note
 from tallyman.billing.give_back import hearers, refund
+from tallyman.domain.billing_profile import CollectionMethod
 from tallyman.domain.credit_note import Credit, CreditNote
 from tallyman.domain.invoice import Invoice
+from tallyman.domain.invoice_line import Totals
 from tallyman.domain.invoice_state import InvoiceState
 from tallyman.domain.refund import RefundState
 from tallyman.errors import Conflict, InvalidInput
@@ -151,3 +153,45 @@ async def test_killed_at_any_call_one_credit_note_and_one_refund_are_made(
         assert len(till.stripe.credit_notes) == number
         assert len(till.stripe.refunds) == 2 * number
     assert number > 2
+
+
+@pytest.mark.parametrize("is_paid", [True, False])
+async def test_an_amount_that_stripe_has_no_unit_for_is_refused_before_anything_stands(
+    books: Books, till: Till, is_paid: bool
+) -> None:
+    method = CollectionMethod.CHARGE_AUTOMATICALLY if is_paid else CollectionMethod.SEND_INVOICE
+    invoice = await till.issuing(await till.customer(), method=method, currency="KWD")
+    await till.app.work()
+    assert (await till.get(invoice)).paid_at is not None or not is_paid
+
+    with pytest.raises(InvalidInput) as refused:
+        await credit(books, till, invoice, "1.234")
+
+    assert [one.field for one in refused.value.parameters] == ["lines[0].amount"]
+    if is_paid:
+        asked = RefundAsked(invoice.id, "an outage", "key-1", D("0.001"))
+        with pytest.raises(InvalidInput) as not_given:
+            await refund(books, till.namespace, asked, till.now)
+        assert [one.field for one in not_given.value.parameters] == ["amount"]
+    _, notes = await books.credit_notes.page(till.namespace)
+    assert (notes, await refunds(books, till)) == (0, [])
+    kept = await credit(books, till, invoice, "1.230")
+    await till.app.work()
+    [there] = till.stripe.credit_notes.values()
+    assert (kept.number, there["lines"][0]["unit_amount"]) == ("CN-000001", "1230")
+
+
+async def test_a_correction_that_stripe_has_no_unit_for_is_left_for_the_next_invoice(
+    books: Books, till: Till
+) -> None:
+    invoice = await till.issuing(await till.customer(), currency="KWD")
+    await till.app.work()
+    standing = await books.credit_notes.standing(till.namespace, invoice.id)
+    [tokens, calls] = [
+        replace(line, version=2, corrects=line.id, totals=Totals(amount=back, total=back))
+        for line, back in zip(invoice.lines, (D("-1.234"), D("-1.230")), strict=True)
+    ]
+
+    found = creditable(standing, [tokens, calls])
+
+    assert [line.correction for line in found] == [calls]

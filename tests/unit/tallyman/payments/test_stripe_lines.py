@@ -6,9 +6,10 @@ from decimal import Decimal as D
 import pytest
 from tallyman.domain.money import to_minor_units
 from tallyman.domain.price import UnitPrice
+from tallyman.domain.stripe_amount import stripe_amount
 from tallyman.errors import StripeRefused
 from tallyman.payments.stripe_connection import mask_key, without_keys
-from tallyman.payments.stripe_lines import MOST_CHARACTERS, lines_of, stripe_amount, total_of
+from tallyman.payments.stripe_lines import MOST_CHARACTERS, lines_of, total_of
 
 from tests.rigs.invoices import every_kind, forty_lines, invoice, line, long_names, usage
 
