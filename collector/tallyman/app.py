@@ -176,7 +176,7 @@ def _add_entitlements(app: web.Application, clickhouse: ClickHouse) -> Entitleme
 async def _events(app: web.Application) -> AsyncIterator[None]:
     clickhouse = connections.open_clickhouse(app[SETTINGS])
     try:
-        store = EventStore(clickhouse)
+        store = EventStore(clickhouse, alone=app[SETTINGS].clickhouse_url is None)
         await store.migrate()
         app[EVENTS] = store
         app[EVENT_CHANGES] = EventChangeStore(app[DATABASE], store)
@@ -192,6 +192,7 @@ async def _events(app: web.Application) -> AsyncIterator[None]:
         async with _intake(app[KAFKA], app[SETTINGS], store) as intake, counters.running():
             app[INTAKE] = intake
             yield
+        await store.close()
     finally:
         await clickhouse.close()
 

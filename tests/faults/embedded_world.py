@@ -151,7 +151,7 @@ async def live(folder: Path, seed: int) -> dict[str, Any]:
         connections.open_clickhouse(settings),
         connections.open_database(settings),
     )
-    store = EventStore(clickhouse)
+    store = EventStore(clickhouse, alone=True)
     reconciliation = connections.reconciliation(settings, clickhouse, CustomerStore(database))
     async with GroupCommit(store) as group_commit:
         await _send(world, group_commit)
@@ -159,6 +159,9 @@ async def live(folder: Path, seed: int) -> dict[str, Any]:
             beat = parse_event(heartbeat.event_of(state, datetime.now(UTC)).encode())
             await group_commit.accept([Received("default", beat, datetime.now(UTC))])
         if world.first_time("robbing"):
+            await (
+                store.close()
+            )  # what is forgotten is forgotten of `seen`, not of what waits for it
             await world.rob(clickhouse)
         await _reconcile(reconciliation, None)
         await _replay(world, store)
@@ -176,6 +179,7 @@ async def live(folder: Path, seed: int) -> dict[str, Any]:
         "waiting": len(world.spool.read(SINK.name, 100, 10**6)),
     }
     world.spool.close()
+    await store.close()
     await database.close()
     await clickhouse.close()
     return found

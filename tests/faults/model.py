@@ -238,8 +238,8 @@ class World:
         """A process that has just started."""
         made = BrokenIntake if self.bug is Bug.REMEMBERED_BEFORE_STORED else Intake
         clickhouse: Any = ModelClickHouse(self.tables, faults, self.bug)
-        intake = made(clickhouse)
-        intake._seen = ModelSeen(self.tables, faults)  # type: ignore[assignment]  # a model
+        seen: Any = ModelSeen(self.tables, faults)
+        intake = made(clickhouse, seen)
         intake._arrivals = Arrivals(clickhouse)
         letters: Any = self
         consumer = Consumer(NOBODY, TOPIC, "readers", intake, letters, METRICS)

@@ -18,6 +18,7 @@ from tallyman.store import event_schema, event_sql, meter_sql
 from tallyman.store.clickhouse import ClickHouse
 from tallyman.store.intake import FINAL_SETTINGS, INSERT_SETTINGS, Intake, encode_change
 from tallyman.store.received import Accepted, EventConflict, Received
+from tallyman.store.recent import Recent
 from tallyman.store.revision_sql import AS_IT_CAME
 from tallyman.store.seen import Seen, id_hash, minute_of
 
@@ -25,12 +26,15 @@ __all__ = ["Accepted", "EventConflict", "EventStore", "Received"]
 
 
 class EventStore:
-    """The events of every namespace; every call raises Unavailable where trying again may help."""
+    """The events of every namespace; every call raises Unavailable where trying again may help.
 
-    def __init__(self, clickhouse: ClickHouse) -> None:
+    A process that is `alone` with its store, and closes it, remembers what it stores a moment later.
+    """
+
+    def __init__(self, clickhouse: ClickHouse, *, alone: bool = False) -> None:
         self._clickhouse = clickhouse
-        self._intake = Intake(clickhouse)
-        self._seen = Seen(clickhouse)
+        self._seen = Recent(Seen(clickhouse)) if alone else Seen(clickhouse)
+        self._intake = Intake(clickhouse, self._seen)
 
     async def migrate(self) -> None:
         """Bring the tables to the newest version; processes that start together may all."""
@@ -40,6 +44,11 @@ class EventStore:
     async def accept(self, batch: Sequence[Received]) -> Accepted:
         """Drop what is known, store the rest, then remember it; on return it survives kill -9."""
         return await self._intake.accept(batch)
+
+    async def close(self) -> None:
+        """End what goes on in the background; ClickHouse stays open."""
+        if isinstance(self._seen, Recent):
+            await self._seen.close()
 
     async def store_change(self, made: EventChange) -> None:
         """Store what a change makes of an event; on return it survives kill -9, and twice is once."""

@@ -17,6 +17,7 @@ from tallyman.domain.event import as_utc
 from tallyman.store.arrivals import Arrival, ArrivalAt, Arrivals
 from tallyman.store.clickhouse import ClickHouse
 from tallyman.store.received import Accepted, EventConflict, Received
+from tallyman.store.recent import Recent
 from tallyman.store.revision_sql import AS_IT_CAME
 from tallyman.store.seen import Seen, Trace, trace
 
@@ -78,9 +79,9 @@ class _ChangeRow(_EventRow):
 class Intake:
     """Takes batches, several at once if no event is in two of them."""
 
-    def __init__(self, clickhouse: ClickHouse) -> None:
+    def __init__(self, clickhouse: ClickHouse, seen: Seen | Recent) -> None:
         self._clickhouse = clickhouse
-        self._seen = Seen(clickhouse)
+        self._seen = seen
         self._arrivals = Arrivals(clickhouse)
         self._turn = asyncio.Condition()
         self._under_way: set[bytes] = set()

@@ -4,7 +4,9 @@ It does not store: the event store does, one group after the other, so that each
 """
 
 import asyncio
+import contextlib
 import logging
+import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -18,9 +20,17 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class GroupLimits:
-    """`gather_seconds` is what a lone request waits for company; `waiting_events` is back-pressure."""
+    """How large a group gets, and how long it waits for that.
 
-    gather_seconds: float = 0.002
+    small_events         a group costs as much however few they are, so fewer wait for company
+    quiet_seconds        how long after the last one that came
+    gather_seconds       and how long at most
+    waiting_events       back-pressure
+    """
+
+    quiet_seconds: float = 0.005
+    gather_seconds: float = 0.02
+    small_events: int = 500
     events: int = 10_000
     waiting_events: int = 100_000
     patience_seconds: float = 10.0
@@ -42,6 +52,7 @@ class GroupCommit:
         self._limits = limits
         self._waiting: deque[_Request] = deque()
         self._waiting_events = 0
+        self._expected = 0  # requests of the next group
         self._change = asyncio.Condition()
         self._closing = False
         self._worker: asyncio.Task[None] | None = None
@@ -92,11 +103,29 @@ class GroupCommit:
                 await self._change.wait_for(lambda: self._closing or self._waiting)
             if not self._waiting:
                 return
-            if self._waiting_events < self._limits.events and not self._closing:
-                await asyncio.sleep(self._limits.gather_seconds)
+            await self._gather()
             group = await self._take()
             if group:
                 await self._store_group(group)
+                self._expected = len(group) + len(self._waiting)
+
+    async def _gather(self) -> None:
+        """Wait for those who were just answered, as they may have more; who is alone does not wait."""
+        until, came = time.monotonic() + self._limits.gather_seconds, -1
+        async with self._change:
+            while not self._is_enough() and came < len(self._waiting):
+                came = len(self._waiting)
+                left = min(self._limits.quiet_seconds, until - time.monotonic())
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(left):
+                        await self._change.wait_for(self._is_enough)
+
+    def _is_enough(self) -> bool:
+        return (
+            self._closing
+            or len(self._waiting) >= self._expected
+            or self._waiting_events >= self._limits.small_events
+        )
 
     async def _take(self) -> list[_Request]:
         """The oldest requests, at least one, up to the bound."""

@@ -23,9 +23,9 @@ def batch(number: int, size: int) -> list[Received]:
     return events
 
 
-async def accept_for_ever(directory: str, size: int) -> None:
+async def accept_for_ever(directory: str, size: int, *, alone: bool) -> None:
     """Each line printed is the number of a batch that was accepted."""
-    store = EventStore(ClickHouse.embedded(directory))
+    store = EventStore(ClickHouse.embedded(directory), alone=alone)
     await store.migrate()
     for number in itertools.count():
         await store.accept(batch(number, size))
@@ -33,4 +33,4 @@ async def accept_for_ever(directory: str, size: int) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(accept_for_ever(sys.argv[1], int(sys.argv[2])))
+    asyncio.run(accept_for_ever(sys.argv[1], int(sys.argv[2]), alone=sys.argv[3] == "alone"))

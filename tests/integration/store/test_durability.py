@@ -28,11 +28,14 @@ def run(program: str, *arguments: str) -> subprocess.Popen[str]:
     )
 
 
-@pytest.mark.parametrize("acknowledgements", [1, 5, 12])
+@pytest.mark.parametrize(
+    ("acknowledgements", "remembers"),
+    [(1, "at once"), (12, "at once"), (1, "alone"), (12, "alone")],
+)
 def test_every_acknowledged_event_survives_kill_9_and_is_known_when_sent_again(
-    tmp_path: Path, acknowledgements: int
+    tmp_path: Path, acknowledgements: int, remembers: str
 ) -> None:
-    with run("accepting", str(tmp_path), str(SIZE)) as accepting:
+    with run("accepting", str(tmp_path), str(SIZE), remembers) as accepting:
         assert accepting.stdout is not None
         for _ in range(acknowledgements):
             assert accepting.stdout.readline()

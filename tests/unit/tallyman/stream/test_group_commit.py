@@ -59,6 +59,55 @@ async def test_what_comes_while_the_store_is_busy_is_stored_in_one_go() -> None:
     assert [len(names) for names in store.groups] == [1, 50]
 
 
+async def test_those_who_were_just_answered_are_waited_for() -> None:
+    store = SlowStore()
+    limits = GroupLimits(quiet_seconds=3600, gather_seconds=3600)
+    async with GroupCommit(store, limits) as group:
+
+        async def one_after_another(name: str) -> None:
+            for number in range(3):
+                await group.accept([event(f"{name}{number}")])
+
+        first = asyncio.create_task(one_after_another("a"))
+        await store.asked.wait()
+        rest = [asyncio.create_task(one_after_another(name)) for name in "bc"]
+        await asyncio.sleep(0)
+        store.go.set()
+        async with asyncio.timeout(20):
+            await first
+        sizes = [len(names) for names in store.groups]
+        for task in rest:
+            task.cancel()
+
+    assert sizes == [1, 3, 3]
+
+
+async def test_who_is_alone_waits_for_nobody() -> None:
+    store = SlowStore()
+    store.go.set()
+    limits = GroupLimits(quiet_seconds=3600, gather_seconds=3600)
+    async with GroupCommit(store, limits) as group, asyncio.timeout(20):
+        for number in range(3):
+            await group.accept([event(str(number))])
+
+    assert len(store.groups) == 3
+
+
+async def test_who_does_not_come_again_is_not_waited_for_for_ever() -> None:
+    store = SlowStore()
+    limits = GroupLimits(quiet_seconds=0.001, gather_seconds=0.002)
+    async with GroupCommit(store, limits) as group, asyncio.timeout(20):
+        first = asyncio.create_task(group.accept([event("a")]))
+        await store.asked.wait()
+        rest = [asyncio.create_task(group.accept([event(f"b{n}")])) for n in range(50)]
+        await asyncio.sleep(0)
+        store.go.set()
+        await asyncio.gather(first, *rest)
+        await group.accept([event("c")])
+
+    assert [len(names) for names in store.groups] == [1, 50, 1]
+
+
 async def test_a_caller_is_answered_only_when_the_store_has_its_events() -> None:
     store = SlowStore()
     async with GroupCommit(store) as group:
