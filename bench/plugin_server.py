@@ -1,6 +1,6 @@
 """The plugin server of `plugin.py`: `python -m bench.plugin_server ours|noop SOCKET FOLDER`.
 
-`ours` is the plugin with its spool, and writes how long its handler held the server; `noop` is kong-pdk
+`ours` is the plugin with its spool, and writes how long a message held the server; `noop` is kong-pdk
 in gevent mode behind the same listener, with a handler that only asks for the entry; `empty` is our own
 server with nothing behind it.
 """
@@ -51,26 +51,29 @@ class KongPdk(Conversation):
         self._answers["plugin.Step"] = self._plugins.step
 
 
-class TimedIntake(Intake):
-    """The plugin's own, and how long the hub was held by each entry, in seconds."""
+class Timed(Conversation):
+    """The plugin's own, and how long each message of Kong's held the server, in seconds."""
 
-    def offer(self, entry: Any, reader: Any) -> None:
+    def __init__(self, intake: Intake) -> None:
+        super().__init__(intake)
+        self.held: list[float] = []
+
+    def answer(self, message: Any) -> list[Any]:
         began = time.perf_counter()
-        super().offer(entry, reader)
+        answer = super().answer(message)
         self.held.append(time.perf_counter() - began)
-
-    held: list[float] = []  # noqa: RUF012 – one in a process
+        return answer
 
 
 def main() -> None:
     kind, socket, folder = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
-    intake: Intake
     if kind == "ours":
         spool = Spool(folder / "spool.db", "bench", max_bytes=LIMIT, survives_power_loss=True)
-        intake = TimedIntake(spool, max_bytes=LIMIT)
+        intake = Intake(spool, max_bytes=LIMIT)
     else:
         intake = cast(Intake, NoIntake())
-    server = Server(intake, KongPdk(intake) if kind == "noop" else Conversation(intake))
+    conversation = KongPdk(intake) if kind == "noop" else Timed(intake)
+    server = Server(intake, conversation)
     stopping = gevent.event.Event()
     gevent.signal_handler(signal.SIGTERM, stopping.set)
     server.listen(socket, 0o600)
@@ -78,10 +81,10 @@ def main() -> None:
     stopping.wait()
     server.stop()
     intake.stop(60)
-    if kind == "ours":
-        held = sorted(TimedIntake.held)
+    if isinstance(conversation, Timed):
+        held = sorted(conversation.held)
         p99 = held[len(held) * 99 // 100] * 1000
-        (folder / "ours.json").write_text(json.dumps({"p99_ms": p99}))
+        (folder / f"{kind}.json").write_text(json.dumps({"p99_ms": p99}))
 
 
 if __name__ == "__main__":

@@ -4,8 +4,8 @@ It does not count: the numbers are `usage.py`'s.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, TypeGuard
+from types import MappingProxyType
+from typing import Any, NamedTuple, TypeGuard
 
 from tallyman_kong.provider_usage import Reported, read_reported
 
@@ -20,10 +20,10 @@ STREAM_CONTENT_TYPES = (
 
 
 Entry = Mapping[str, Any]
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
-@dataclass(frozen=True)
-class Call:
+class Call(NamedTuple):
     """One LLM call of an entry. `reported` is None where the reader did not see its body."""
 
     namespace: str
@@ -32,6 +32,7 @@ class Call:
     reader: Mapping[str, Any] | None
     reported: Reported | None
     has_ai: bool
+    is_stream: bool
 
 
 def calls_of(entry: Entry) -> Iterator[Call]:
@@ -58,6 +59,7 @@ def calls_of(entry: Entry) -> Iterator[Call]:
             reader=seen,
             reported=read_reported(mapping(seen.get("usage"))) if seen is not None else None,
             has_ai="meta" in found[name],
+            is_stream=_is_stream(entry, name, seen),
         )
 
 
@@ -93,17 +95,17 @@ def outcome_of(entry: Entry, call: Call) -> str:
     answered = status_of(mapping(entry.get("response")).get("status"))
     if upstream is None or upstream >= 400 or (answered is not None and answered >= 400):
         return "failed"
-    if is_stream(entry, call) and not _has_ended(call):
+    if call.is_stream and not _has_ended(call):
         return "aborted"
     return "complete"
 
 
-def is_stream(entry: Entry, call: Call) -> bool:
-    if is_transformer(call.namespace):
+def _is_stream(entry: Entry, namespace: str, reader: Mapping[str, Any] | None) -> bool:
+    if is_transformer(namespace):
         return False
-    if call.reader is not None:
-        mode = call.reader.get("mode")
-        return mode in ("lines", "aws") or (mode == "json" and call.reader.get("whole") is False)
+    if reader is not None:
+        mode = reader.get("mode")
+        return mode in ("lines", "aws") or (mode == "json" and reader.get("whole") is False)
     headers = mapping(mapping(entry.get("response")).get("headers"))
     content_type = headers.get("content-type")
     return isinstance(content_type, str) and content_type.startswith(STREAM_CONTENT_TYPES)
@@ -132,13 +134,18 @@ def status_of(value: Any) -> int | None:
 
 
 def mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
+    # A dict is told by its type: asking whether it is a Mapping takes ten times as long.
+    if type(value) is dict or isinstance(value, Mapping):
+        return value
+    return NOTHING
 
 
 def text(value: Any) -> str | None:
     """A text that can be sent: what is not Unicode (half a surrogate pair) becomes U+FFFD."""
     if not isinstance(value, str) or not value:
         return None
+    if value.isascii():
+        return value
     try:
         value.encode()
     except UnicodeEncodeError:
@@ -148,6 +155,8 @@ def text(value: Any) -> str | None:
 
 def is_number(value: Any) -> TypeGuard[int | float]:
     """A finite number; bool is none."""
+    if type(value) is int:
+        return True
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
     return value == value and abs(value) != float("inf")

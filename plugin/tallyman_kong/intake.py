@@ -111,30 +111,35 @@ class Intake:
             self._taken_bytes += sum(item.size for item in items if isinstance(item, _Entry))
 
     def _take(self) -> tuple[list[_Entry | Sink], bool]:
-        """What is in the queue, after waiting for the first; False once it was told to stop."""
+        """What is in the queue, after waiting for the first; False once it was told to stop.
+
+        It sleeps while more comes in: to be woken for each entry would cost the hub its turns.
+        """
         items: list[_Entry | Sink] = []
-        timeout = IDLE_SECONDS
-        gather_until = float("inf")
-        while len(items) < LARGEST_GROUP:
-            try:
-                item = self._queue.get(timeout=timeout)
-            except queue.Empty:
-                break
-            if item is None:
-                return items, False
-            items.append(item)
-            gather_until = min(gather_until, time.monotonic() + GATHER_SECONDS)
-            timeout = max(0.0, gather_until - time.monotonic())
-        return items, True
+        try:
+            item = self._queue.get(timeout=IDLE_SECONDS)
+            if item is not None and self._queue.qsize() < LARGEST_GROUP:
+                time.sleep(GATHER_SECONDS)
+            while item is not None:
+                items.append(item)
+                if len(items) == LARGEST_GROUP:
+                    return items, True
+                item = self._queue.get_nowait()
+        except queue.Empty:
+            return items, True
+        return items, False
 
     def _read(self, items: list[_Entry | Sink]) -> Group:
         group = Group()
+        entries = 0
         for item in items:
             if isinstance(item, _Entry):
-                group.counts[ENTRIES.of()] += 1
+                entries += 1
                 read_entry(item.text, item.reader, group)
             elif self._announce is not None:
                 self._announce(item)
+        if entries:
+            group.counts[ENTRIES.of()] += entries
         for reason, refused in self._refused.items():
             if new := refused - self._refused_written[reason]:
                 self._refused_written[reason] = refused
@@ -165,7 +170,7 @@ def read_entry(text: Any, reader: Reader, group: Group) -> None:
     """Add an entry's events to the group; one that cannot be read is counted as bad."""
     try:
         entry = decode(text) if isinstance(text, str | bytes) else text
-        if not isinstance(entry, Mapping):
+        if type(entry) is not dict and not isinstance(entry, Mapping):
             raise TypeError("the entry is no object")
         reading = usage.read(entry, reader.configuration)
     except Exception as err:  # noqa: BLE001 - the plugin's border: no entry may stop the thread

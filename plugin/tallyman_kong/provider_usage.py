@@ -5,16 +5,14 @@ It knows the formats only. What a number means for a call, and what to do withou
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 LARGEST_COUNT = 2**53  # what a JSON number keeps exactly everywhere
 
 Fields = Mapping[str, Any]
 
 
-@dataclass(frozen=True)
-class Counted:
+class Counted(NamedTuple):
     """A value that was reported. `tokens` is None if it does not pass as a count."""
 
     tokens: int | None
@@ -22,15 +20,16 @@ class Counted:
     @classmethod
     def of(cls, value: Any) -> "Counted":
         """A count is a whole number from 0 to 2^53; a whole float is one, a bool is none."""
-        if isinstance(value, bool) or not isinstance(value, int | float):
+        if type(value) is not int and (
+            isinstance(value, bool) or not isinstance(value, int | float)
+        ):
             return cls(None)
         if not 0 <= value <= LARGEST_COUNT or value != int(value):
             return cls(None)
         return cls(int(value))
 
 
-@dataclass(frozen=True)
-class Reported:
+class Reported(NamedTuple):
     """What a provider said of one call: all input, all output; None where it said nothing.
 
     `is_final` tells numbers that end an answer from running ones, and from Anthropic's placeholder

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tallyman_kong.durable_step import durable
+from tallyman_kong.event_rows import insert, to_json
 from tallyman_kong.heartbeat import FIRST_SEQUENCE, SEQUENCE, SpoolState, read_states
 from tallyman_kong.metrics import EVENTS, REFUSED, SENT, SET_ASIDE, SPOOLED, Count
 from tallyman_kong.spool_file import SequenceMark, SpoolFile
@@ -89,7 +90,8 @@ class Spool:
         Raises:
             sqlite3.OperationalError: nothing was kept, and the same group may be tried again.
         """
-        accepted = self._file.write(lambda connection: self._append(connection, group))
+        bodies = [to_json(event) for _, event in group.events]
+        accepted = self._file.write(lambda connection: self._append(connection, group, bodies))
         if group.events and accepted is self._was_full:
             self._was_full = not accepted
             if self._was_full:
@@ -109,7 +111,7 @@ class Spool:
                 (sink, limit),
             )
             for position, body in rows:
-                size += len(body)
+                size += len(body) if body.isascii() else len(body.encode())
                 if found and size > max_bytes:
                     break
                 found.append(Spooled(position, body))
@@ -219,34 +221,34 @@ class Spool:
     def close(self) -> None:
         self._file.close()
 
-    def _append(self, connection: sqlite3.Connection, group: Group) -> bool:
+    def _append(self, connection: sqlite3.Connection, group: Group, bodies: list[str]) -> bool:
         counts = Counter(group.counts)
         full = bool(group.events) and _used_bytes(connection) >= self._max_bytes
         if full:
             counts[REFUSED.of(reason="spool_full")] += group.entries
         elif group.events:
-            counts.update(self._insert(connection, group))
+            counts.update(self._insert(connection, group, bodies))
         add_counts(connection, counts)
         return not full
 
-    def _insert(self, connection: sqlite3.Connection, group: Group) -> Counter[Count]:
+    def _insert(
+        self, connection: sqlite3.Connection, group: Group, bodies: list[str]
+    ) -> Counter[Count]:
         node = self._node_id
         row = connection.execute(
             "SELECT value FROM counter WHERE name = ? AND labels = ?", (SEQUENCE, node)
         ).fetchone()
         # A new file goes on where the old one may have come to.
         last = int(row[0]) if row else self._mark.reserved(node)
-        self._mark.reserve(node, last + len(group.events))
-        counts: Counter[Count] = Counter({SPOOLED.of(): len(group.events)})
-        rows = []
+        self._mark.reserve(node, last + len(bodies))
         now = time.time()
         prefix = f'{{"nodeid":{json.dumps(node)},"sequence":"'
-        for sequence, (sink, event) in enumerate(group.events, start=last + 1):
-            body = json.dumps(event, separators=(",", ":"))
-            rows.append((sink, now, f'{prefix}{sequence:018d}",{body[1:]}'))
-            data = event["data"]
-            counts[EVENTS.of(outcome=data["outcome"], usage_source=data["usage_source"])] += 1
-        connection.executemany("INSERT INTO event (sink, appended_at, body) VALUES (?, ?, ?)", rows)
+        values: list[Any] = []
+        for sequence, ((sink, _), body) in enumerate(
+            zip(group.events, bodies, strict=True), start=last + 1
+        ):
+            values += (sink, now, f'{prefix}{sequence:018d}",{body[1:]}')
+        insert(connection, values)
         connection.executemany(
             "INSERT INTO sink VALUES (?, ?) ON CONFLICT DO UPDATE SET settings = excluded.settings "
             "WHERE settings <> excluded.settings",
@@ -254,7 +256,7 @@ class Spool:
         )
         connection.execute(
             "INSERT INTO counter VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET value = excluded.value",
-            (SEQUENCE, node, last + len(rows)),
+            (SEQUENCE, node, last + len(bodies)),
         )
         if row is None:
             connection.execute(
@@ -262,7 +264,17 @@ class Spool:
                 "ON CONFLICT DO UPDATE SET value = excluded.value",
                 (FIRST_SEQUENCE, node, last + 1),
             )
-        return counts
+        return _counts_of(group)
+
+
+def _counts_of(group: Group) -> Counter[Count]:
+    told = Counter(
+        (event["data"]["outcome"], event["data"]["usage_source"]) for _, event in group.events
+    )
+    counts: Counter[Count] = Counter({SPOOLED.of(): len(group.events)})
+    for (outcome, usage_source), events in told.items():
+        counts[EVENTS.of(outcome=outcome, usage_source=usage_source)] += events
+    return counts
 
 
 def add_counts(connection: sqlite3.Connection, counts: Counter[Count]) -> None:

@@ -5,16 +5,16 @@ collector's `/kong/log` all run it. It does not store, send or number events.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 from tallyman_kong.call import (
+    NOTHING,
     Call,
     Entry,
     calls_of,
     is_number,
-    is_stream,
     llm_model_header,
     mapping,
     outcome_of,
@@ -32,8 +32,7 @@ LONGEST_ATTRIBUTE = 256  # characters
 Event = dict[str, Any]
 
 
-@dataclass(frozen=True)
-class Reading:
+class Reading(NamedTuple):
     """What an entry gave. `bad` says why an LLM call could not become events."""
 
     events: tuple[Event, ...] = ()
@@ -41,13 +40,13 @@ class Reading:
     bad: str | None = None
 
 
-@dataclass
 class _Numbers:
     """Tokens by type and how each was obtained; `invalid` counts what did not pass as a count."""
 
-    tokens: dict[str, int] = field(default_factory=dict)
-    source: dict[str, str] = field(default_factory=dict)
-    invalid: int = 0
+    def __init__(self) -> None:
+        self.tokens: dict[str, int] = {}
+        self.source: dict[str, str] = {}
+        self.invalid = 0
 
     def put(self, kind: str, tokens: int, source: str) -> None:
         self.tokens[kind] = tokens
@@ -71,6 +70,8 @@ def read(entry: Entry, configuration: UsageConfiguration) -> Reading:
         return Reading(bad="the entry has no started_at in Unix milliseconds")
     events: list[Event] = []
     invalid = 0
+    subject = _subject(entry, configuration)
+    time = _rfc3339(started_at)
     for call in calls:
         outcome = outcome_of(entry, call)
         numbers = _count(entry, call, outcome, split=configuration.split_cached_tokens)
@@ -85,8 +86,8 @@ def read(entry: Entry, configuration: UsageConfiguration) -> Reading:
                     "id": f"{request_id}:{call.namespace}:{kind}",
                     "source": configuration.source,
                     "type": EVENT_TYPE,
-                    "subject": _subject(entry, configuration),
-                    "time": _rfc3339(started_at),
+                    "subject": subject,
+                    "time": time,
                     "datacontenttype": "application/json",
                     "data": {
                         "tokens": tokens if charged else 0,
@@ -105,17 +106,19 @@ def read(entry: Entry, configuration: UsageConfiguration) -> Reading:
 
 def _count(entry: Entry, call: Call, outcome: str, *, split: bool) -> _Numbers:
     numbers = _Numbers()
-    _count_request(numbers, entry, call, outcome)
-    _count_response(numbers, entry, call, outcome)
+    guessed = call.guessed if _is_trusted(entry, call) else NOTHING
+    _count_request(numbers, entry, call, outcome, guessed.get("prompt_tokens"))
+    _count_response(numbers, call, outcome, guessed.get("completion_tokens"))
     if split and call.reported is not None and numbers.source["request"] == "provider":
         _split_cached(numbers, call.reported)
     return numbers
 
 
-def _count_request(numbers: _Numbers, entry: Entry, call: Call, outcome: str) -> None:
+def _count_request(numbers: _Numbers, entry: Entry, call: Call, outcome: str, trusted: Any) -> None:
+    """`trusted` is ai-proxy's number where that is the provider's."""
     counted = _reported(call, "request")
-    if counted is None and _is_trusted(entry, call):
-        counted = _count_of(call.guessed.get("prompt_tokens"))
+    if counted is None:
+        counted = _count_of(trusted)
     if counted is not None:
         _put_counted(numbers, "request", counted)
         return
@@ -123,10 +126,10 @@ def _count_request(numbers: _Numbers, entry: Entry, call: Call, outcome: str) ->
     _put_estimate(numbers, "request", guess)
 
 
-def _count_response(numbers: _Numbers, entry: Entry, call: Call, outcome: str) -> None:
+def _count_response(numbers: _Numbers, call: Call, outcome: str, trusted: Any) -> None:
     counted = _reported(call, "response")
-    if counted is None and _is_trusted(entry, call):
-        counted = _count_of(call.guessed.get("completion_tokens"))
+    if counted is None:
+        counted = _count_of(trusted)
     reported_too_early = outcome == "aborted" or (
         call.reported is not None and call.reported.response_is_placeholder
     )
@@ -166,7 +169,7 @@ def _could_read(call: Call) -> bool:
 
 def _is_trusted(entry: Entry, call: Call) -> bool:
     """Whether ai-proxy's own two numbers are the provider's."""
-    if _could_read(call) or is_stream(entry, call):
+    if _could_read(call) or call.is_stream:
         return False
     completion = call.guessed.get("completion_tokens")
     answered = status_of(mapping(entry.get("response")).get("status")) == 200
@@ -179,7 +182,7 @@ def _is_trusted(entry: Entry, call: Call) -> bool:
 
 
 def _prompt_estimate(entry: Entry, call: Call) -> int:
-    if not call.has_ai and call.reader is None and not is_stream(entry, call):
+    if not call.has_ai and call.reader is None and not call.is_stream:
         return 0  # statistics are switched off: no sign of what was used
     if guess := _tokens_or_0(call.guessed.get("prompt_tokens")):
         return guess
@@ -251,7 +254,7 @@ def _shared_data(
         "route": text(mapping(entry.get("route")).get("name")),
         "workspace": text(entry.get("workspace_name")),
         "status_code": status if is_number(status) else None,
-        "stream": is_stream(entry, call),
+        "stream": call.is_stream,
         "outcome": outcome,
         "latency_ms": _milliseconds(mapping(entry.get("latencies")).get("request")),
         "llm_latency_ms": _milliseconds(call.meta.get("llm_latency")),
@@ -283,7 +286,12 @@ def _header(headers: Mapping[str, Any], name: str) -> str | None:
 
 def _rfc3339(unix_ms: float) -> str:
     seconds, milliseconds = divmod(int(unix_ms), 1000)
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{milliseconds:03d}Z"
+    return f"{_rfc3339_second(seconds)}.{milliseconds:03d}Z"
+
+
+@lru_cache(maxsize=64)
+def _rfc3339_second(seconds: int) -> str:
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}"
 
 
 def _milliseconds(value: Any) -> int | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from tallyman_kong import usage
+from tallyman_kong.entry import decode
 
 from tests.contract import tables
 
@@ -35,6 +36,23 @@ def test_an_entry_becomes_the_events_written_for_it(case: tables.Case) -> None:
     assert _text(reading.events) == _text(case.events)
     assert reading.invalid_counts == case.invalid_counts
     assert (reading.bad is not None) == case.bad
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_what_is_read_of_an_entrys_text_is_all_that_its_events_need(case: tables.Case) -> None:
+    configuration = usage.configuration(case.configuration)
+
+    reading = usage.read(decode(json.dumps(case.entry)), configuration)
+
+    assert reading == usage.read(case.entry, configuration)
+
+
+def test_what_a_prompt_says_is_not_even_read() -> None:
+    entry = tables.golden_entry("openai_chat")
+    entry["ai"]["proxy"]["payload"] = {"request": "a secret"}
+    entry["request"]["querystring"] = {"apikey": "a secret"}
+
+    assert "a secret" not in repr(decode(json.dumps(entry)))
 
 
 def test_reading_an_entry_does_not_change_it() -> None:

@@ -101,6 +101,43 @@ def test_events_are_read_oldest_first_by_sink_and_within_the_limits(tmp_path: Pa
     assert len(spool.read("sink", 10, 1)) == 1
 
 
+@pytest.mark.parametrize("size", [1, 2, 7, 33, 300])
+def test_events_of_a_group_of_any_size_are_all_spooled_in_order(tmp_path: Path, size: int) -> None:
+    spool = _open(tmp_path / "spool.db")
+    names = [f"e-{number}" for number in range(size)]
+
+    spool.append(_group(*names))
+
+    assert _numbered(_read(spool)) == list(zip(names, range(1, size + 1), strict=True))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        pytest.param("\ud83d", id="half a surrogate pair"),
+        pytest.param(2**70, id="a number beyond 64 bits"),
+        pytest.param("Zoë", id="text beyond ASCII"),
+    ],
+)
+def test_whatever_json_can_say_is_spooled_as_it_is(tmp_path: Path, value: Any) -> None:
+    spool = _open(tmp_path / "spool.db")
+    event = {**_event("a"), "subject": value}
+
+    spool.append(Group(events=[("sink", event)], entries=1, sinks={"sink": SETTINGS}))
+
+    [read] = _read(spool)
+    assert json.loads(read.body)["subject"] == value
+
+
+def test_the_limit_of_a_batch_is_in_bytes_not_in_characters(tmp_path: Path) -> None:
+    spool = _open(tmp_path / "spool.db")
+    spool.append(_group("a", "b", padding="ë" * 1000))
+    one = len(_read(spool)[0].body)
+
+    assert len(spool.read("sink", 10, 2 * one)) == 1
+    assert len(spool.read("sink", 10, 2 * one + 2000)) == 2
+
+
 def test_writers_that_begin_one_file_together_give_each_number_once(tmp_path: Path) -> None:
     path = tmp_path / "spool.db"
     together = threading.Barrier(8)
