@@ -25,6 +25,8 @@ BENCHES = (
     "visible",
     "queries",
     "plugin",
+    "plugin_memory",
+    "http_sink",
     "spool",
     "api",
     "rating",
