@@ -1,21 +1,33 @@
 """The bodies of entitlement grants, overrides and histories, in OpenMeter's v1 names."""
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from tallyman.api.new_subscription_bodies import Moment
-from tallyman.api.wire import NO_NUL, Answer, Body, ResourceKey, Time, Ulid
+from tallyman.api.wire import (
+    DURATION,
+    NO_NUL,
+    Answer,
+    Body,
+    ResourceKey,
+    Time,
+    Ulid,
+    check_duration,
+)
 from tallyman.billing.entitlement_history import History, Window
-from tallyman.domain.duration import Duration, parse_duration
+from tallyman.domain.duration import Cadence, Duration, parse_duration
 from tallyman.domain.entitlement_grant import Burned, EntitlementGrant
 from tallyman.domain.period import Period
+from tallyman.domain.service_period import whole_milliseconds
 
 LARGEST = 10**15
+_NAMED = ("DAY", "WEEK", "MONTH", "YEAR")
+SHORTEST = timedelta(days=1)  # of a recurrence: each is counted by itself
 _STEPS = {
     "HOUR": parse_duration("PT1H"),
     "DAY": parse_duration("P1D"),
@@ -49,10 +61,56 @@ class ExpirationBody(Body):
         return (_STEPS[self.duration] * self.count).after(moment)
 
 
+def _interval(value: str) -> str:
+    if value not in _NAMED and parse_duration(check_duration(value)).mean < SHORTEST:
+        raise PydanticCustomError("interval", "must be at least a day", {"rule": "invalid"})
+    return value
+
+
+class RecurrenceBody(Body):
+    """When it is whole again: each interval after the anchor, by default after it has begun."""
+
+    interval: Annotated[
+        str,
+        AfterValidator(_interval),
+        Field(description="At least a day."),
+        WithJsonSchema(
+            {
+                "anyOf": [
+                    {"type": "string", "enum": list(_NAMED)},
+                    {"type": "string", "format": "ISO8601", "pattern": DURATION},
+                ]
+            }
+        ),
+    ]
+    anchor: Moment | None = None
+
+    def cadence(self, begins: datetime) -> Cadence:
+        """The periods of a grant that begins then."""
+        step = _STEPS.get(self.interval) or parse_duration(self.interval)
+        return Cadence(whole_milliseconds(self.anchor or begins), step)
+
+
+class RecurrenceAnswer(Answer):
+    """When it is whole again."""
+
+    interval: str
+    intervalISO: str
+    anchor: Time
+
+    @classmethod
+    def of(cls, cadence: Cadence) -> Self:
+        """The recurrence on the wire."""
+        step = str(cadence.step)
+        names = {str(known): name for name, known in _STEPS.items()}
+        return cls(interval=names.get(step, step), intervalISO=step, anchor=cadence.anchor)
+
+
 class CreateEntitlementGrantRequest(Body):
     """So many units more, from a time in what is counted now or later.
 
-    At a reset what is left becomes min(maxRolloverAmount, max(left, minRolloverAmount)).
+    At a reset what is left becomes min(maxRolloverAmount, max(left, minRolloverAmount)); where it
+    recurs it is whole again.
     """
 
     amount: Annotated[Amount, Field(gt=0)]
@@ -62,6 +120,7 @@ class CreateEntitlementGrantRequest(Body):
     minRolloverAmount: Amount = 0
     maxRolloverAmount: Amount = 0
     metadata: Annotated[dict[str, Text], Field(max_length=50)] | None = None
+    recurrence: RecurrenceBody | None = None
 
 
 class EntitlementGrantAnswer(Answer):
@@ -77,14 +136,16 @@ class EntitlementGrantAnswer(Answer):
     minRolloverAmount: float
     maxRolloverAmount: float
     metadata: dict[str, str] | None = None
+    recurrence: RecurrenceAnswer | None = None
+    nextRecurrence: Time | None = None
     createdAt: Time
     updatedAt: Time
     voidedAt: Time | None = None
 
     @classmethod
-    def of(cls, grant: EntitlementGrant, entitlement_id: str) -> Self:
-        """The grant on the wire."""
-        given = grant.expiration
+    def of(cls, grant: EntitlementGrant, entitlement_id: str, now: datetime) -> Self:
+        """The grant on the wire, as it is now."""
+        given, cadence = grant.expiration, grant.recurrence
         return cls(
             id=grant.id,
             entitlementId=entitlement_id,
@@ -96,6 +157,8 @@ class EntitlementGrantAnswer(Answer):
             minRolloverAmount=float(grant.min_rollover),
             maxRolloverAmount=float(grant.max_rollover),
             metadata=grant.metadata or None,
+            recurrence=None if cadence is None else RecurrenceAnswer.of(cadence),
+            nextRecurrence=grant.next_recurrence(now),
             createdAt=grant.created_at,
             updatedAt=grant.updated_at,
             voidedAt=grant.voided_at,

@@ -96,18 +96,19 @@ async def create(request: web.Request) -> web.Response:
         max_rollover=Decimal(str(body.maxRolloverAmount)),
         metadata=body.metadata or {},
         expiration=None if body.expiration is None else body.expiration.model_dump(),
+        recurrence=None if body.recurrence is None else body.recurrence.cadence(begins),
     )
     made = await request.app[ENTITLEMENT_GRANTS].create(grant, by=request[CALLER].actor)
     await request.app[ENTITLEMENTS].catch_up()
-    return _json(EntitlementGrantAnswer.of(made, mine.id).to_json(), 201)
+    return _json(EntitlementGrantAnswer.of(made, mine.id, now).to_json(), 201)
 
 
 async def list_(request: web.Request) -> web.Response:
     """The grants of an entitlement."""
     parameters.refuse_any(request)
-    mine = await _mine(request)
+    mine, now = await _mine(request), request[NOW]
     found = await request.app[ENTITLEMENT_GRANTS].of(mine.subscription.id, mine.key)
-    answers = [EntitlementGrantAnswer.of(one, mine.id).to_json() for one in found]
+    answers = [EntitlementGrantAnswer.of(one, mine.id, now).to_json() for one in found]
     return _json(msgspec.json.encode([msgspec.Raw(one) for one in answers]))
 
 

@@ -155,7 +155,8 @@ def by_type(*types: str) -> Discriminator:
     )
 
 
-def _check_duration(text: str) -> str:
+def check_duration(text: str) -> str:
+    """The text, if it is a duration of ISO 8601."""
     if re.fullmatch(DURATION, text) is None:
         raise PydanticCustomError(
             "duration",
@@ -170,7 +171,7 @@ def _check_duration(text: str) -> str:
 
 DurationText = Annotated[
     str,
-    AfterValidator(_check_duration),
+    AfterValidator(check_duration),
     WithJsonSchema({"type": "string", "format": "ISO8601", "pattern": DURATION}),
 ]
 

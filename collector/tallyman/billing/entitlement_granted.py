@@ -41,7 +41,9 @@ class Granted:
     @property
     def bounds(self) -> list[datetime]:
         """When what is granted changes."""
-        return [at for one in self.grants for at in (one.effective_at, one.ends_at)]
+        ends = [at for one in self.grants for at in (one.effective_at, one.ends_at)]
+        served = [one.counted for one in self.allowances]
+        return ends + [at for one in self.grants for x in served for at in one.recurs_in(x)]
 
     def burned(self, counted: Mapping[Period, Decimal]) -> list[Burned]:
         """What became of the balances, by the usage of each part."""

@@ -6,7 +6,7 @@ grant of the lowest priority number that is there anew in each period.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from itertools import pairwise
 from typing import Final
@@ -25,6 +25,7 @@ from tallyman.domain.period import Period
 from tallyman.domain.subscription import Subscription
 
 ZERO: Final = Decimal(0)
+MICROSECOND: Final = timedelta(microseconds=1)
 INCLUDED: Final = "included"  # the allowance of the rate card, beside the ids of grants
 _FIRST: Final = (-1, LATEST, LATEST, "")
 
@@ -34,7 +35,7 @@ class EntitlementGrant:
     """So many units more from `effective_at` until it expires or is voided.
 
     At each reset what is left becomes min(max_rollover, max(left, min_rollover)): nothing, unless
-    something is said.
+    something is said. Where a period of its recurrence begins later on, it is whole again.
     """
 
     id: str
@@ -52,11 +53,31 @@ class EntitlementGrant:
     max_rollover: Decimal = ZERO
     metadata: dict[str, str] = field(default_factory=dict)
     expiration: dict[str, str | int] | None = None
+    recurrence: Cadence | None = None
 
     @property
     def ends_at(self) -> datetime:
         """From when on nothing is left of it."""
         return min(self.expires_at or LATEST, self.voided_at or LATEST)
+
+    def recurs_in(self, period: Period) -> list[datetime]:
+        """When it is whole again in [from, to): never as it begins, when it is whole anyway."""
+        if self.recurrence is None:
+            return []
+        found = []
+        until = min(self.ends_at, period.to)
+        at = self.next_recurrence(period.from_ - MICROSECOND)
+        while at is not None and at < until:
+            found.append(at)
+            at = self.next_recurrence(at)
+        return found
+
+    def next_recurrence(self, moment: datetime) -> datetime | None:
+        """The first one after the moment, if it is not over by then."""
+        if self.recurrence is None:
+            return None
+        following = self.recurrence.period_at(max(moment, self.effective_at)).to
+        return following if following < self.ends_at else None
 
     @property
     def order(self) -> tuple[int, datetime, datetime, str]:
@@ -137,7 +158,8 @@ def parts_of(
     bounds = {one.effective_at for one in grants} | {one.ends_at for one in grants} | set(cuts)
     found = []
     for one in periods:
-        inside = sorted(x for x in bounds if one.counted.from_ < x < one.counted.to)
+        anew = {at for grant in grants for at in grant.recurs_in(one.counted)}
+        inside = sorted(x for x in bounds | anew if one.counted.from_ < x < one.counted.to)
         edges = [one.counted.from_, *inside, one.counted.to]
         found += [Period(*pair) for pair in pairwise(edges)]
     return found
@@ -159,7 +181,7 @@ def burned(
         balances = _reset(balances, grants, allowance)
         overage, owed = ZERO, allowance.carried
         for part in parts_of([allowance], grants, cuts):
-            _turn(balances, begun, grants, part.from_)
+            _turn(balances, begun, grants, part)
             used: dict[str, Decimal] = {}
             amount = usage(part)
             at_start = dict(balances)
@@ -191,13 +213,14 @@ def _turn(
     balances: dict[str, Decimal],
     begun: set[str],
     grants: Sequence[EntitlementGrant],
-    at: datetime,
+    part: Period,
 ) -> None:
-    """Take in the grants that have begun by then, and take out those that are over."""
+    """Take in the grants that have begun by then or are whole again, and take out those that are over."""
+    at = part.from_
     for one in grants:
         if one.ends_at <= at:
             balances.pop(one.id, None)
-        elif one.effective_at <= at and one.id not in begun:
+        elif one.effective_at <= at and (one.id not in begun or at in one.recurs_in(part)):
             balances[one.id] = one.amount
             begun.add(one.id)
 

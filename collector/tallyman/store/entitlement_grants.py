@@ -3,7 +3,7 @@
 What they come to is `domain/entitlement_grant.py`'s.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from ulid import ULID
 
 from tallyman.domain.access import LOCAL
+from tallyman.domain.duration import Cadence, parse_duration
 from tallyman.domain.entitlement_grant import EntitlementGrant
 from tallyman.domain.entitlement_period import EntitlementOverride
 from tallyman.errors import Conflict, NotFound
@@ -40,6 +41,11 @@ class EntitlementGrantStore:
             name: format(getattr(grant, name), "f")
             for name in ("amount", "min_rollover", "max_rollover")
         }
+        if grant.recurrence is not None:
+            values["recurrence"] = {
+                "interval": str(grant.recurrence.step),
+                "anchor": grant.recurrence.anchor.isoformat(),
+            }
         async with self._database.writing() as connection:
             await connection.execute(entitlement_grants.insert().values(values))
             await record(
@@ -157,4 +163,11 @@ def grant_of(row: Row[Any]) -> EntitlementGrant:
         amount=Decimal(row.amount),
         min_rollover=Decimal(row.min_rollover),
         max_rollover=Decimal(row.max_rollover),
+        recurrence=_recurrence(row.recurrence),
     )
+
+
+def _recurrence(kept: Mapping[str, str] | None) -> Cadence | None:
+    if kept is None:
+        return None
+    return Cadence(datetime.fromisoformat(kept["anchor"]), parse_duration(kept["interval"]))

@@ -86,6 +86,39 @@ async def test_a_customer_may_have_a_limit_of_its_own(client: Client) -> None:
     assert await access(client) == [("tokens", True)]
 
 
+async def test_a_grant_that_recurs_is_whole_again_each_time(client: Client) -> None:
+    await sell(client, {"tokens": HARD})
+    await customer(client, "acme")
+    begins = datetime.now(UTC).replace(microsecond=0) - timedelta(days=8)
+    await subscribe(
+        client, "acme", active_from=begins.isoformat(), billing_anchor=begins.isoformat()
+    )
+    weekly = {"interval": "WEEK", "anchor": (begins + timedelta(days=2)).isoformat()}
+
+    made = await granted(client, 25, effectiveAt=begins.isoformat(), recurrence=weekly)
+    odd = await granted(client, 5, recurrence={"interval": "P10D"})
+    await send(client, event("acme", 110, begins), event("acme", 7, begins + timedelta(days=3)))
+
+    # Of 110 the grant had paid 10, and is whole again since; of the 7 after that it paid all.
+    await becomes(lambda: value(client), said(18 + 5, 117))
+    assert made["recurrence"] == {
+        "interval": "WEEK", "intervalISO": "P1W", "anchor": at(begins + timedelta(days=2))
+    }  # fmt: skip
+    assert made["nextRecurrence"] == at(begins + timedelta(days=9))
+    assert (odd["recurrence"]["interval"], odd["recurrence"]["anchor"]) == (
+        "P10D", odd["effectiveAt"],
+    )  # fmt: skip
+    assert await (await client.get(f"{OF}/grants")).json() == [made, odd]
+    history = await (await client.get(f"{OF}/history?windowSize=DAY")).json()
+    assert [one["grantBalancesAtStart"].get(made["id"]) for one in history["burndownHistory"]] == [
+        25, 25, 18,
+    ]  # fmt: skip
+
+
+def at(moment: datetime) -> str:
+    return moment.isoformat().replace("+00:00", "Z")
+
+
 async def test_what_cannot_be_granted_is_refused(client: Client) -> None:
     await sell(client, {"tokens": HARD, "sso": {"type": "boolean"}})
     await customer(client, "acme")
@@ -95,6 +128,8 @@ async def test_what_cannot_be_granted_is_refused(client: Client) -> None:
         (f"{OF}/grants", {**grant, "amount": 0}, 400),
         (f"{OF}/grants", {**grant, "effectiveAt": now(days=-400)}, 400),
         (f"{OF}/grants", {**grant, "recurrence": {}}, 400),
+        (f"{OF}/grants", {**grant, "recurrence": {"interval": "HOUR"}}, 400),
+        (f"{OF}/grants", {**grant, "recurrence": {"interval": "PT23H"}}, 400),
         (f"{OF.replace('tokens', 'sso')}/grants", grant, 400),
         (f"{OF.replace('tokens', 'nope')}/grants", grant, 404),
         (f"{BY_SUBJECT.replace('acme', 'nobody')}/grants", grant, 404),

@@ -75,6 +75,7 @@ entitlement_grants = Table(
     Column("max_rollover", text(), nullable=False),
     Column("metadata", JSON, nullable=False),
     Column("expiration", DOCUMENT),
+    Column("recurrence", DOCUMENT),
     Column("created_at", UtcDateTime, nullable=False),
     Column("updated_at", UtcDateTime, nullable=False),
 )

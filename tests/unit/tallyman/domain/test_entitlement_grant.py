@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tallyman.domain.duration import Cadence, Duration
 from tallyman.domain.entitlement import MeteredEntitlement
 from tallyman.domain.entitlement_grant import (
     INCLUDED,
@@ -25,6 +26,10 @@ NOVEMBER = datetime(2026, 11, 1, tzinfo=UTC)
 DECEMBER = datetime(2026, 12, 1, tzinfo=UTC)
 JANUARY = datetime(2027, 1, 1, tzinfo=UTC)
 DAY = timedelta(days=1)
+
+
+TENS = Cadence(NOVEMBER, Duration(time=10 * DAY))
+MONTHLY = Cadence(NOVEMBER + 14 * DAY, Duration(1))
 
 
 def grant(id_: str, amount: int, **rest: Any) -> EntitlementGrant:
@@ -94,6 +99,23 @@ def left(
             ],
             {NOVEMBER: 115}, [(15, 0), (115, 0)], id="by priority, then by which ends first",
         ),
+        pytest.param(
+            [grant("g", 50, recurrence=TENS)],
+            {NOVEMBER: 130, NOVEMBER + 15 * DAY: 30, NOVEMBER + 20 * DAY: 60},
+            # The parts begin on the 1st, 11th and 21st, then in December on the 1st, 11th, 21st, 31st.
+            [(20, 0), (20, 0), (0, 10), (150, 0), (150, 0), (150, 0), (150, 0)],
+            id="where it recurs it is whole again, and nothing is rolled over",
+        ),
+        pytest.param(
+            [grant("g", 50, recurrence=TENS, voided_at=NOVEMBER + 12 * DAY)],
+            {NOVEMBER: 120, NOVEMBER + 20 * DAY: 5},
+            [(30, 0), (50, 0), (0, 5), (100, 0)], id="but not once it is voided",
+        ),
+        pytest.param(
+            [grant("g", 50, recurrence=MONTHLY, max_rollover=D(10))],
+            {NOVEMBER: 150}, [(0, 0), (50, 0), (110, 0), (150, 0)],
+            id="by its anchor, and until then what is rolled over",
+        ),
     ],
 )  # fmt: skip
 def test_grants_are_burned_down_as_worked_out_by_hand(
@@ -143,6 +165,8 @@ GRANTS = st.lists(
         expires_at=st.none() | TIMES,
         max_rollover=AMOUNTS.map(D),
         min_rollover=AMOUNTS.map(D),
+        recurrence=st.none()
+        | st.builds(Cadence, TIMES, st.sampled_from([Duration(1), Duration(time=7 * DAY)])),
     ),
     max_size=5,
 )
