@@ -17,6 +17,7 @@ from tallyman.api import openapi
 from tallyman.api.border import ROUTES as BY_ROUTE
 from tallyman.api.border import border
 from tallyman.api.documentation import DOCUMENT
+from tallyman.api.new_subjects import NewSubjects
 from tallyman.api.requests import Requests
 from tallyman.api.routes import ROUTES
 from tallyman.api.shares import Shares
@@ -37,6 +38,7 @@ from tallyman.api.state import (
     INTAKE,
     KEYS,
     METERS,
+    NEW_SUBJECTS,
     PLANS,
     RECONCILIATION,
     REQUESTS,
@@ -179,6 +181,9 @@ async def _events(app: web.Application) -> AsyncIterator[None]:
         store = EventStore(clickhouse, alone=app[SETTINGS].clickhouse_url is None)
         await store.migrate()
         app[EVENTS] = store
+        app[NEW_SUBJECTS] = NewSubjects(
+            app[SETTINGS].max_new_subjects_per_minute, store.stored_subjects
+        )
         app[EVENT_CHANGES] = EventChangeStore(app[DATABASE], store)
         await app[EVENT_CHANGES].store_pending()
         app[UNATTRIBUTED] = UnattributedUsage(clickhouse, app[CUSTOMERS])

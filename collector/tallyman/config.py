@@ -106,6 +106,13 @@ class Settings(BaseSettings):
     max_batch_events: int = Field(
         10_000, ge=1, le=1_000_000, description="Most events of one request; more are answered 413."
     )
+    max_new_subjects_per_minute: int = Field(
+        10_000,
+        ge=0,
+        le=100_000_000,
+        description="Subjects that an API key may bring for the first time in a minute; with more, "
+        "it is answered 429 until the minute is over. 0: as many as it likes.",
+    )
     kong_config: Path | None = Field(
         None,
         description="The gateway's decK file, or the plugin's configuration as YAML or JSON: "

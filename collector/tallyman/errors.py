@@ -240,6 +240,16 @@ class TooManyRequests(TallymanError):
 
     code = "too_many_requests"
 
+    def __init__(self, detail: str, after_seconds: int = 1) -> None:
+        super().__init__(detail)
+        self.after_seconds = after_seconds
+
+
+class TooManySubjects(TooManyRequests):
+    """The API key brings new subjects faster than it may; send these later."""
+
+    code = "too_many_subjects"
+
 
 class TooLarge(TallymanError):
     """A body, batch or value beyond its limit."""

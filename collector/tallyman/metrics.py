@@ -32,6 +32,11 @@ HTTP_REQUESTS: Final = Counter(
     "Requests answered, by method, route and status.",
     ["method", "route", "status"],
 )
+TOO_MANY: Final = Counter(
+    "tallyman_too_many",
+    "Requests answered 429, by code: too_many_requests (under way) or too_many_subjects (new ones).",
+    ["code"],
+)
 STORE_ERRORS: Final = Counter(
     "tallyman_store_errors",
     "Requests that failed because a store or Kafka did not answer.",
@@ -119,6 +124,8 @@ RECONCILED_AT: Final = Gauge(
 
 for _result in ("new", "known", "conflict", "rejected", "queued"):
     EVENTS.labels(_result)  # shown as 0 from the start, so that an alert on its rate sees the first
+for _code in ("too_many_requests", "too_many_subjects"):
+    TOO_MANY.labels(_code)
 for _result in ("counted", "ignored", "bad"):
     KONG_LOG_ENTRIES.labels(_result)
 for _result in ("done", "failed"):

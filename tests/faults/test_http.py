@@ -1,9 +1,10 @@
 """The plugin's sender and an embedded collector with a bad line between them."""
 
 import asyncio
+import itertools
 import logging
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import aiohttp
@@ -11,21 +12,25 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 from tallyman import app
-from tallyman.api.state import EVENTS, KEYS
+from tallyman.api.new_subjects import NewSubjects
+from tallyman.api.state import EVENTS, KEYS, NEW_SUBJECTS
 from tallyman.config import Settings
 from tallyman.domain.access import Scope
 from tallyman_kong import delivery as delivery_module
 from tallyman_kong.delivery import Delivery, SpoolAccess
 from tallyman_kong.http_sink import HttpClient
+from tallyman_kong.metrics import SEND_ERRORS
 from tallyman_kong.sink import HttpSink
-from tallyman_kong.spool import Spool
+from tallyman_kong.spool import Figures, Spool
+from yarl import URL
 
 from tests.faults.conftest import repeat_with
 from tests.faults.embedded_world import group_of, tokens_of
-from tests.faults.traffic import calls, expected, groups
+from tests.faults.traffic import Call, calls, expected, groups
 from tests.rigs.plugin import until
 
 CALLS = 60
+PATIENCE_SECONDS = 120.0
 
 
 class BadLine:
@@ -64,34 +69,57 @@ async def collector(tmp_path: Path) -> AsyncIterator[TestServer]:
         yield server
 
 
-async def test_an_answer_that_is_lost_after_the_collector_stored_counts_nothing_twice(
-    collector: TestServer,
-    tmp_path: Path,
-    seed: int,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
+@pytest.fixture(autouse=True)
+def _quick_and_quiet(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.CRITICAL, "tallyman_kong")
     monkeypatch.setattr(delivery_module, "BATCH_EVENTS", 10)
     monkeypatch.setattr(delivery_module, "_pause_after", lambda _: 0.01)
+
+
+async def send(these: Sequence[Call], collector: TestServer, url: URL, folder: Path) -> Figures:
+    """Spool calls, send them with a key of the collector's until none waits, and see how it went."""
     _, secret = await collector.app[KEYS].create("default", "gateway", [Scope.INGEST])
+    sink = HttpSink("sink-1", str(url), secret)
+    spool = Spool(folder / "spool.db", "kong-1", max_bytes=10**9)
+    for one in groups(these, 10):
+        spool.append(group_of(one))
+    delivery = Delivery(SpoolAccess(spool), sink, lambda _: HttpClient(sink))
+    running = asyncio.create_task(delivery.run())
+    seen_from_here = Spool(folder / "spool.db")
+    await until(lambda: not seen_from_here.figures().waiting, PATIENCE_SECONDS)
+    figures = seen_from_here.figures()
+    seen_from_here.close()
+    delivery.stop()
+    await running
+    return figures
+
+
+async def test_an_answer_that_is_lost_after_the_collector_stored_counts_nothing_twice(
+    collector: TestServer, tmp_path: Path, seed: int
+) -> None:
     line = BadLine(collector, seed)
     proxy = web.Application()
     proxy.router.add_post("/events", line.pass_on)
     these = calls(seed, CALLS)
-    spool = Spool(tmp_path / "spool.db", "kong-1", max_bytes=10**9)
-    for one in groups(these, 10):
-        spool.append(group_of(one))
     async with TestServer(proxy) as server:
-        sink = HttpSink("sink-1", str(server.make_url("/events")), secret)
-        delivery = Delivery(SpoolAccess(spool), sink, lambda _: HttpClient(sink))
-        running = asyncio.create_task(delivery.run())
-        seen_from_here = Spool(tmp_path / "spool.db")
-        await until(lambda: not seen_from_here.figures().waiting)
-        seen_from_here.close()
-        delivery.stop()
-        await running
+        await send(these, collector, server.make_url("/events"), tmp_path)
 
     again = repeat_with("tests/faults/test_http.py")
     assert await tokens_of(collector.app[EVENTS]) == expected(these), again
     assert line.known > 0 or not line.lost["answer"], again
+
+
+async def test_a_plugin_that_brings_new_subjects_too_fast_waits_and_loses_nothing(
+    collector: TestServer, tmp_path: Path, seed: int
+) -> None:
+    seconds = itertools.count(step=5.0)
+    collector.app._state[NEW_SUBJECTS] = NewSubjects(
+        10, collector.app[EVENTS].stored_subjects, lambda: next(seconds)
+    )
+    these = calls(seed, CALLS, consumers=CALLS)
+    figures = await send(these, collector, collector.make_url("/api/v3/openmeter/events"), tmp_path)
+
+    again = repeat_with("tests/faults/test_http.py")
+    assert figures.counts[SEND_ERRORS.of(kind="http_429")] > 0
+    assert figures.set_aside == 0
+    assert await tokens_of(collector.app[EVENTS]) == expected(these), again

@@ -29,8 +29,8 @@ class Call:
         return json.dumps(self.entry)
 
 
-def calls(seed: int, count: int, begin: datetime | None = None) -> list[Call]:
-    """Calls a second apart, of five consumers."""
+def calls(seed: int, count: int, begin: datetime | None = None, consumers: int = 5) -> list[Call]:
+    """Calls a second apart, of so many consumers in turn."""
     chance = random.Random(seed)
     at = begin or datetime.now(UTC).replace(microsecond=0) - timedelta(hours=1)
     made = []
@@ -39,7 +39,10 @@ def calls(seed: int, count: int, begin: datetime | None = None) -> list[Call]:
         log = entry(f"call-{seed}-{number}", chance.choice(CASES))
         log["ai"]["proxy"]["usage"] |= {"prompt_tokens": prompt, "completion_tokens": answer}
         log["started_at"] = int((at + timedelta(seconds=number)).timestamp() * 1000)
-        log["consumer"] = {"id": f"c-{number % 5}", "username": f"consumer-{number % 5}"}
+        log["consumer"] = {
+            "id": f"c-{number % consumers}",
+            "username": f"consumer-{number % consumers}",
+        }
         made.append(Call(log, prompt, answer))
     return made
 

@@ -86,7 +86,8 @@ async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
     except TallymanError as err:
         response = problems.response(err, request[TRACE])
         if isinstance(err, TooManyRequests):
-            response.headers["Retry-After"] = RETRY_AFTER_SECONDS
+            metrics.TOO_MANY.labels(err.code).inc()
+            response.headers["Retry-After"] = str(err.after_seconds)
     except (web.HTTPException, HttpProcessingError, web.RequestPayloadError) as err:
         response = _of_aiohttp(err, request)
     except Exception as err:  # noqa: BLE001 – the border: nothing inside is shown outside

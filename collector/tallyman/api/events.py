@@ -7,7 +7,7 @@ import msgspec
 from aiohttp import web
 
 from tallyman import metrics
-from tallyman.api import event_bodies, parameters
+from tallyman.api import auth, event_bodies, parameters
 from tallyman.api.parameters import Condition, ListParameters
 from tallyman.api.request_body import require_content_type
 from tallyman.api.route import JSON
@@ -18,6 +18,7 @@ from tallyman.api.state import (
     EVENTS,
     INTAKE,
     METERS,
+    NEW_SUBJECTS,
     NOW,
     SAYS_WHAT_WAS_NEW,
     SETTINGS,
@@ -86,6 +87,9 @@ async def accept(request: web.Request, events: Sequence[CloudEvent]) -> Accepted
     namespace = request[CALLER].namespace
     received = [Received(namespace, event, request[NOW]) for event in events]
     shares, actor = request.app[SHARES], request[CALLER].actor
+    if not auth.is_local(request):
+        subjects = (event.subject for event in events)
+        await request.app[NEW_SUBJECTS].admit(actor, namespace, subjects)
     with shares.taken(actor, len(events)), metrics.INGEST_SECONDS.time():
         accepted = await request.app[INTAKE].accept(received)
     if not says_what_was_new:

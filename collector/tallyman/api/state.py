@@ -7,6 +7,7 @@ from typing import Final
 from aiohttp import web
 from tallyman_kong.usage import UsageConfiguration
 
+from tallyman.api.new_subjects import NewSubjects
 from tallyman.api.requests import Requests
 from tallyman.api.shares import Shares
 from tallyman.api.unattributed_gauge import UnattributedGauge
@@ -38,6 +39,7 @@ from tallyman.stream.reconcile import Reconciliation
 
 SETTINGS: Final = web.AppKey("settings", Settings)
 SHARES: Final = web.AppKey("shares", Shares)
+NEW_SUBJECTS: Final = web.AppKey("new_subjects", NewSubjects)
 REQUESTS: Final = web.AppKey("requests", Requests)
 DATABASE: Final = web.AppKey("database", Database)
 KEYS: Final = web.AppKey("keys", ApiKeyStore)

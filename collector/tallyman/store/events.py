@@ -105,6 +105,15 @@ class EventStore:
         known = await self._seen.by_minute(list(zip(hashes, minutes, strict=True)))
         return [hash_ in known for hash_ in hashes]
 
+    async def stored_subjects(self, namespace: str, subjects: Sequence[str]) -> set[str]:
+        """Those of some subjects that have an event."""
+        rows = await self._clickhouse.rows(
+            "SELECT DISTINCT subject FROM events "
+            "WHERE namespace = {namespace:String} AND subject IN {subjects:Array(String)}",
+            {"namespace": namespace, "subjects": list(subjects)},
+        )
+        return {str(subject) for (subject,) in rows}
+
     async def ping(self) -> None:
         """Raises Unavailable when the store does not answer."""
         await self._clickhouse.command("SELECT 1")

@@ -10,8 +10,9 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 from tallyman import app
+from tallyman.api.new_subjects import NewSubjects
 from tallyman.api.shares import Shares
-from tallyman.api.state import EVENTS, INTAKE, KEYS, SHARES
+from tallyman.api.state import EVENTS, INTAKE, KEYS, NEW_SUBJECTS, SHARES
 from tallyman.config import Settings
 from tallyman.domain.access import Scope
 from tallyman.errors import Unavailable
@@ -267,6 +268,66 @@ async def test_a_flood_of_one_key_is_told_to_wait_and_does_not_starve_another(
 
     assert (refused.status, refused.headers["Retry-After"]) == (429, "1")
     assert [answer.status for answer in (*answers, again)] == [202] * 4
+
+
+class Seconds:
+    """A clock that a test sets."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def of(*subjects: str) -> list[dict[str, Any]]:
+    """An event of each subject."""
+    return [event(id=f"of-{subject}", subject=subject) for subject in subjects]
+
+
+async def test_new_subjects_wait_for_their_turn_and_known_ones_and_other_keys_do_not(
+    server: TestServer, client_of: ClientOf
+) -> None:
+    seconds = Seconds()
+    limit = NewSubjects(3, server.app[EVENTS].stored_subjects, seconds)
+    server.app._state[NEW_SUBJECTS] = limit
+    client, other = await client_of(Scope.ADMIN), await client_of(Scope.INGEST)
+    first = await client.post(EVENTS_PATH, json=of("a", "b", "c", "d", "e"))
+    refused = await client.post(EVENTS_PATH, json=of("a", "f"))
+    known = await client.post(EVENTS_PATH, json=of("a", "e"))
+    others = await other.post(EVENTS_PATH, json=of("g"))
+    seconds.now = 59.0
+    still = await client.post(EVENTS_PATH, json=of("h"))
+    seconds.now = 60.0
+    again = await client.post(EVENTS_PATH, json=of("a", "f"))
+    page = await (await client.get("/metrics")).text()
+
+    answers = [first, refused, known, others, still, again]
+    assert [answer.status for answer in answers] == [202, 429, 202, 202, 429, 202]
+    assert (refused.headers["Retry-After"], still.headers["Retry-After"]) == ("60", "1")
+    assert (await refused.json())["code"] == "too_many_subjects"
+    assert 'tallyman_too_many_total{code="too_many_subjects"}' in page
+    assert await server.app[EVENTS].count("default") == 7
+
+
+async def test_a_subject_that_is_stored_is_not_new_to_a_server_that_has_forgotten_it(
+    server: TestServer, client: Client
+) -> None:
+    stored = [f"stored-{number}" for number in range(40)]
+    await client.post(EVENTS_PATH, json=of(*stored))
+    server.app._state[NEW_SUBJECTS] = NewSubjects(3, server.app[EVENTS].stored_subjects, Seconds())
+    bodies = [of(*stored[:5]), of(*stored), of(*stored, "new"), of("new")]
+
+    answers = [await client.post(EVENTS_PATH, json=body) for body in bodies]
+    assert [answer.status for answer in answers] == [202, 202, 429, 429]
+
+
+async def test_without_a_limit_any_number_of_subjects_is_taken(
+    server: TestServer, client: Client
+) -> None:
+    server.app._state[NEW_SUBJECTS] = NewSubjects(0, server.app[EVENTS].stored_subjects)
+
+    answers = [await client.post(EVENTS_PATH, json=of(f"s-{n}", f"t-{n}")) for n in range(5)]
+    assert {answer.status for answer in answers} == {202}
 
 
 async def test_an_ingest_key_is_enough_to_send(client_of: ClientOf) -> None:
