@@ -1,4 +1,4 @@
-"""The calls to Stripe beside those of invoices, one method each: credit notes, refunds, ways to pay.
+"""The calls to Stripe beside those of invoices: credit notes, refunds, ways to pay, changed customers.
 
 When what is called is `operate.py`'s.
 """
@@ -113,6 +113,11 @@ class OperationCalls:
                 if found.get("status") == "succeeded" and has(found.get("metadata"), metadata):
                     return _id(found.get("payment_method"))
         return None
+
+    async def update_customer(self, stripe_customer: str, params: Any) -> None:
+        """Change what the customer is called there."""
+        async with self._call("update_customer"):
+            await self._stripe.customers.update_async(stripe_customer, params)
 
     async def set_way_to_pay(self, stripe_customer: str, payment_method: str) -> None:
         """Have the customer's invoices paid with it from now on."""

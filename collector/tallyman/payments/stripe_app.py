@@ -23,6 +23,7 @@ from tallyman.errors import (
 )
 from tallyman.metrics import STRIPE_OPERATIONS_WAITING, STRIPE_WAITING
 from tallyman.payments.backoff import wait_after
+from tallyman.payments.changed_customer import tell_change
 from tallyman.payments.collect import Collector
 from tallyman.payments.operate import Operator
 from tallyman.payments.operation_calls import OperationCalls
@@ -37,7 +38,7 @@ from tallyman.store.stripe_operations import Heard
 API: Final = "https://api.stripe.com"
 AT_ONCE: Final = 500
 CUSTOMERS_AT_ONCE: Final = 8
-WAYS_TO_PAY: Final = 4  # are looked for again as after so many failures: in a minute or so
+AT_A_HINT: Final = 4  # it is looked again as after so many failures: in a minute or so
 _SECRET_KEY: Final = re.compile(r"(sk|rk)_(test|live)_[A-Za-z0-9]+")
 _log = logging.getLogger(__name__)
 
@@ -117,6 +118,7 @@ class StripeApp:
     async def work(self) -> int:
         """One look at everything that is due; returns at how many. Customers are independent."""
         self.connection.unauthorized = False
+        await self._tell_changes()
         await self._take_ways_to_pay()
         invoices = await self.stores.syncs.due(self._clock(), AT_ONCE)
         await self._each(invoices, self.collector.work)
@@ -127,6 +129,15 @@ class StripeApp:
         STRIPE_OPERATIONS_WAITING.set(await self.stores.operations.count_waiting(namespace))
         return len(invoices) + len(operations)
 
+    async def _tell_changes(self) -> None:
+        links, now = self.stores.links, self._clock()
+        for link, at in await links.to_be_told(self.account.namespace, now, AT_ONCE):
+            try:
+                await tell_change(self.stores, self._more_calls, link, at)
+            except StripeUnanswered as err:
+                _log.warning("the change of customer %s waits: %s", link.customer_id, err)
+                await links.told(link, at, now + wait_after(AT_A_HINT, err))
+
     async def _take_ways_to_pay(self) -> None:
         links, now = self.stores.links, self._clock()
         for link, at in await links.hinted(self.account.namespace, now, AT_ONCE):
@@ -134,7 +145,7 @@ class StripeApp:
                 await take_way_to_pay(self.stores, self._more_calls, link, at, now)
             except (StripeUnanswered, StripeRefused) as err:
                 _log.warning("the way to pay of customer %s waits: %s", link.customer_id, err)
-                await links.looked(link, at, now + wait_after(WAYS_TO_PAY, err))
+                await links.looked(link, at, now + wait_after(AT_A_HINT, err))
 
     async def _each(
         self, due: Sequence[tuple[str, str]], work: Callable[[str], Awaitable[None]]

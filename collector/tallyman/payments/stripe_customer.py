@@ -48,4 +48,5 @@ async def customer_at_stripe(
     if link.stripe_id is not None:  # someone has linked it meanwhile
         return link.stripe_id
     await links.put(replace(link, stripe_id=found), now, by=BY)
+    await links.tell_if_changed(customer, now)  # it may be as an invoice has it
     return found

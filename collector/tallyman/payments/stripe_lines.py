@@ -119,14 +119,21 @@ def bare_invoice_params(stripe_customer: str, currency: str) -> dict[str, Any]:
 
 def customer_params(customer: Customer, generation: int) -> dict[str, Any]:
     """What Stripe's customer is made with."""
-    params: dict[str, Any] = {
-        "name": customer.name,
+    params = changed_customer_params(customer)
+    if "address" in params:
+        params["address"] = {name: value for name, value in params["address"].items() if value}
+    return params | {
         "metadata": {
             CUSTOMER_KEY: customer.id,
             GENERATION_KEY: str(generation),
             "tallyman_customer_key": customer.key,
-        },
+        }
     }
+
+
+def changed_customer_params(customer: Customer) -> dict[str, Any]:
+    """What Stripe's customer is to be called: an address as a whole, and nothing that is not said here."""
+    params: dict[str, Any] = {"name": customer.name}
     if customer.primary_email:
         params["email"] = customer.primary_email
     address = customer.billing_address
@@ -139,7 +146,7 @@ def customer_params(customer: Customer, generation: int) -> dict[str, Any]:
             "line1": address.line1,
             "line2": address.line2,
         }
-        params["address"] = {name: value for name, value in named.items() if value}
+        params["address"] = {name: value or "" for name, value in named.items()}
         if address.phone_number:
             params["phone"] = address.phone_number
     return params

@@ -31,6 +31,7 @@ from tallyman.store.customer_rows import (
 from tallyman.store.customer_subjects import portions
 from tallyman.store.database import Database
 from tallyman.store.numbered_page import in_order, rows_of_page
+from tallyman.store.stripe_customers import tell_change
 from tallyman.store.tables import customers, subscriptions
 
 SORTABLE: Final = ("created_at", "updated_at", "key", "name")
@@ -151,6 +152,8 @@ class CustomerStore:
                 )
                 await customer_subjects.claim(connection, after, before.subject_keys, now)
                 await record_customer(connection, by, "changed", before, after, now)
+                if _called(after) != _called(before):
+                    await tell_change(connection, after.id, now)
                 return after
         except IntegrityError as err:
             raise Conflict("another customer has one of the subjects") from err
@@ -274,3 +277,8 @@ class CustomerStore:
             for customer_id, span in owners
             if span.to is None
         }
+
+
+def _called(customer: Customer) -> tuple[object, ...]:
+    """What whoever collects payments mails and prints."""
+    return customer.name, customer.primary_email, customer.billing_address

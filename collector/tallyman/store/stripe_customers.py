@@ -9,12 +9,14 @@ from typing import Any
 
 from sqlalchemy import Row, select, update
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tallyman.domain.access import LOCAL
+from tallyman.domain.customer import Customer
 from tallyman.errors import Conflict, InvalidParameter
 from tallyman.store.audit import AuditEntry, record_document
 from tallyman.store.database import Database, upsert
-from tallyman.store.tables import stripe_customers
+from tallyman.store.tables import customers, stripe_customers
 
 
 @dataclass(frozen=True)
@@ -126,6 +128,53 @@ class StripeCustomerStore:
                 .where(table.customer_id == link.customer_id, table.look_at == at)
                 .values(look_at=again_at)
             )
+
+    async def tell_if_changed(self, customer: Customer, now: datetime) -> None:
+        """Have Stripe told what the customer is called now, if it was changed since it was like this."""
+        changed = select(customers.c.id).where(
+            customers.c.id == customer.id, customers.c.updated_at > customer.updated_at
+        )
+        async with self._database.writing() as connection:
+            await connection.execute(
+                update(stripe_customers)
+                .where(stripe_customers.c.customer_id.in_(changed))
+                .values(tell_at=now)
+            )
+
+    async def to_be_told(
+        self, namespace: str, now: datetime, limit: int
+    ) -> list[tuple[StripeCustomer, datetime]]:
+        """Those at Stripe that were changed here, each with when, what waits longest first."""
+        table = stripe_customers.c
+        statement = (
+            select(stripe_customers)
+            .where(table.namespace == namespace, table.stripe_id.is_not(None), table.tell_at <= now)
+            .order_by(table.tell_at)
+            .limit(limit)
+        )
+        async with self._database.reading() as connection:
+            return [(_link(row), row.tell_at) for row in await connection.execute(statement)]
+
+    async def told(
+        self, link: StripeCustomer, at: datetime, again_at: datetime | None = None
+    ) -> None:
+        """Stripe knows a change of that time, or is told later; one that came meanwhile stays."""
+        table = stripe_customers.c
+        async with self._database.writing() as connection:
+            await connection.execute(
+                update(stripe_customers)
+                .where(table.customer_id == link.customer_id, table.tell_at == at)
+                .values(tell_at=again_at)
+            )
+
+
+async def tell_change(connection: AsyncConnection, customer_id: str, now: datetime) -> None:
+    """Have Stripe told of a change of the customer, if it is there or about to be."""
+    await connection.execute(
+        update(stripe_customers)
+        .where(stripe_customers.c.customer_id == customer_id)
+        .values(tell_at=now)
+    )
 
 
 def _shown(link: StripeCustomer) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from tallyman.payments.refund import refund_params
 from tallyman.payments.stripe_calls import StripeCalls, StripeInvoice
 from tallyman.payments.stripe_connection import StripeConnection
 from tallyman.payments.stripe_lines import (
+    changed_customer_params,
     customer_params,
     invoice_params,
     lines_of,
@@ -144,6 +145,7 @@ MORE_CALLS: dict[str, Callable[[OperationCalls], Awaitable[object]]] = {
     "refund": lambda calls: calls.refund("re_1"),
     "payment": lambda calls: calls.payment("pi_1"),
     "last_way_to_pay": lambda calls: calls.last_way_to_pay("cus_1", {"none": "has this"}),
+    "update_customer": lambda calls: calls.update_customer("cus_1", changed_customer_params(ACME)),
     "set_way_to_pay": lambda calls: calls.set_way_to_pay("cus_1", "pm_1"),
 }
 

@@ -9,7 +9,7 @@ from tallyman.store.tables.columns import UtcDateTime, metadata, text
 
 # Whose customer at Stripe is which. `stripe_id` is null until it is known; `attempted_at` is when its
 # making was first asked for under the key that `generation` is a part of, `look_at` when Stripe said
-# that the customer has left a way to pay.
+# that the customer has left a way to pay, `tell_at` when it was changed here, which Stripe must be told.
 stripe_customers = Table(
     "stripe_customers",
     metadata,
@@ -21,6 +21,7 @@ stripe_customers = Table(
     Column("generation", Integer, nullable=False),
     Column("attempted_at", UtcDateTime),
     Column("look_at", UtcDateTime),
+    Column("tell_at", UtcDateTime),
     Column("created_at", UtcDateTime, nullable=False),
     Column("updated_at", UtcDateTime, nullable=False),
 )
