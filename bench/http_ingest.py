@@ -56,7 +56,7 @@ async def _load(address: str, key: str, size: int, seconds: float) -> list[float
 
     async def one_after_another(session: aiohttp.ClientSession, until: float) -> None:
         while time.perf_counter() < until:
-            body = _events(size)
+            body = events(size)
             began = time.perf_counter()
             async with session.post(PATH, data=body, headers=HEADERS) as answer:
                 await answer.read()
@@ -78,7 +78,7 @@ async def _load(address: str, key: str, size: int, seconds: float) -> list[float
     return waits
 
 
-def _events(count: int) -> bytes:
+def events(count: int) -> bytes:
     """New events, as the walkthroughs send them."""
     return json.dumps(
         [

@@ -21,7 +21,9 @@ from bench.figure import Figure
 ROOT = Path(__file__).parents[1]
 BENCHES = (
     "ingest",
+    "scaling",
     "http_ingest",
+    "memory",
     "visible",
     "queries",
     "plugin",

@@ -49,6 +49,13 @@ class Settings(BaseSettings):
         description="ClickHouse for events, `https://user:password@host:8443/database`; "
         "without it chDB in `data_dir`.",
     )
+    clickhouse_cluster: str | None = Field(
+        None,
+        max_length=256,
+        pattern=r"^[A-Za-z0-9_.-]+$",
+        description="Cluster of `clickhouse_url` that tables are made on, replicated and sharded; "
+        "to be set before the first start. Without it they are one server's.",
+    )
     kafka_brokers: str | None = Field(
         None,
         min_length=1,

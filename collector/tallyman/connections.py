@@ -31,9 +31,17 @@ def open_database(settings: Settings) -> Database:
 
 
 def open_clickhouse(settings: Settings) -> ClickHouse:
-    """The store of events, not yet migrated."""
+    """The store of events, not yet migrated.
+
+    Raises:
+        ConfigurationError: the settings cannot be used.
+        Unavailable: nothing answers.
+    """
     if settings.clickhouse_url is not None:
-        return ClickHouse.server(settings.clickhouse_url.get_secret_value())
+        url = settings.clickhouse_url.get_secret_value()
+        return ClickHouse.server(url, cluster=settings.clickhouse_cluster)
+    if settings.clickhouse_cluster is not None:
+        raise ConfigurationError("clickhouse_cluster needs clickhouse_url: chDB is in no cluster")
     data_directory.create(settings.data_dir)
     return ClickHouse.embedded(str(data_directory.events_path(settings.data_dir)))
 

@@ -63,14 +63,14 @@ class Recent:
     async def write(self) -> None:
         """Write what waits; on return `Seen` has it."""
         async with self._writing:
-            traces, by_id = list(self._by_minute.values()), list(self._by_id.values())
-            if not traces:
+            by_minute, by_id = self._by_minute.copy(), self._by_id.copy()
+            if not by_minute:
                 return
-            await self._seen.remember(traces, by_id)
-            for one in traces:
-                del self._by_minute[one.id_hash, one.minute]
+            await self._seen.remember(by_minute.values(), by_id.values())
+            for minute in by_minute:
+                del self._by_minute[minute]
             for one in by_id:
-                del self._by_id[one.id_hash]
+                del self._by_id[one]
 
     async def close(self) -> None:
         """Write what waits, if that can be done: otherwise it is mended by the next process."""

@@ -4,6 +4,9 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
+from pydantic import SecretStr
+from tallyman import connections
+from tallyman.config import Settings
 from tallyman.store import event_schema
 from tallyman.store.clickhouse import ClickHouse
 from tallyman.store.event_schema import MIGRATIONS, Layout, migrate
@@ -18,6 +21,20 @@ async def empty(clickhouse_server: Server, clickhouse_database: str) -> AsyncIte
     address = f"{clickhouse_server.host}:{clickhouse_server.port}"
     opened = ClickHouse.server(f"http://{credentials}@{address}/{clickhouse_database}")
     yield opened
+    await opened.close()
+
+
+async def test_the_settings_name_the_cluster_that_tables_are_made_on(
+    clickhouse_server: Server, clickhouse_database: str
+) -> None:
+    address = f"{clickhouse_server.host}:{clickhouse_server.port}"
+    url = f"http://{clickhouse_server.username}:{clickhouse_server.password}@{address}/{clickhouse_database}"
+    opened = connections.open_clickhouse(
+        Settings(clickhouse_url=SecretStr(url), clickhouse_cluster="fleet")
+    )
+
+    assert opened.cluster == "fleet"
+
     await opened.close()
 
 

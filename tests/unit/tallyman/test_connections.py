@@ -37,3 +37,8 @@ def test_a_clickhouse_url_that_is_none_is_named_and_not_repeated(url: str) -> No
         connections.open_clickhouse(Settings(clickhouse_url=SecretStr(url)))
 
     assert "geheim" not in str(caught.value)
+
+
+def test_a_cluster_without_a_server_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="clickhouse_cluster needs clickhouse_url"):
+        connections.open_clickhouse(Settings(data_dir=tmp_path, clickhouse_cluster="tallyman"))

@@ -1,0 +1,97 @@
+"""What a second consumer adds on this machine: `python -m bench.scaling [--quick]`.
+
+Two processes with a consumer, a partition and a chDB directory each, while both are at work, against one
+alone. They share nothing but the cores, the disk and the broker: with enough of those it comes to 2.
+"""
+
+import asyncio
+import itertools
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from bench import ingest
+from bench.figure import Figure, report
+from tests.rigs.kafka import Kafka
+from tests.rigs.stream import Stream
+
+EVENTS = 400_000
+ONE = "Kafka → store, one consumer process"
+
+Reading = tuple[float, int]  # when, and how much was committed
+
+
+def measure(is_quick: bool) -> Iterator[Figure]:
+    sent = ingest._events(EVENTS // 4 if is_quick else EVENTS)
+    with tempfile.TemporaryDirectory() as folder:
+        kafka = Kafka(Path(folder) / "kafka")
+        kafka.start()
+        try:
+            one = _per_second(Path(folder) / "one", kafka, sent, 1)
+            two = _per_second(Path(folder) / "two", kafka, sent, 2)
+        finally:
+            kafka.stop()
+    yield Figure(ONE, one, "events/s")
+    yield Figure(
+        "the same, two with a partition each",
+        two,
+        "events/s",
+        baseline=ONE,
+        key="ingest_scaling_2",
+    )
+
+
+def _per_second(folder: Path, kafka: Kafka, sent: ingest.Sent, consumers: int) -> float:
+    """What so many store together from when the last has begun until the first has ended."""
+    streams = [Stream(kafka, partitions=1) for _ in range(consumers)]
+    for stream in streams:
+        asyncio.run(_fill(stream, sent))
+    processes = [
+        _start(folder / str(number), stream, len(sent.values))
+        for number, stream in enumerate(streams)
+    ]
+    each = []
+    for process in processes:
+        output, _ = process.communicate()
+        assert process.returncode == 0, "a consumer failed"
+        each.append([_reading(line) for line in output.splitlines()])
+    began = max(readings[0][0] for readings in each)
+    ended = min(readings[-1][0] for readings in each)
+    assert began < ended, "they were not at work at the same time: take more events"
+    return sum(_done(readings, ended) - _done(readings, began) for readings in each) / (
+        ended - began
+    )
+
+
+async def _fill(stream: Stream, sent: ingest.Sent) -> None:
+    await stream.create()
+    await ingest._produce(stream, sent)
+
+
+def _start(folder: Path, stream: Stream, events: int) -> subprocess.Popen[str]:
+    folder.mkdir(parents=True)
+    arguments = [str(folder / "chdb"), stream.kafka.bootstrap, stream.topic, str(events)]
+    return subprocess.Popen(
+        [sys.executable, "-m", "bench.consumer_process", *arguments],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def _reading(line: str) -> Reading:
+    when, done = line.split()
+    return float(when), int(done)
+
+
+def _done(readings: Sequence[Reading], at: float) -> float:
+    """How much was committed at that time, on a straight line between two readings."""
+    for (before, done), (after, more) in itertools.pairwise(readings):
+        if before <= at <= after:
+            return done + (more - done) * (at - before) / (after - before)
+    raise ValueError("nothing was read around that time")
+
+
+if __name__ == "__main__":
+    report(measure)
