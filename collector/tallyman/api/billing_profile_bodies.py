@@ -13,8 +13,8 @@ from tallyman.api.wire import (
     DurationText,
     Labels,
     Name,
+    Resource,
     Time,
-    Ulid,
     by_type,
     tagged,
 )
@@ -162,16 +162,9 @@ class CreateBillingProfileRequest(UpsertBillingProfileRequest):
     apps: AppsBody | None = None
 
 
-class BillingProfileAnswer(Answer):
+class BillingProfileAnswer(Resource):
     """Who sends invoices, and how they go from a draft to paid."""
 
-    id: Ulid
-    name: Name
-    description: Description | None = None
-    labels: dict[str, str] | None = None
-    created_at: Time
-    updated_at: Time
-    deleted_at: Time | None = None
     supplier: PartyBody
     workflow: WorkflowBody
     apps: AppsBody

@@ -7,7 +7,7 @@ from pydantic import AfterValidator, Field, StringConstraints
 from pydantic_core import PydanticCustomError
 
 from tallyman.api.numbered_page import PaginatedMeta
-from tallyman.api.wire import NO_NUL, Answer, Body, Description, Labels, Name, Time, Ulid
+from tallyman.api.wire import NO_NUL, Answer, Body, Description, Labels, Name, Resource
 from tallyman.domain.customer import Address, Customer, is_country
 from tallyman.domain.event import LONGEST_TEXT
 from tallyman.domain.money import is_currency
@@ -115,16 +115,9 @@ class CreateCustomerRequest(UpsertCustomerRequest):
     key: ExternalKey
 
 
-class CustomerAnswer(Answer):
+class CustomerAnswer(Resource):
     """A customer."""
 
-    id: Ulid
-    name: Name
-    description: Description | None = None
-    labels: dict[str, str] | None = None
-    created_at: Time
-    updated_at: Time
-    deleted_at: Time | None = None
     key: ExternalKey
     usage_attribution: UsageAttribution | None = None
     primary_email: str | None = None

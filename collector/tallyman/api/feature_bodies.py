@@ -17,8 +17,8 @@ from tallyman.api.wire import (
     Name,
     Numeric,
     NumericText,
+    Resource,
     ResourceKey,
-    Time,
     Ulid,
     by_type,
     tagged,
@@ -140,16 +140,9 @@ UnitCostAnswer: TypeAlias = Annotated[
 ]
 
 
-class FeatureAnswer(Answer):
+class FeatureAnswer(Resource):
     """A feature."""
 
-    id: Ulid
-    name: Name
-    description: Description | None = None
-    labels: dict[str, str] | None = None
-    created_at: Time
-    updated_at: Time
-    deleted_at: Time | None = None
     key: ResourceKey
     meter: FeatureMeterAnswer | None = None
     unit_cost: UnitCostAnswer | None = None

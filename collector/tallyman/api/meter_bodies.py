@@ -16,9 +16,9 @@ from tallyman.api.wire import (
     Labels,
     Name,
     Numeric,
+    Resource,
     ResourceKey,
     Time,
-    Ulid,
 )
 from tallyman.domain.meter import Aggregation, Granularity, Meter
 
@@ -109,16 +109,9 @@ class UpdateMeterRequest(Body):
     dimensions: Dimensions | None = None
 
 
-class MeterAnswer(Answer):
+class MeterAnswer(Resource):
     """A meter."""
 
-    id: Ulid
-    name: Name
-    description: Description | None = None
-    labels: dict[str, str] | None = None
-    created_at: Time
-    updated_at: Time
-    deleted_at: Time | None = None
     key: ResourceKey
     aggregation: Aggregation
     event_type: EventType

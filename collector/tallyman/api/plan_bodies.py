@@ -16,9 +16,9 @@ from tallyman.api.wire import (
     DurationText,
     Labels,
     Name,
+    Resource,
     ResourceKey,
     Time,
-    Ulid,
 )
 from tallyman.domain.plan import Plan, PlanStatus
 from tallyman.domain.plan_document import read_phases, write_phases
@@ -78,16 +78,9 @@ class PlanWarning(Answer):
     rate_card: str
 
 
-class PlanAnswer(Answer):
+class PlanAnswer(Resource):
     """A version of a plan."""
 
-    id: Ulid
-    name: Name
-    description: Description | None = None
-    labels: dict[str, str] | None = None
-    created_at: Time
-    updated_at: Time
-    deleted_at: Time | None = None
     key: ResourceKey
     version: Annotated[int, Field(ge=1)]
     currency: str

@@ -135,6 +135,18 @@ Description = Annotated[str, StringConstraints(max_length=1024, pattern=NO_NUL)]
 LabelValue = Annotated[str, StringConstraints(min_length=1, max_length=63, pattern=LABEL_VALUE)]
 
 
+class Resource(Answer):
+    """What everything that is named, changed and deleted answers first."""
+
+    id: Ulid
+    name: Name
+    description: Description | None = None
+    labels: dict[str, str] | None = None
+    created_at: Time
+    updated_at: Time
+    deleted_at: Time | None = None
+
+
 def tagged(type_: str) -> Tag:
     """Marks the member of a union whose `type` this is; see `by_type`."""
     return Tag(f"<{type_}>")
