@@ -56,10 +56,13 @@ def used_bytes(folder: Path) -> int:
 
 
 def check_flat(sizes: Sequence[Size]) -> None:
-    """Nothing is larger in the last third than it was in the first, but for a little."""
+    """Nothing is larger in the last third than it was in the first, but for a little.
+
+    The first size of all is left out: few messages have to bear what every disk begins with.
+    """
     third = len(sizes) // 3
-    assert third, "the soak was too short to see anything grow"
-    early, late = _largest(sizes[:third]), _largest(sizes[-third:])
+    assert third > 1, "the soak was too short to see anything grow"
+    early, late = _largest(sizes[1:third]), _largest(sizes[-third:])
     seen = json.dumps([early, late])
     assert late["memory_kb"] <= early["memory_kb"] * MOST_MEMORY, seen
     assert late["files"] <= early["files"] + MOST_MORE, seen

@@ -19,6 +19,7 @@ from tests.faults.traffic import Call, calls, groups
 SINK = HttpSink("sink-1", "http://collector/events")
 CUTS = 200 if IS_LONG else 25
 QUEUED = 1_000_000 if IS_LONG else 20_000
+ROUNDS = 300 if IS_LONG else 30  # in which the spool is filled and emptied
 EVERYTHING = 10**12
 
 
@@ -114,4 +115,23 @@ def test_a_million_events_that_wait_are_read_in_order_and_each_once(tmp_path: Pa
 
     assert (seen, state.waiting, state.newest, state.oldest) == (QUEUED, QUEUED, QUEUED, 1)
     assert spool.figures().waiting == 0
+    spool.close()
+
+
+def test_a_spool_that_is_filled_and_emptied_again_and_again_stays_as_large_as_it_was(
+    tmp_path: Path,
+) -> None:
+    spool = opened(tmp_path / "spool.db")
+    one = group(calls(1, 250))
+    sizes = []
+    for _ in range(ROUNDS):
+        for _ in range(4):
+            spool.append(one)
+        while batch := spool.read(SINK.name, 500, EVERYTHING):
+            spool.acknowledge([event.position for event in batch], "http")
+        sizes.append(sum(file.stat().st_size for file in tmp_path.iterdir()))
+
+    third = ROUNDS // 3
+    assert max(sizes[-third:]) <= max(sizes[:third]) * 1.05, sizes
+    assert spool.states()[0].newest == ROUNDS * 4 * len(one.events)
     spool.close()

@@ -1,12 +1,14 @@
 """The command as a whole: its processes, its page, and what it never shows."""
 
 import asyncio
+import contextlib
 import json
 import os
 import resource
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,8 +20,10 @@ from tallyman_kong.metrics import METRICS
 
 from tests.rigs.plugin import PluginCommand, Receiver, children_of, entry, ids_of, until
 from tests.rigs.ports import free_ports
+from tests.rigs.small_disk import SmallDisk, SmallDiskUnavailable, small_disk
 
 NOWHERE = {"ingest_endpoint": "http://127.0.0.1:9/events"}  # the discard port: nobody listens
+ROOT = Path(__file__).parents[3]
 Command = Callable[..., PluginCommand]
 
 
@@ -290,6 +294,55 @@ async def test_a_disk_that_takes_nothing_loses_nothing_and_is_unhealthy(command:
 
     assert (status, spooled_then) == (503, 2)
     assert [int(event["sequence"]) for event in plugin.spooled()] == list(range(1, 23))
+
+
+def _numbers_on(disk: SmallDisk, spool: Path) -> list[int]:
+    """Of the spooled events; SQLite must be on the disk's side to open the file."""
+    read = (
+        "import json, sys; from pathlib import Path; from tests.rigs.plugin import spooled; "
+        "print([int(event['sequence']) for event in spooled(Path(sys.argv[1]))])"
+    )
+    command = [*disk.launcher, sys.executable, "-c", read, str(spool)]
+    numbers = subprocess.run(
+        command,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    return [int(number) for number in json.loads(numbers)]
+
+
+async def test_a_disk_that_is_full_loses_nothing_and_goes_on_when_there_is_room(
+    command: Command, tmp_path: Path
+) -> None:
+    [port] = free_ports(1)
+    with contextlib.ExitStack() as stack:
+        try:
+            disk = stack.enter_context(small_disk(tmp_path / "disk", megabytes=8))
+        except SmallDiskUnavailable as why:
+            pytest.skip(f"needs a small file system: {why}")
+        plugin = command(
+            metrics=f"127.0.0.1:{port}", spool=str(disk.path / "spool.db"), launcher=disk.launcher
+        )
+        await plugin.start()
+        driver = plugin.connect()
+        instance = driver.start_instance(NOWHERE)
+        driver.log(instance, entry("before"))
+        await until(lambda: len(_numbers_on(disk, plugin.spool)) == 2)
+
+        disk.fill(leave_bytes=0)
+        for number in range(10):
+            driver.log(instance, entry(f"r-{number}"))
+        await until(lambda: "disk is full" in plugin.log())
+        status, _ = await _page(port, "/health")
+        disk.make_room()
+        await until(lambda: len(_numbers_on(disk, plugin.spool)) == 22)
+
+        assert status == 503
+        assert _numbers_on(disk, plugin.spool) == list(range(1, 23))
+        assert not list(disk.from_outside.glob("*.corrupt-*"))
+        assert await plugin.stop() == 0
 
 
 def _canaries(kind: str) -> dict[str, str]:
