@@ -1,8 +1,8 @@
 """What the plugin costs its server: `python -m bench.plugin [--quick]`.
 
 Kong's side is played over the socket, on several connections of other processes. The baseline is
-kong-pdk in gevent mode with a handler that asks for the log entry and does nothing with it, behind the
-same listener; the servers take turns. Processor time is the server's alone, all its threads; it says
+kong-pdk in gevent mode with a handler that asks for the log entry and does nothing with it; the
+servers take turns. Processor time is the server's alone, all its threads; it says
 more than the rate where the machine does something else too.
 """
 

@@ -1,8 +1,8 @@
 """The plugin server of `plugin.py`: `python -m bench.plugin_server ours|noop SOCKET FOLDER`.
 
 `ours` is the plugin with its spool, and writes how long a message held the server; `noop` is kong-pdk
-in gevent mode behind the same listener, with a handler that only asks for the entry; `empty` is our own
-server with nothing behind it.
+in gevent mode, a greenlet for each connection and each event, with a handler that only asks for the
+entry; `empty` is our own server with nothing behind it.
 """
 
 import json
@@ -12,7 +12,11 @@ import time
 from pathlib import Path
 from typing import Any, cast
 
+import gevent
 import gevent.event
+import gevent.socket
+import msgpack
+from tallyman_kong.connection import READ_BYTES
 from tallyman_kong.conversation import Conversation
 from tallyman_kong.intake import Intake
 from tallyman_kong.server import Server
@@ -51,6 +55,20 @@ class KongPdk(Conversation):
         self._answers["plugin.Step"] = self._plugins.step
 
 
+class GreenletServer(Server):
+    """Each connection as kong-pdk's listener handles it, without its debug lines."""
+
+    def _take(self, accepted: Any, _address: Any) -> None:
+        gevent.spawn(self._talk, gevent.socket.socket(fileno=accepted.detach()))
+
+    def _talk(self, connection: Any) -> None:
+        messages = msgpack.Unpacker(strict_map_key=False, unicode_errors="replace")
+        while data := connection.recv(READ_BYTES):
+            messages.feed(data)
+            for message in messages:
+                connection.sendall(self._answer(message))
+
+
 class Timed(Conversation):
     """The plugin's own, and how long each message of Kong's held the server, in seconds."""
 
@@ -73,7 +91,7 @@ def main() -> None:
     else:
         intake = cast(Intake, NoIntake())
     conversation = KongPdk(intake) if kind == "noop" else Timed(intake)
-    server = Server(intake, conversation)
+    server = (GreenletServer if kind == "noop" else Server)(intake, conversation)
     stopping = gevent.event.Event()
     gevent.signal_handler(signal.SIGTERM, stopping.set)
     server.listen(socket, 0o600)

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import signal
+import socket
 import threading
 from contextlib import suppress
 from pathlib import Path
@@ -19,6 +20,7 @@ from gevent.server import StreamServer
 from gevent.socket import AF_UNIX, SOCK_STREAM
 from gevent.socket import socket as GeventSocket
 
+from tallyman_kong.connection import LARGEST_MESSAGE, Connection
 from tallyman_kong.conversation import Conversation
 from tallyman_kong.intake import Intake
 from tallyman_kong.logs import configure
@@ -30,8 +32,6 @@ from tallyman_kong.spool_file import SequenceMark, replace_file
 log = logging.getLogger("tallyman_kong.server")
 
 BACKLOG = 4096
-LARGEST_MESSAGE = 64 * 1024 * 1024
-READ_BYTES = 64 * 1024
 HANDLERS_SECONDS = 1.0  # how long a stop waits for entries that Kong is about to hand over
 
 
@@ -46,9 +46,9 @@ class Server:
     def __init__(self, intake: Intake, conversation: Conversation) -> None:
         self._intake = intake
         self._conversation = conversation
-        self._packer = msgpack.Packer(unicode_errors="replace")  # one is enough: it never waits
+        self._pack = msgpack.Packer(unicode_errors="replace").pack
         self._server: StreamServer | None = None
-        self._connections: set[Any] = set()
+        self._connections: set[Connection] = set()
 
     def listen(self, path: Path, mode: int) -> None:
         """Take over the socket at `path`: there is never a moment without one."""
@@ -61,7 +61,7 @@ class Server:
         os.replace(partial, path)
         self._inode = path.stat().st_ino
         self._path = path
-        self._server = StreamServer(listener, self._handle)
+        self._server = StreamServer(listener, self._take, spawn=None)  # no greenlet for any
         self._server.start()
 
     def dump(self) -> str:
@@ -87,30 +87,21 @@ class Server:
         for connection in list(self._connections):
             connection.close()
 
-    def _handle(self, connection: Any, _address: Any) -> None:
-        messages = msgpack.Unpacker(
-            strict_map_key=False, unicode_errors="replace", max_buffer_size=LARGEST_MESSAGE
-        )
-        self._connections.add(connection)
-        try:
-            self._talk(connection, messages)
-        except OSError:
-            pass  # Kong went away
-        except msgpack.BufferFull:
+    def _take(self, accepted: Any, _address: Any) -> None:
+        raw = socket.socket(fileno=accepted.detach())
+        self._connections.add(Connection(raw, self._answer, self._ended))
+
+    def _answer(self, message: Any) -> bytes:
+        answer: bytes = self._pack(self._conversation.answer(message))
+        return answer
+
+    def _ended(self, connection: Connection, err: Exception | None) -> None:
+        self._connections.discard(connection)
+        if isinstance(err, msgpack.BufferFull):
             self._intake.refuse("too_large")
             log.error("a log entry above %d MiB was refused", LARGEST_MESSAGE // 2**20)
-        except Exception as err:  # noqa: BLE001 - one connection's garbage is not another's
+        elif err is not None and not isinstance(err, OSError):  # that is Kong, gone away
             log.warning("a connection was closed: no message of Kong's (%s)", type(err).__name__)
-        finally:
-            self._connections.discard(connection)
-            connection.close()
-
-    def _talk(self, connection: Any, messages: msgpack.Unpacker) -> None:
-        pack = self._packer.pack
-        while data := connection.recv(READ_BYTES):
-            messages.feed(data)
-            for message in messages:
-                connection.sendall(pack(self._conversation.answer(message)))
 
 
 def run(settings: Settings) -> None:

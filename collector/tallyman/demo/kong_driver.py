@@ -81,10 +81,7 @@ class KongDriver:
                 [0, self._message_id, method, [argument]], unicode_errors="surrogateescape"
             )
         )
-        answer = next(self._answers, None)
-        if answer is None:
-            raise ConnectionError("the plugin server closed the connection")
-        _, message_id, error, result = answer
+        _, message_id, error, result = self.receive()
         if message_id != self._message_id:
             raise PluginServerError(f"answered {message_id}, not {self._message_id}")
         if error is not None:
@@ -94,6 +91,17 @@ class KongDriver:
     def send(self, data: bytes) -> None:
         """Write bytes as they are."""
         self._socket.sendall(data)
+
+    def receive(self) -> Any:
+        """The next answer as it is.
+
+        Raises:
+            ConnectionError: the server closed the connection.
+        """
+        answer = next(self._answers, None)
+        if answer is None:
+            raise ConnectionError("the plugin server closed the connection")
+        return answer
 
     def close(self) -> None:
         self._reads.close()

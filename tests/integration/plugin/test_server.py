@@ -280,6 +280,26 @@ async def test_garbage_on_one_connection_leaves_the_others_alone(
     await until(lambda: _ids(plugin.spooled()) == ids_of(["after"]))
 
 
+async def test_a_kong_that_does_not_read_its_answers_keeps_nobody_waiting_and_gets_them_later(
+    plugin: PluginCommand,
+) -> None:
+    slow, other = plugin.connect(), plugin.connect()
+    asked = 3000
+    asking = b"".join(
+        msgpack.packb([0, number, "plugin.GetPluginInfo", ["tallyman"]]) for number in range(asked)
+    )
+
+    with ThreadPoolExecutor(1) as thread:
+        sent = thread.submit(slow.send, asking)
+        other.log(other.start_instance(NOWHERE), entry("r-1"))
+        await until(lambda: _ids(plugin.spooled()) == ids_of(["r-1"]))
+        answers = [slow.receive() for _ in range(asked)]
+        sent.result()
+
+    assert [number for _, number, _, _ in answers] == list(range(asked))
+    assert {information["Name"] for _, _, _, information in answers} == {"tallyman"}
+
+
 @pytest.mark.parametrize(
     ("method", "argument"),
     [
