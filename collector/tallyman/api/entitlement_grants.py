@@ -34,6 +34,7 @@ from tallyman.api.state import (
 )
 from tallyman.api.wire import read_time
 from tallyman.billing.entitlement_account import ADDITIVE, Account
+from tallyman.billing.entitlement_granted import up_to
 from tallyman.billing.entitlement_history import history, windows_of
 from tallyman.domain.content_id import content_id
 from tallyman.domain.counting import Metered
@@ -107,7 +108,9 @@ async def list_(request: web.Request) -> web.Response:
     """The grants of an entitlement."""
     parameters.refuse_any(request)
     mine, now = await _mine(request), request[NOW]
-    found = await request.app[ENTITLEMENT_GRANTS].of(mine.subscription.id, mine.key)
+    found = await request.app[ENTITLEMENT_GRANTS].of(
+        [one.id for one in up_to(mine.account.definition, mine.subscription)], mine.key
+    )
     answers = [EntitlementGrantAnswer.of(one, mine.id, now).to_json() for one in found]
     return _json(msgspec.json.encode([msgspec.Raw(one) for one in answers]))
 

@@ -3,7 +3,7 @@
 How grants are burned down is `domain/entitlement_grant.py`'s.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -13,9 +13,9 @@ from tallyman.domain.entitlement_grant import (
     Allowance,
     Burned,
     EntitlementGrant,
-    allowances,
     burned,
     parts_of,
+    successive_allowances,
 )
 from tallyman.domain.entitlement_period import Entitled, Entitlements, serving
 from tallyman.domain.money import EXACT
@@ -75,7 +75,7 @@ def granted_at(
         return {}
     found = {}
     for key, entitled in entitlements.by_feature.items():
-        grants = grants_to(definition.grants, subscription, key)
+        grants = grants_to(definition, subscription, key)
         is_limited = (
             isinstance(entitled.entitlement, MeteredEntitlement)
             and entitled.entitlement.limit is not None
@@ -94,16 +94,31 @@ def granted_since(
     now: datetime,
 ) -> Granted:
     """The allowances and grants of a feature from the period that holds `since` on."""
-    whose = subscription.id, feature_key
-    resets = [x for x in definition.resets if (x.subscription_id, x.feature_key) == whose]
-    overrides = [x for x in definition.overrides if (x.subscription_id, x.feature_key) == whose]
-    periods = allowances(subscription, feature_key, resets, overrides, since, now)
-    return Granted(tuple(periods), tuple(grants_to(definition.grants, subscription, feature_key)))
+    grants = grants_to(definition, subscription, feature_key)
+    first = min((one.effective_at for one in grants), default=since)
+    served = [
+        x for x in up_to(definition, subscription) if x.active_to is None or x.active_to > first
+    ]
+    periods = successive_allowances(
+        served, feature_key, definition.resets, definition.overrides, since, now
+    )
+    return Granted(tuple(periods), tuple(grants))
 
 
 def grants_to(
-    grants: Sequence[EntitlementGrant], subscription: Subscription, feature_key: str
+    definition: Definition, subscription: Subscription, feature_key: str
 ) -> list[EntitlementGrant]:
-    """Those that add to one entitlement."""
-    whose = subscription.id, feature_key
-    return [one for one in grants if (one.subscription_id, one.feature_key) == whose]
+    """Those that add to one entitlement, also from the subscriptions before this one."""
+    ids = {one.id for one in up_to(definition, subscription)}
+    return [
+        one
+        for one in definition.grants
+        if one.feature_key == feature_key and one.subscription_id in ids
+    ]
+
+
+def up_to(definition: Definition, subscription: Subscription) -> list[Subscription]:
+    """Those that were served before this one, in their order, and this one."""
+    every = {one.id: one for one in (*definition.earlier, *definition.subscriptions)}
+    before = [one for one in every.values() if one.active_from < subscription.active_from]
+    return [*sorted(before, key=lambda one: one.active_from), subscription]

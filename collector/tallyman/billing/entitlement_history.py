@@ -10,7 +10,7 @@ from decimal import Decimal
 from zoneinfo import ZoneInfo
 
 from tallyman.billing.entitlement_account import Account
-from tallyman.billing.entitlement_granted import Granted, granted_since
+from tallyman.billing.entitlement_granted import Granted, granted_since, grants_to
 from tallyman.domain.counting import Metered, subject_periods
 from tallyman.domain.entitlement_grant import Burned, burned, parts_of
 from tallyman.domain.entitlement_period import serving
@@ -59,11 +59,7 @@ async def history(
         raise NotFound(f"the customer is not entitled to a feature {feature_key}")
     first, last = windows[0].from_, windows[-1].to
     definition = account.definition
-    theirs = [
-        x.effective_at
-        for x in definition.grants
-        if (x.subscription_id, x.feature_key) == (subscription.id, feature_key)
-    ]
+    theirs = [x.effective_at for x in grants_to(definition, subscription, feature_key)]
     until = min(last - timedelta(microseconds=1), now)
     given = granted_since(definition, subscription, feature_key, min([first, *theirs]), until)
     cuts = [first, last, now, *(window.from_ for window in windows)]

@@ -5,7 +5,7 @@ grant of the lowest priority number that is there anew in each period.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from itertools import pairwise
@@ -87,11 +87,16 @@ class EntitlementGrant:
 
 @dataclass(frozen=True)
 class Allowance:
-    """A counted period with what the rate card allows in it, and the overage that it begins with."""
+    """A counted period with what the rate card allows in it, and the overage that it begins with.
+
+    `continues` says that no reset is due where it begins: another plan began there, and what is left
+    of grants goes on as it is.
+    """
 
     counted: Period
     limit: Decimal | None
     carried: Decimal = ZERO
+    continues: bool = False
 
 
 @dataclass(frozen=True)
@@ -135,6 +140,48 @@ def allowances(
             found.append(Allowance(counted, seen.limit, metering.carried))
             moment = stop
     return found
+
+
+def successive_allowances(
+    subscriptions: Sequence[Subscription],
+    feature_key: str,
+    resets: Sequence[EntitlementReset],
+    overrides: Sequence[EntitlementOverride],
+    since: datetime,
+    until: datetime,
+) -> list[Allowance]:
+    """Those of subscriptions of a customer that followed one another; the last one is served now.
+
+    Of the earlier ones, periods without a limit burn no grant down.
+    """
+    found: list[Allowance] = []
+    reset_at: datetime | None = None
+    for one in subscriptions:
+        whose = one.id, feature_key
+        own = [x for x in resets if (x.subscription_id, x.feature_key) == whose]
+        changed = [x for x in overrides if (x.subscription_id, x.feature_key) == whose]
+        theirs = allowances(one, feature_key, own, changed, since, until)
+        if theirs and reset_at is not None and theirs[0].counted.from_ < reset_at:
+            theirs[0] = replace(theirs[0], continues=True)
+        if theirs:
+            reset_at = _reset_after(one, feature_key, own, theirs[-1])
+        found += [x for x in theirs if x.limit is not None or one is subscriptions[-1]]
+    return found
+
+
+def _reset_after(
+    subscription: Subscription,
+    feature_key: str,
+    resets: Sequence[EntitlementReset],
+    last: Allowance,
+) -> datetime:
+    """Where the period would end, if the subscription did not end before."""
+    at = last.counted.from_
+    return next(
+        metering_at(cadence, begin, resets, at).counted.to
+        for _, cadence, begin, end, _ in _served(subscription, feature_key)
+        if begin <= at and (end is None or at < end)
+    )
 
 
 def _served(
@@ -200,6 +247,8 @@ def burned(
 def _reset(
     balances: Mapping[str, Decimal], grants: Sequence[EntitlementGrant], allowance: Allowance
 ) -> dict[str, Decimal]:
+    if allowance.continues:
+        return {**balances, INCLUDED: allowance.limit or ZERO}
     by_id = {one.id: one for one in grants}
     rolled = {
         key: min(by_id[key].max_rollover, max(left, by_id[key].min_rollover))

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final, TypeVar
 
-from sqlalchemy import Row, select
+from sqlalchemy import Row, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 from ulid import ULID
 
@@ -45,7 +45,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Definition:
-    """A customer with all that its entitlements follow from."""
+    """A customer with all that its entitlements follow from.
+
+    `earlier` are subscriptions that have ended, where something that was granted is still in effect.
+    """
 
     customer: Customer
     spans: tuple[SubjectSpan, ...]
@@ -53,6 +56,7 @@ class Definition:
     resets: tuple[EntitlementReset, ...]
     grants: tuple[EntitlementGrant, ...] = ()
     overrides: tuple[EntitlementOverride, ...] = ()
+    earlier: tuple[Subscription, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -207,7 +211,9 @@ async def _definitions(
         connection, namespace, subscriptions.c.customer_id.in_(ids), unended(now)
     ):
         theirs.setdefault(one.customer_id, []).append(one)
-    subscription_ids = [one.id for mine in theirs.values() for one in mine]
+    earlier = await _earlier(connection, namespace, ids, now)
+    every = {id_: [*earlier.get(id_, ()), *theirs.get(id_, ())] for id_ in ids}
+    subscription_ids = [one.id for mine in every.values() for one in mine]
     resets = await _resets(connection, subscription_ids)
     grants = await grants_by_subscription(connection, subscription_ids)
     overrides = await overrides_by_subscription(connection, subscription_ids)
@@ -216,12 +222,38 @@ async def _definitions(
             customer,
             spans.get(customer.id, ()),
             tuple(theirs.get(customer.id, ())),
-            _of(theirs.get(customer.id, ()), resets),
-            _of(theirs.get(customer.id, ()), grants),
-            _of(theirs.get(customer.id, ()), overrides),
+            _of(every[customer.id], resets),
+            _of(every[customer.id], grants),
+            _of(every[customer.id], overrides),
+            tuple(earlier.get(customer.id, ())),
         )
         for customer in found
     ]
+
+
+async def _earlier(
+    connection: AsyncConnection, namespace: str, ids: Collection[str], now: datetime
+) -> dict[str, list[Subscription]]:
+    """Those that have ended, of customers to whom one of them granted what is still in effect."""
+    over = subscriptions.c.active_to <= now
+    granted = (
+        select(subscriptions.c.customer_id)
+        .join(entitlement_grants, entitlement_grants.c.subscription_id == subscriptions.c.id)
+        .where(
+            subscriptions.c.customer_id.in_(ids),
+            over,
+            entitlement_grants.c.voided_at.is_(None),
+            or_(entitlement_grants.c.expires_at.is_(None), entitlement_grants.c.expires_at > now),
+        )
+        .distinct()
+    )
+    whose = list((await connection.execute(granted)).scalars())
+    found: dict[str, list[Subscription]] = {}
+    if whose:
+        mine = subscriptions.c.customer_id.in_(whose)
+        for one in await select_subscriptions(connection, namespace, mine, over):
+            found.setdefault(one.customer_id, []).append(one)
+    return found
 
 
 def _of(theirs: Iterable[Subscription], found: Mapping[str, Sequence[T]]) -> tuple[T, ...]:

@@ -53,11 +53,13 @@ class EntitlementGrantStore:
             )
             return grant
 
-    async def of(self, subscription_id: str, feature_key: str) -> list[EntitlementGrant]:
+    async def of(
+        self, subscription_ids: Collection[str], feature_key: str
+    ) -> list[EntitlementGrant]:
         """The grants of an entitlement, voided ones too, the eldest first."""
         statement = (
             select(entitlement_grants)
-            .where(_G.subscription_id == subscription_id, _G.feature_key == feature_key)
+            .where(_G.subscription_id.in_(subscription_ids), _G.feature_key == feature_key)
             .order_by(_G.created_at, _G.id)
         )
         async with self._database.reading() as connection:

@@ -34,6 +34,7 @@ from tallyman.domain.plan_phase import PlanPhase
 from tallyman.domain.price import FreePrice
 from tallyman.domain.rate_card import FeatureReference, RateCard
 from tallyman.domain.subscription import Subscription
+from tallyman.domain.subscription_change import EditTiming
 from tallyman.store.clickhouse import ClickHouse
 from tallyman.store.customers import CustomerChange, CustomerStore
 from tallyman.store.database import Database
@@ -424,6 +425,48 @@ async def test_grants_and_a_limit_of_its_own_are_taken_in_and_late_usage_is_righ
     assert [one.balance for one in (begun, used, overridden, voided)] == [50, 30, 40, 0]
     assert [one.overage for one in (begun, used, overridden, voided)] == [30, 30, 0, 0]
     assert not voided.has_access
+
+
+@pytest.mark.parametrize("is_restarted", [False, True])
+async def test_what_is_left_of_a_grant_goes_on_when_the_plan_is_changed(
+    limited: Shop, is_restarted: bool
+) -> None:
+    counters = limited.counters()
+    await counters.refresh()
+    known = counters.find(limited.namespace, "acme")
+    assert known is not None
+    [before] = known.definition.subscriptions
+    grant = EntitlementGrant(
+        str(ULID()), limited.namespace, before.id, "tokens", Decimal(50), START, START, START
+    )
+    store = EntitlementGrantStore(limited.database)
+    await store.create(grant)
+    await limited.plan("pro", {"tokens": MeteredEntitlement(Decimal(200))})
+    await limited.send("acme", 120, at=START)
+    limited.clock.now = START + timedelta(days=3)
+    pro = NewSubscription("acme", PlanReference(key="pro"))
+    subscriptions = SubscriptionStore(limited.database)
+    _, after = await subscriptions.change(
+        limited.namespace, before.id, pro, EditTiming.IMMEDIATE, limited.clock.now
+    )
+    limited.clock.now += timedelta(hours=1)
+    await limited.send("acme", 10)
+    if is_restarted:
+        counters = limited.counters()
+    await counters.refresh()
+    changed = limited.access(counters, "acme")
+    await limited.send("acme", 5, at=START)  # late, of the old plan
+    await counters.refresh()
+    late = limited.access(counters, "acme")
+    await store.void(limited.namespace, grant.id, limited.clock.now)
+    await counters.refresh()
+    voided = limited.access(counters, "acme")
+
+    # Of the 50 the old plan used 20, then 25; of the 200 of the new one 10 are used.
+    assert [one.balance for one in (changed, late, voided)] == [190 + 30, 190 + 25, 190]
+    assert [one.usage for one in (changed, late, voided)] == [10, 10, 10]
+    listed = await store.of([before.id, after.id], "tokens")
+    assert [one.id for one in listed] == [grant.id]
 
 
 @settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])

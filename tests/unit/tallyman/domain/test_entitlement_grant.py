@@ -16,6 +16,7 @@ from tallyman.domain.entitlement_grant import (
     allowances,
     burned,
     parts_of,
+    successive_allowances,
 )
 from tallyman.domain.entitlement_period import EntitlementReset
 from tallyman.domain.period import Period
@@ -151,6 +152,55 @@ def test_the_periods_follow_resets_and_the_anchor() -> None:
         Allowance(Period(moment, DECEMBER), D(100)),
         Allowance(Period(DECEMBER, JANUARY), D(100)),
     ]
+
+
+@pytest.mark.parametrize(
+    ("changed_at", "continues", "left_of_grant"),
+    [
+        pytest.param(NOVEMBER + 10 * DAY, True, 30, id="within a period what is left goes on"),
+        pytest.param(DECEMBER, False, 0, id="at a reset it is rolled over, as without a change"),
+    ],
+)
+def test_another_plan_takes_what_is_left_of_a_grant_on(
+    changed_at: datetime, continues: bool, left_of_grant: int
+) -> None:
+    acme = customer("acme")
+    starter = card("tokens", entitlement=MeteredEntitlement(D(100)))
+    pro = card("tokens", entitlement=MeteredEntitlement(D(300)))
+    served = [
+        subscription(acme, starter, at=NOVEMBER, active_to=changed_at),
+        subscription(acme, pro, at=changed_at, number=2, billing_anchor=NOVEMBER),
+    ]
+    until = changed_at + DAY
+
+    found = successive_allowances(served, "tokens", [], [], NOVEMBER, until)
+
+    end = DECEMBER if continues else JANUARY
+    assert found == [
+        Allowance(Period(NOVEMBER, changed_at), D(100)),
+        Allowance(Period(changed_at, end), D(300), continues=continues),
+    ]
+    used = {NOVEMBER: 120, changed_at: 10}
+    assert left(found, [grant("g", 50)], used)[-1] == (290 + left_of_grant, 0)
+
+
+def test_a_plan_without_a_limit_in_between_uses_up_no_grant() -> None:
+    acme, days = customer("acme"), [NOVEMBER, NOVEMBER + 5 * DAY, NOVEMBER + 10 * DAY, None]
+    served = [
+        subscription(
+            acme, card("tokens", entitlement=MeteredEntitlement(limit)), at=begin or NOVEMBER,
+            number=number, active_to=end, billing_anchor=NOVEMBER,
+        )
+        for number, (limit, begin, end) in enumerate(
+            zip((D(100), None, D(300)), days, days[1:], strict=False), 1
+        )
+    ]  # fmt: skip
+
+    found = successive_allowances(served, "tokens", [], [], NOVEMBER, NOVEMBER + 11 * DAY)
+
+    assert [(one.limit, one.continues) for one in found] == [(D(100), False), (D(300), True)]
+    used = {NOVEMBER: 120, NOVEMBER + 6 * DAY: 1000}
+    assert left(found, [grant("g", 50)], used) == [(30, 0), (330, 0)]
 
 
 AMOUNTS = st.integers(0, 200)
