@@ -33,12 +33,18 @@ class StripeMoney:
         match call:
             case "POST credit_notes":
                 return self._credit(params, at)
+            case "POST credit_notes/void":
+                return self._void(id_)
+            case "POST refunds":
+                return self._refund(params, at)
+        return self._read(call, id_, query)
+
+    def _read(self, call: str, id_: str, query: Mapping[str, str]) -> Answer | None:
+        match call:
             case "GET credit_notes":
                 return 200, _list(self.credit_notes, "invoice", query)
             case "GET credit_notes:id":
                 return 200, self.credit_notes[id_]
-            case "POST refunds":
-                return self._refund(params, at)
             case "GET refunds":
                 return 200, _list(self.refunds, "payment_intent", query)
             case "GET refunds:id":
@@ -109,6 +115,14 @@ class StripeMoney:
         if not is_paid and not self.owed(params["invoice"]):
             self.settle(params["invoice"])
         return 200, self.credit_notes[id_]
+
+    def _void(self, id_: str) -> Answer:
+        note = self.credit_notes[id_]
+        invoice = self.invoice_for(note["invoice"]) or {}
+        if note["status"] == "void" or invoice["status"] != "open":
+            return _refused("You can only void an issued credit note of an open invoice")
+        note |= {"status": "void", "pre_payment": 0, "amount": 0}
+        return 200, note
 
     def settle(self, stripe_id: str) -> None:
         """Nothing is owed any more."""

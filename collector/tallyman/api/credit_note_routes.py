@@ -52,8 +52,8 @@ ROUTES: Final = (
         "POST", "/billing/credit-notes/{creditNoteId}/void", credit_notes.void, Scope.BILLING,
         "void-credit-note", "Take a credit note back",
         Answered(200, "The credit note.", NOTE),
-        "It stays to be read. One that was refunded, that settled its invoice, or that is at "
-        "Stripe, cannot be taken back.",
+        "It stays to be read. One that was refunded, or that settled its invoice, cannot be taken "
+        "back. One that is at Stripe is void once Stripe has voided it.",
         body={JSON: VoidCreditNoteRequest}, body_required=False, problems=(404, 409, 413),
     ),
     Route(

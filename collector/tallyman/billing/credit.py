@@ -28,6 +28,7 @@ from tallyman.domain.invoice import Invoice
 from tallyman.domain.invoice_line import InvoiceLine
 from tallyman.domain.invoice_state import Trigger
 from tallyman.domain.stripe_amount import check_stripe_amount, is_stripe_amount
+from tallyman.domain.stripe_operation import OperationState
 from tallyman.errors import Conflict, InvalidInput, InvalidParameter
 from tallyman.store.credit_notes import CREDITABLE, Asked
 from tallyman.store.invoice_standing import Standing
@@ -175,20 +176,35 @@ async def void_note(
 ) -> CreditNote:
     """Take a credit note back; what a correction had taken back is corrected on the next invoice.
 
-    The reason is for the audit log.
+    One that is at Stripe is void once Stripe has voided it, which it does while the invoice is not
+    paid. The reason is for the audit log.
 
     Raises:
         NotFound: there is no such note.
-        Conflict: money was given back for it, the invoice was settled by it, or it is at Stripe.
+        Conflict: money or credit was given back for it, the invoice was settled by it, or it is at
+            Stripe and the invoice was paid.
     """
     async with books.database.together():
         note = await books.credit_notes.get(namespace, note_id)
         invoice = await books.invoices.get(namespace, note.invoice_id)
-        if note.voided_at is None and invoice.app is App.STRIPE:
-            raise Conflict(f"{note.number} is at Stripe, where it stays")
-        if note.voided_at is None and not note.was_paid and invoice.paid_at is not None:
+        if note.voided_at is not None:
+            return note
+        is_there = invoice.app is App.STRIPE and not await _was_refused(books, note)
+        if is_there and note.was_paid:
+            raise Conflict(f"{note.number} is at Stripe, where it stays: {invoice.number} was paid")
+        if not note.was_paid and invoice.paid_at is not None:
             raise Conflict(f"{invoice.number} was settled with {note.number}")
+        if is_there:
+            await books.credit_notes.ask_void(namespace, note.id, now, reason, by=by)
+            await books.operations.cancel(namespace, note.id, now, by=by)
+            return note
         return await books.credit_notes.void(namespace, note.id, now, reason, by=by)
+
+
+async def _was_refused(books: Books, note: CreditNote) -> bool:
+    """Whether Stripe never made it."""
+    asked = await books.operations.get(note.namespace, note.id)
+    return asked.state is OperationState.REFUSED and asked.stripe_id is None
 
 
 def _note(

@@ -1,4 +1,4 @@
-"""A credit note at Stripe: made once, and followed until what was paid is back.
+"""A credit note at Stripe: made once, followed until what was paid is back, or taken back.
 
 Who asks for it, and why, is not known here; a refund without one is `refund.py`'s.
 """
@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from tallyman.domain.stripe_amount import stripe_amount
 from tallyman.domain.stripe_operation import OperationState, Returned, StripeOperation
+from tallyman.errors import StripeRefused
 from tallyman.payments.once import Attempt, make_once
 from tallyman.payments.operation_calls import OperationCalls, StripeCreditNote
 from tallyman.payments.refund import Keep, key_of, refunded
@@ -36,12 +37,21 @@ async def credit(
         StripeRefused: Stripe credits no such thing.
         StripeUnanswered: Stripe did not answer.
     """
-    if asked.stripe_id is not None:
-        return await _credited(calls, asked, await calls.credit_note(asked.stripe_id))
 
     async def find(attempt: Attempt) -> StripeCreditNote | None:
         made = attempt.metadata(OPERATION_KEY, asked.id)
         return await calls.find_credit_note(at_stripe.id, made)
+
+    if asked.is_canceling and asked.stripe_id is None:
+        begun = await find(attempt)
+        if begun is None:
+            return replace(asked, state=OperationState.CANCELED)
+        return await _taken_back(calls, asked, at_stripe, begun)
+    if asked.stripe_id is not None:
+        known = await calls.credit_note(asked.stripe_id)
+        if asked.is_canceling:
+            return await _taken_back(calls, asked, at_stripe, known)
+        return await _credited(calls, asked, known)
 
     async def make(attempt: Attempt) -> StripeCreditNote:
         params = credit_note_params(asked, at_stripe, attempt.generation)
@@ -76,6 +86,23 @@ def credit_note_params(
         "metadata": generation_metadata(OPERATION_KEY, asked.id, generation),
         **returned,
     }
+
+
+async def _taken_back(
+    calls: OperationCalls,
+    asked: StripeOperation,
+    at_stripe: StripeInvoice,
+    note: StripeCreditNote,
+) -> StripeOperation:
+    """The operation once the note is void; of an invoice that was paid meanwhile it stays."""
+    said = f"the invoice is {at_stripe.status} at Stripe"
+    if note.status != "void" and at_stripe.status == "open":
+        try:
+            note = await calls.void_credit_note(note.id)
+        except StripeRefused as err:  # or it was void since the look
+            note, said = await calls.credit_note(note.id), str(err)
+    followed = await _credited(calls, asked, note)
+    return followed if note.status == "void" else replace(followed, said=said)
 
 
 async def _credited(

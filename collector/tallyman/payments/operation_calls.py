@@ -66,6 +66,12 @@ class OperationCalls:
             found = await self._stripe.credit_notes.retrieve_async(stripe_id)
             return _credit_note(found.to_dict())
 
+    async def void_credit_note(self, stripe_id: str) -> StripeCreditNote:
+        """Take a credit note of an open invoice back; Stripe refuses any other."""
+        async with self._call("void_credit_note"):
+            found = await self._stripe.credit_notes.void_credit_note_async(stripe_id)
+            return _credit_note(found.to_dict())
+
     async def create_refund(self, params: Any, key: str) -> StripeRefund:
         """Give back some of a payment."""
         async with self._call("create_refund"):

@@ -117,19 +117,7 @@ class CreditNoteStore:
             before = await note_in(connection, namespace, note_id)
             if before.voided_at is not None:
                 return before
-            refunded = await connection.execute(
-                select(refunds.c.id).where(
-                    refunds.c.credit_note_id == before.id,
-                    refunds.c.state.in_([x.value for x in RefundState if x.counts]),
-                )
-            )
-            if refunded.first() is not None:
-                raise Conflict(f"money was given back for {before.number}")
-            gave = select(credit_transactions.c.id).where(
-                credit_transactions.c.invoice_id == before.id
-            )
-            if (await connection.execute(gave)).first() is not None:
-                raise Conflict(f"credit was given back for {before.number}")
+            await _check_voidable(connection, before)
             after = replace(before, voided_at=at)
             mine = credit_notes.c.id == before.id
             await connection.execute(update(credit_notes).where(mine).values(voided_at=at))
@@ -137,6 +125,23 @@ class CreditNoteStore:
             await connection.execute(update(credit_note_lines).where(freed).values(freed=True))
             await record_document(connection, _audited(after, "voided", by, reason))
             return after
+
+    async def ask_void(
+        self, namespace: str, note_id: str, at: datetime, reason: str | None, *, by: str
+    ) -> None:
+        """Take down that a credit note is to be void, where that is decided elsewhere.
+
+        Raises:
+            NotFound: there is no such note.
+            Conflict: money was given back for it.
+        """
+        async with self._database.writing() as connection:
+            await lock_numbers(connection, namespace)
+            note = await note_in(connection, namespace, note_id)
+            await _check_voidable(connection, note)
+            asked = _audited(note, "void_asked", by)
+            said = (asked.after or {}) | {"void_reason": reason}
+            await record_document(connection, replace(asked, at=at, after=said))
 
     async def name_elsewhere(self, note_id: str, external_id: str) -> None:
         """Keep what the note is called where payments are collected."""
@@ -192,6 +197,21 @@ class CreditNoteStore:
             for id_, amount in (await given_alone(connection, billables)).items():
                 found[id_] = EXACT.add(found.get(id_, Decimal(0)), amount)
             return found
+
+
+async def _check_voidable(connection: AsyncConnection, note: CreditNote) -> None:
+    """Refuse to void what money or credit was given back for."""
+    refunded = await connection.execute(
+        select(refunds.c.id).where(
+            refunds.c.credit_note_id == note.id,
+            refunds.c.state.in_([x.value for x in RefundState if x.counts]),
+        )
+    )
+    if refunded.first() is not None:
+        raise Conflict(f"money was given back for {note.number}")
+    gave = select(credit_transactions.c.id).where(credit_transactions.c.invoice_id == note.id)
+    if (await connection.execute(gave)).first() is not None:
+        raise Conflict(f"credit was given back for {note.number}")
 
 
 async def _check_versions(connection: AsyncConnection, made: CreditNote) -> None:

@@ -11,7 +11,7 @@ from typing import Any, Final
 from sqlalchemy import Row, func, or_, select, update
 
 from tallyman.domain.access import LOCAL
-from tallyman.domain.stripe_operation import OperationState, StripeOperation
+from tallyman.domain.stripe_operation import OperationKind, OperationState, StripeOperation
 from tallyman.errors import Conflict, NotFound
 from tallyman.store.audit import AuditEntry, record_document
 from tallyman.store.database import Database, upsert
@@ -93,14 +93,17 @@ class StripeOperationStore:
     async def cancel(
         self, namespace: str, operation_id: str, now: datetime, *, by: str = LOCAL
     ) -> StripeOperation:
-        """Let a top-up be paid no more; its state says later whether that came in time.
+        """Let a top-up be paid no more, or take a credit note back; its state says later whether that
+        came in time.
 
         Raises:
             NotFound: there is none.
         """
         async with self._database.together():
             before = await self.get(namespace, operation_id)
-            if before.state.is_over or before.is_canceling:
+            is_note = before.kind is OperationKind.CREDIT_NOTE  # which can be void once it is made
+            takes_back = is_note and before.state is OperationState.SUCCEEDED
+            if (before.state.is_over or before.is_canceling) and not takes_back:
                 return before
             async with self._database.writing() as connection:
                 await connection.execute(

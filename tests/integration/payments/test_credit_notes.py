@@ -16,13 +16,17 @@ from tallyman.domain.invoice import Invoice
 from tallyman.domain.invoice_line import Totals
 from tallyman.domain.invoice_state import InvoiceState
 from tallyman.domain.refund import RefundState
+from tallyman.domain.stripe_operation import OperationState
 from tallyman.errors import Conflict, InvalidInput
+from tallyman.store.audit_pages import AuditPages
 from tallyman.store.clickhouse import ClickHouse
+from tallyman.store.comparison import Comparison
 from tallyman.store.refunds import RefundAsked
 
 from tests.integration.payments.conftest import Till
 from tests.integration.payments.killing import work_until_killed
 from tests.integration.payments.test_operations import paid, unpaid
+from tests.rigs.stripe import Fault
 
 MINUTE = timedelta(minutes=1)
 
@@ -195,3 +199,100 @@ async def test_a_correction_that_stripe_has_no_unit_for_is_left_for_the_next_inv
     found = creditable(standing, [tokens, calls])
 
     assert [line.correction for line in found] == [calls]
+
+
+async def test_a_credit_note_of_an_open_invoice_is_void_here_once_stripe_has_voided_it(
+    books: Books, till: Till
+) -> None:
+    invoice = await unpaid(till)
+    note = await credit(books, till, invoice, "3.00")
+    await till.app.work()
+
+    asked = await void_note(books, till.namespace, note.id, till.now, "no outage", by="key-1")
+    still_owed = till.stripe.owed(invoice.external_invoicing_id or "")
+    await till.app.work()
+    again = await void_note(books, till.namespace, note.id, till.now)
+
+    assert (asked.voided_at, still_owed) == (None, 1700)
+    assert (again.voided_at, till.stripe.owed(invoice.external_invoicing_id or "")) == (
+        till.now, 2000,
+    )  # fmt: skip
+    standing = await books.credit_notes.standing(till.namespace, invoice.id)
+    assert (standing.balance.due, standing.lines[invoice.lines[0].id].credited) == (D(20), D(0))
+    log = await AuditPages(till.database).page(
+        till.namespace, [Comparison("entity_id", "eq", (note.id,))], size=20
+    )
+    assert [(one.action, one.actor) for one in log if one.entity == "credit_note"] == [
+        ("voided", "stripe"), ("void_asked", "key-1"), ("created", "key-1"),
+    ]  # fmt: skip
+
+
+async def test_a_credit_note_that_is_not_at_stripe_yet_is_not_made_there(
+    books: Books, till: Till
+) -> None:
+    invoice = await unpaid(till)
+    note = await credit(books, till, invoice, "3.00")
+
+    await void_note(books, till.namespace, note.id, till.now)
+    await till.app.work()
+
+    assert till.stripe.credit_notes == {}
+    assert (await books.credit_notes.get(till.namespace, note.id)).voided_at == till.now
+
+
+async def test_a_credit_note_stays_where_the_invoice_is_paid_before_it_is_void(
+    books: Books, till: Till
+) -> None:
+    invoice = await unpaid(till)
+    note = await credit(books, till, invoice, "3.00")
+    await till.app.work()
+    await void_note(books, till.namespace, note.id, till.now)
+    till.stripe.take_payment(invoice.external_invoicing_id or "")
+
+    await till.app.work()
+    await till.app.work()
+
+    kept = await till.app.stores.operations.get(till.namespace, note.id)
+    assert (kept.state, kept.said) == (OperationState.SUCCEEDED, "the invoice is paid at Stripe")
+    assert (await books.credit_notes.get(till.namespace, note.id)).voided_at is None
+    till.wait(MINUTE)
+    await till.app.work()
+    with pytest.raises(Conflict, match="was settled with"):
+        await void_note(books, till.namespace, note.id, till.now)
+
+
+async def test_a_credit_note_that_stripe_refused_can_be_taken_back_here(
+    books: Books, till: Till
+) -> None:
+    invoice = await paid(till)
+    note = await credit(books, till, invoice, "3.00")
+    till.stripe.faults = [Fault("POST credit_notes", answer=400, times=1)]
+    await till.app.work()
+
+    voided = await void_note(books, till.namespace, note.id, till.now)
+
+    assert (voided.voided_at, till.stripe.credit_notes) == (till.now, {})
+    assert [state for _, state in await refunds(books, till)] == [RefundState.FAILED]
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+async def test_killed_at_any_call_a_credit_note_is_voided(
+    books: Books, till: Till, when: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    number, killed = 0, True
+    while killed:
+        number += 1
+        method = CollectionMethod.SEND_INVOICE
+        invoice = await till.issuing(await till.customer(f"c{number}"), method=method)
+        await till.app.work()
+        note = await credit(books, till, invoice, "3.00")
+        await till.app.work()
+        await void_note(books, till.namespace, note.id, till.now)
+        killed = await work_until_killed(till, when, number, monkeypatch, hearers(books))
+        till.wait(10 * MINUTE)
+        await till.app.work()
+
+        kept = await books.credit_notes.get(till.namespace, note.id)
+        assert kept.voided_at is not None, number
+        assert till.stripe.credit_notes[kept.external_id or ""]["status"] == "void", number
+    assert number > 2

@@ -139,6 +139,7 @@ OPEN = StripeInvoice("in_1", "open", 2000)
 MORE_CALLS: dict[str, Callable[[OperationCalls], Awaitable[object]]] = {
     "create_credit_note": lambda calls: calls.create_credit_note(_credit_note(PAID), "m1"),
     "find_credit_note": lambda calls: calls.find_credit_note("in_1", {"none": "has this"}),
+    "void_credit_note": lambda calls: calls.void_credit_note("cn_1"),
     "credit_note": lambda calls: calls.credit_note("cn_1"),
     "create_refund": lambda calls: calls.create_refund(refund_params(ASKED, "pi_1", 0), "m2"),
     "find_refund": lambda calls: calls.find_refund("pi_1", {"none": "has this"}),
