@@ -21,7 +21,7 @@ from tallyman.billing.job import count_invoices
 from tallyman.billing.preview import preview
 from tallyman.billing.report import PreviewAnswer, RunAnswer, preview_answer, run_answer
 from tallyman.billing.run import Order, run
-from tallyman.errors import InvalidInput, InvalidParameter
+from tallyman.errors import InvalidInput, InvalidParameter, named_by
 
 LINES: Final = "application/x-ndjson"
 
@@ -132,7 +132,11 @@ async def customer_ids(books: Books, namespace: str, given: Sequence[str]) -> li
     """
     if not given:
         return None
-    return [(await books.customers.get(namespace, one)).id for one in given]
+    found = []
+    for at, one in enumerate(given):
+        with named_by(f"customers[{at}]"):
+            found.append((await books.customers.get(namespace, one)).id)
+    return found
 
 
 PREVIEW: Final[dict[str, Any]] = {JSON: PreviewTables}

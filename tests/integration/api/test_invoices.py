@@ -206,6 +206,15 @@ async def test_a_preview_of_nothing_has_no_lines(client: Client, shop: Shop, clo
     assert (found["lines"], found["currency"], found["totals"]["total"]) == ([], "EUR", "0")
 
 
+async def test_a_run_names_the_customer_that_is_not_there(client: Client, shop: Shop) -> None:
+    given = {"customers": ["acme", "nobody"], "dry_run": True}
+
+    answer = await client.post("/api/v1/billing/run", json=given)
+
+    assert answer.status == 404
+    assert [one["field"] for one in (await answer.json())["invalid_parameters"]] == ["customers[1]"]
+
+
 async def test_a_preview_refuses_what_it_does_not_know(client: Client, shop: Shop) -> None:
     path = f"{V1}/customers/acme/invoices/simulate"
 
