@@ -31,7 +31,7 @@ from tallyman.domain.period import (
     month_of,
     time_zone,
 )
-from tallyman.store.json_sql import number_in, text_at
+from tallyman.store.json_sql import number_at, number_in, text_at
 from tallyman.store.revision_sql import counting
 from tallyman.store.span_sql import owner, within
 
@@ -204,7 +204,7 @@ def number_of(meter: Meter) -> str:
     steps = parse_path(meter.value_property or "")
     if steps == _TOKENS:
         return f"if(tokens_text = '', toDecimal256(tokens, 18), {number_in('tokens_text')})"
-    return number_in(text_at("data", steps))
+    return number_at("data", steps)
 
 
 def dimension_text(meter: Meter, name: str) -> str:

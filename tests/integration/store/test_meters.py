@@ -291,6 +291,41 @@ async def test_any_order_duplication_and_cut_into_batches_gives_the_sum_over_the
         assert from_json == answer
 
 
+@pytest.mark.parametrize(
+    ("data", "value"),
+    [
+        pytest.param('{"n":5}', 5, id="alone"),
+        pytest.param('{ "n" : 5 }', 5, id="with spaces"),
+        pytest.param('{"n":-5,"m":1}', -5, id="before another"),
+        pytest.param('{"m":{"n":7},"n":5}', 5, id="after the same name in an inner object"),
+        pytest.param('{"m":[{"n":7}],"n":5}', 5, id="after the same name in an inner array"),
+        pytest.param('{"m":{"n":7}}', None, id="only in an inner object"),
+        pytest.param('{"m":"n","mn":7}', None, id="another name that ends like it"),
+        pytest.param('{"m":"\\"n\\":7","n":5}', 5, id="after a text that looks like it"),
+        pytest.param('{"\\u006e":5}', 5, id="with an escaped name"),
+        pytest.param('{"m":"{","n":5}', 5, id="after a text with a brace"),
+        pytest.param('{"n":"5"}', 5, id="as a text"),
+        pytest.param('{"n":"7","m":"\\""}', 7, id="as a text, before an escape"),
+        pytest.param('{"n":1234567890123456789}', 1234567890123456789, id="of 19 digits"),
+        pytest.param('{"n":2e3}', 2000, id="with an exponent"),
+        pytest.param('{"n":-0}', 0, id="as minus nothing"),
+        pytest.param('{"n":[5]}', None, id="as an array"),
+        pytest.param('{"n":null}', None, id="as null"),
+    ],
+)
+async def test_a_number_is_read_out_of_data_however_it_is_written(
+    event_store: EventStore, namespace: str, data: str, value: int | None
+) -> None:
+    body = {"id": "1", "source": "s", "type": "llm.tokens", "subject": "acme"}
+    event = json.dumps(body)[:-1] + f', "data": {data}}}'
+    await event_store.accept([Received(namespace, parse_event(event.encode()), NOW)])
+
+    asked = replace(meter(namespace, Aggregation.SUM), value_property="$.n")
+    rows = await event_store.query(asked, MeterQuery())
+
+    assert [row.value for row in rows] == ([] if value is None else [Decimal(value)])
+
+
 @pytest.mark.parametrize("granularity", Granularity)
 @pytest.mark.parametrize("change", CHANGES)
 async def test_windows_come_in_the_order_of_time_also_where_a_clock_is_set_back(
