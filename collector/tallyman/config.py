@@ -88,7 +88,7 @@ class Settings(BaseSettings):
         None, description="CA certificates that brokers are checked against; else the system's."
     )
     consume_batch_events: int = Field(
-        10_000, ge=1, le=200_000, description="Most messages that `consume` stores at a time."
+        30_000, ge=1, le=200_000, description="Most messages that `consume` stores at a time."
     )
     consume_wait_ms: int = Field(
         200, ge=1, le=60_000, description="Longest that `consume` waits for a batch to fill."

@@ -21,7 +21,7 @@ from tallyman.domain.event import CloudEvent
 from tallyman.errors import Unavailable
 from tallyman.store.arrivals import ArrivalAt, Arrivals
 from tallyman.store.intake import Intake
-from tallyman.store.seen import Trace, id_hash, trace
+from tallyman.store.seen import Trace, id_hash, minute_of, trace
 from tallyman.stream.batch import Batch, BatchLimits
 from tallyman.stream.consumer import Consumer
 from tallyman.stream.dead_letters import Rejected
@@ -102,12 +102,13 @@ class ModelClickHouse:
         if self._faults.fails():
             raise Unavailable("a fault: not stored")
         for line in block.splitlines():
-            row = msgspec.json.decode(line)
+            row = {"dataschema": "", "nodeid": "", "sequence": "", **msgspec.json.decode(line)}
             place = (row["door"], row["place"])
             if table == "dropped":
                 if self._bug is not Bug.DROPPED_UNSEEN:
                     self._tables.dropped.add(place)
                 continue
+            row["time"] = datetime.fromisoformat(row["time"]).isoformat()
             keys = ("namespace", "type", "subject", "time", "source", "id")
             self._tables.events.setdefault(tuple(row[name] for name in keys), row)
             self._tables.places.add(place)
@@ -124,13 +125,13 @@ class ModelSeen:
         self._tables = tables
         self._faults = faults
 
-    async def by_minute(self, asked: Iterable[tuple[bytes, int]]) -> dict[bytes, Trace]:
+    async def by_minute(
+        self, hashes: Sequence[bytes], times_us: Sequence[int]
+    ) -> dict[bytes, Trace]:
         await asyncio.sleep(0)
         self._faults.here()
-        seen = self._tables.seen
-        return {
-            one: seen[one] for one, minute in asked if one in seen and seen[one].minute == minute
-        }
+        seen, minutes = self._tables.seen, set(map(minute_of, times_us))
+        return {one: seen[one] for one in hashes if one in seen and seen[one].minute in minutes}
 
     async def by_id(self, hashes: Iterable[bytes]) -> dict[bytes, Trace]:
         return {one: self._tables.by_id[one] for one in hashes if one in self._tables.by_id}

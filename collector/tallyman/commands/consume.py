@@ -14,6 +14,7 @@ from tallyman.commands.serve import configure_logging
 from tallyman.commands.settings_option import with_settings
 from tallyman.config import Settings
 from tallyman.errors import ConfigurationError, Unavailable
+from tallyman.garbage import collect_rarely
 from tallyman.store.events import EventStore
 from tallyman.stream.batch import BatchLimits
 from tallyman.stream.consumer import Consumer
@@ -37,6 +38,7 @@ def consume(settings: Settings) -> None:
         raise ConfigurationError(
             "kafka_brokers is not set: without Kafka, `serve` stores by itself"
         )
+    collect_rarely()
     asyncio.run(_consume(settings, connection))
 
 

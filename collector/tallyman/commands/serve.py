@@ -18,6 +18,7 @@ from tallyman.commands.settings_option import with_settings
 from tallyman.config import Settings
 from tallyman.domain.access import DEFAULT_NAMESPACE, Scope
 from tallyman.errors import ConfigurationError
+from tallyman.garbage import collect_rarely
 
 FORMAT = "%(asctime)s.%(msecs)03dZ %(levelname)s %(name)s %(message)s"
 CLOSING_SECONDS = 5.0  # for what is left when shutdown_seconds are over
@@ -34,6 +35,7 @@ def serve(settings: Settings) -> None:
             stack.enter_context(data_directory.locked(settings.data_dir))
             local = stack.enter_context(data_directory.listening(settings.data_dir))
         listener = stack.enter_context(_listening(settings.host, settings.port))
+        collect_rarely()
         asyncio.run(_serve(settings, listener, local))
 
 

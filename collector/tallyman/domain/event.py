@@ -39,6 +39,11 @@ class CloudEvent(msgspec.Struct, frozen=True, omit_defaults=True):
     sequence: Annotated[str, msgspec.Meta(pattern="^[0-9]{1,20}$")] | None = None
 
 
+class BareEvent(CloudEvent, frozen=True, omit_defaults=True, forbid_unknown_fields=True, gc=False):
+    """An event that came with no other attribute than these."""
+
+
+_bare = msgspec.json.Decoder(BareEvent)
 _one = msgspec.json.Decoder(CloudEvent)
 _many = msgspec.json.Decoder(list[msgspec.Raw])
 
@@ -50,7 +55,7 @@ def parse_event(body: bytes, at: str = "") -> CloudEvent:
         InvalidEvent: the body is no event; `parameters` names the field.
     """
     try:
-        event = _one.decode(body)
+        event = _decode(body)
     except msgspec.ValidationError as err:
         raise _invalid(_broken_rule(str(err)), at) from err
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as err:
@@ -90,6 +95,13 @@ def parse_events(body: bytes) -> list[CloudEvent]:
 def as_utc(moment: datetime) -> datetime:
     """An aware time, in UTC."""
     return moment if moment.tzinfo is UTC else moment.astimezone(UTC)
+
+
+def _decode(body: bytes) -> CloudEvent:
+    try:
+        return _bare.decode(body)
+    except msgspec.ValidationError:
+        return _one.decode(body)
 
 
 def _check_time(time: datetime | None) -> InvalidParameter | None:

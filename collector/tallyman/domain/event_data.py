@@ -39,6 +39,14 @@ def check_data(raw: bytes) -> InvalidParameter | None:
     if raw[:1] != b"{":
         return InvalidParameter("data", "is_object", "must be an object or null")
     try:
+        _usage.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return _check_any(raw)
+    return None
+
+
+def _check_any(raw: bytes) -> InvalidParameter | None:
+    try:
         _decoder.decode(raw)
         flat = raw.count(b"{") + raw.count(b"[") == 1
         if flat and _LONG_RUN not in raw.translate(_RUNS):
@@ -58,6 +66,35 @@ def _exact_float(literal: str) -> float:
     return number
 
 
+_Exact = Annotated[int, msgspec.Meta(ge=SMALLEST_INTEGER, le=2**63 - 1)]
+
+
+class _Usage(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    """What the plugin sends: flat, and only of texts and integers, so that all of it is exact."""
+
+    tokens: _Exact | None = None
+    type: str | None = None
+    usage_source: str | None = None
+    waived_tokens: _Exact | None = None
+    provider: str | None = None
+    model: str | None = None
+    request_model: str | None = None
+    consumer_id: str | None = None
+    credential_id: str | None = None
+    service: str | None = None
+    route: str | None = None
+    workspace: str | None = None
+    status_code: _Exact | None = None
+    stream: bool | None = None
+    outcome: str | None = None
+    latency_ms: _Exact | None = None
+    llm_latency_ms: _Exact | None = None
+    task: str | None = None
+    feature: str | None = None
+
+
+# The quickest check, which most events pass; those that do not are read in full.
+_usage: Final = msgspec.json.Decoder(_Usage)
 # The quick check: one decode, and a walk through the values only if there may be something to find.
 _Key = Annotated[str, msgspec.Meta(max_length=LONGEST_KEY)]
 _decoder: Final = msgspec.json.Decoder(dict[_Key, Any], float_hook=_exact_float)

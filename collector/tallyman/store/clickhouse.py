@@ -145,6 +145,10 @@ class ClickHouse:
         )
         return list(result.result_rows)
 
+    async def raw(self, sql: str, form: str, settings: dict[str, Any] | None = None) -> bytes:
+        """What a query gives, in one of ClickHouse's formats; the driver does not read the query."""
+        return await self.run(lambda client: client.raw_query(sql, settings=settings, fmt=form))
+
     async def insert(
         self, table: str, block: bytes, form: str, settings: dict[str, Any] | None = None
     ) -> None:

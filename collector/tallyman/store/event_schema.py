@@ -209,7 +209,37 @@ def _fourth(layout: Layout) -> list[str]:
     ]
 
 
-MIGRATIONS: Final[tuple[Callable[[Layout], list[str]], ...]] = (_first, _second, _third, _fourth)
+def _counted(more: str, source: str) -> str:
+    """`_stored`, with what an invoice says of its tokens read in the same pass as the rest."""
+    fields = "tokens String, type String, model String, provider String"
+    waived = "d.waived_tokens"
+    passed = _stored(more, source).replace(
+        fields, f"{fields}, usage_source String, waived_tokens String"
+    )
+    columns = f"""
+            {_typed("usage_source")} AS usage_source,
+            multiIf({waived} = '', 0, match({waived}, '^-?[0-9]{{1,18}}$'), toInt64OrZero({waived}),
+                JSONExtractInt(data, 'waived_tokens')) AS waived_tokens,"""
+    return passed.replace("AS provider,", f"AS provider,{columns}")
+
+
+def _fifth(layout: Layout) -> list[str]:
+    """The columns of the second migration in one pass with the others, a tenth of an insert's time."""
+    return [
+        f"ALTER TABLE incoming_to_events{layout.on_cluster} MODIFY QUERY"
+        + _counted(", door, place", "incoming"),
+        f"ALTER TABLE changes_to_events{layout.on_cluster} MODIFY QUERY"
+        + _counted(", revision, change", "incoming_changes"),
+    ]
+
+
+MIGRATIONS: Final[tuple[Callable[[Layout], list[str]], ...]] = (
+    _first,
+    _second,
+    _third,
+    _fourth,
+    _fifth,
+)
 
 
 async def migrate(clickhouse: ClickHouse, layout: Layout) -> int:

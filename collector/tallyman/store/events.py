@@ -16,11 +16,12 @@ from tallyman.domain.meter_query import check_query
 from tallyman.domain.period import microseconds
 from tallyman.store import event_schema, event_sql, meter_sql
 from tallyman.store.clickhouse import ClickHouse
-from tallyman.store.intake import FINAL_SETTINGS, INSERT_SETTINGS, Intake, encode_change
+from tallyman.store.event_row import row_of_change
+from tallyman.store.intake import FINAL_SETTINGS, INSERT_SETTINGS, Intake
 from tallyman.store.received import Accepted, EventConflict, Received
 from tallyman.store.recent import Recent
 from tallyman.store.revision_sql import AS_IT_CAME
-from tallyman.store.seen import Seen, id_hash, minute_of
+from tallyman.store.seen import Seen, id_hash
 
 __all__ = ["Accepted", "EventConflict", "EventStore", "Received"]
 
@@ -53,7 +54,7 @@ class EventStore:
     async def store_change(self, made: EventChange) -> None:
         """Store what a change makes of an event; on return it survives kill -9, and twice is once."""
         lines = b"\n".join(
-            encode_change(Received(made.namespace, event, made.ingested_at), made.revision, change)
+            row_of_change(Received(made.namespace, event, made.ingested_at), made.revision, change)
             for event, change in made.rows()
         )
         await self._clickhouse.insert("incoming_changes", lines, "JSONEachRow", INSERT_SETTINGS)
@@ -101,8 +102,8 @@ class EventStore:
     ) -> list[bool]:
         """Whether each (source, id, time) is stored already, in the order asked."""
         hashes = [id_hash(namespace, source, id_) for source, id_, _ in identities]
-        minutes = [minute_of(microseconds(time)) for _, _, time in identities]
-        known = await self._seen.by_minute(list(zip(hashes, minutes, strict=True)))
+        times = [microseconds(time) for _, _, time in identities]
+        known = await self._seen.by_minute(hashes, times)
         return [hash_ in known for hash_ in hashes]
 
     async def stored_subjects(self, namespace: str, subjects: Sequence[str]) -> set[str]:

@@ -7,15 +7,14 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from datetime import datetime
 from typing import Final, NamedTuple
 
-import msgspec
+from clickhouse_connect.driver.exceptions import ClickHouseError
 from tallyman_kong.durable_step import durable
 
-from tallyman.domain.event import as_utc
-from tallyman.store.arrivals import Arrival, ArrivalAt, Arrivals
+from tallyman.store.arrivals import ArrivalAt, Arrivals
 from tallyman.store.clickhouse import ClickHouse
+from tallyman.store.event_row import row
 from tallyman.store.received import Accepted, EventConflict, Received
 from tallyman.store.recent import Recent
 from tallyman.store.revision_sql import AS_IT_CAME
@@ -24,6 +23,9 @@ from tallyman.store.seen import Seen, Trace, trace
 INSERT_SETTINGS: Final = {
     "input_format_json_read_objects_as_strings": 1,
     "date_time_input_format": "best_effort",
+    "input_format_skip_unknown_fields": 1,  # of an envelope that is stored as it came
+    "input_format_parallel_parsing": 0,  # several batches are stored at a time anyway
+    "optimize_on_insert": 0,  # nothing in a batch is twice
     "distributed_foreground_insert": 1,  # on a cluster, on return the shards have it
 }
 # The time is in the key and decides the partition, so two rows of one event are always in the same
@@ -33,12 +35,11 @@ COMPARED_AT_ONCE: Final = 1000
 
 
 class _Candidate(NamedTuple):
-    """An event of the batch, with the trace it would leave, and that of the one known before it."""
+    """An event of the batch, with the trace it would leave."""
 
     position: int
     received: Received
     trace: Trace
-    known: Trace | None = None
 
     def differs(self, known: Trace) -> tuple[str, ...]:
         mine = self.trace
@@ -50,30 +51,6 @@ class _Candidate(NamedTuple):
             ("data", mine.data_hash != known.data_hash),
         )
         return tuple(name for name, unequal in pairs if unequal)
-
-
-class _EventRow(msgspec.Struct):
-    namespace: str
-    type: str
-    subject: str
-    time: datetime
-    source: str
-    id: str
-    dataschema: str
-    data: msgspec.Raw
-    nodeid: str
-    sequence: str
-    ingested_at: datetime
-
-
-class _Row(_EventRow):
-    door: str
-    place: int
-
-
-class _ChangeRow(_EventRow):
-    revision: int
-    change: str
 
 
 class Intake:
@@ -130,14 +107,9 @@ class Intake:
         self, candidates: Sequence[_Candidate]
     ) -> tuple[list[_Candidate], list[tuple[_Candidate, Trace]]]:
         """What is new, and what is not with what was there before it, in the batch's order."""
+        timed = [one.trace for one in candidates if one.received.event.time is not None]
         by_minute, by_id = await asyncio.gather(
-            self._seen.by_minute(
-                [
-                    (one.trace.id_hash, one.trace.minute)
-                    for one in candidates
-                    if one.received.event.time is not None
-                ]
-            ),
+            self._seen.by_minute([one.id_hash for one in timed], [one.time_us for one in timed]),
             self._seen.by_id(
                 [one.trace.id_hash for one in candidates if not one.received.time_is_derived]
             ),
@@ -156,9 +128,8 @@ class Intake:
 
     async def _store(self, fresh: Sequence[_Candidate], arrival_at: ArrivalAt) -> None:
         """Store, and only then remember."""
-        lines = b"\n".join([_encode(one.received, arrival_at(one.position)) for one in fresh])
         try:
-            await self._insert(lines)
+            await self._insert(fresh, arrival_at)
             await self._seen.remember(
                 [one.trace for one in fresh],
                 [one.trace for one in fresh if not one.received.time_is_derived],
@@ -168,8 +139,20 @@ class Intake:
             raise
 
     @durable("store.insert")
-    async def _insert(self, lines: bytes) -> None:
-        await self._clickhouse.insert("incoming", lines, "JSONEachRow", INSERT_SETTINGS)
+    async def _insert(self, fresh: Sequence[_Candidate], arrival_at: ArrivalAt) -> None:
+        """Insert all of it; what ClickHouse does not read as it came is written anew."""
+        rows = [row(one.received, arrival_at(one.position)) for one in fresh]
+        try:
+            await self._clickhouse.insert(
+                "incoming", b"\n".join(rows), "JSONEachRow", INSERT_SETTINGS
+            )
+        except ClickHouseError:
+            if not any(one.received.line for one in fresh):
+                raise
+            rows = [row(one.received._replace(line=b""), arrival_at(one.position)) for one in fresh]
+            await self._clickhouse.insert(
+                "incoming", b"\n".join(rows), "JSONEachRow", INSERT_SETTINGS
+            )
 
     async def _conflicts(self, repeated: Sequence[tuple[_Candidate, Trace]]) -> list[EventConflict]:
         """Those that are not what was there before; two ways of writing the same JSON are equal."""
@@ -233,33 +216,3 @@ def _canonical(data: str | bytes) -> str:
 def _number(literal: str) -> int | float:
     number = float(literal)
     return int(number) if number.is_integer() else number
-
-
-def _encode(received: Received, arrival: Arrival) -> bytes:
-    row = _Row(*_values(received), *arrival)
-    return msgspec.json.encode(row)
-
-
-def encode_change(received: Received, revision: int, change: str) -> bytes:
-    """A row of `incoming_changes`."""
-    return msgspec.json.encode(_ChangeRow(*_values(received), revision, change))
-
-
-def _values(
-    received: Received,
-) -> tuple[str, str, str, datetime, str, str, str, msgspec.Raw, str, str, datetime]:
-    """The fields of `_EventRow`, in its order."""
-    event = received.event
-    return (
-        received.namespace,
-        event.type,
-        event.subject,
-        received.time,
-        event.source,
-        event.id,
-        event.dataschema or "",
-        msgspec.Raw(received.data or b'""'),
-        event.nodeid or "",
-        event.sequence or "",
-        as_utc(received.ingested_at),
-    )

@@ -15,7 +15,8 @@ class Received(NamedTuple):
 
     An event without a time counts at `ingested_at`, which must be the same when it is delivered
     again by a stream: a Kafka record's own timestamp, say. `door` and `place` say which of a stream's
-    messages it was; without a door the store numbers it by itself.
+    messages it was; without a door the store numbers it by itself. `line` is the JSON that the event
+    was read from, where it may be stored as it came: see `event_row.py`.
     """
 
     namespace: str
@@ -23,6 +24,7 @@ class Received(NamedTuple):
     ingested_at: datetime
     door: str = ""
     place: int = 0
+    line: bytes = b""
 
     @property
     def time(self) -> datetime:

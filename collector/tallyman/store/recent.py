@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from tallyman.errors import Unavailable
-from tallyman.store.seen import Seen, Trace
+from tallyman.store.seen import Seen, Trace, minute_of
 
 log = logging.getLogger(__name__)
 
@@ -33,10 +33,15 @@ class Recent:
         self._writing = asyncio.Lock()
         self._writer: asyncio.Task[None] | None = None
 
-    async def by_minute(self, asked: Sequence[tuple[bytes, int]]) -> dict[bytes, Trace]:
+    async def by_minute(
+        self, hashes: Sequence[bytes], times_us: Sequence[int]
+    ) -> dict[bytes, Trace]:
         """As `Seen.by_minute`. What waits is looked at first: meanwhile it may be written."""
-        near = {one[0]: self._by_minute[one] for one in asked if one in self._by_minute}
-        return near | await self._seen.by_minute([one for one in asked if one[0] not in near])
+        keys = zip(hashes, map(minute_of, times_us), strict=True)
+        near = {key[0]: self._by_minute[key] for key in keys if key in self._by_minute}
+        far = [at for at, one in enumerate(hashes) if one not in near]
+        found = await self._seen.by_minute([hashes[at] for at in far], [times_us[at] for at in far])
+        return near | found
 
     async def by_id(self, hashes: Sequence[bytes]) -> dict[bytes, Trace]:
         """As `Seen.by_id`."""

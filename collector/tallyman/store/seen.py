@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from functools import lru_cache
 from hashlib import sha256
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from tallyman_kong.durable_step import durable
 
@@ -29,6 +29,7 @@ _BY_MINUTE: Final = struct.Struct("<I16sqIII")  # RowBinary of `seen`
 _BY_ID: Final = struct.Struct("<16sqIII")  # and of `seen_by_id`
 MOST_LITERALS: Final = 500
 _LOOKUP_SETTINGS: Final = {"max_query_size": 1 << 28}  # the ids stand in the query, in hexadecimal
+_REMEMBER_SETTINGS: Final = {"optimize_on_insert": 0}  # nothing in a batch is twice
 # What can have been under way at a crash: a batch for each connection, of this many events in all.
 _MEND: Final = {"window_ms": 3_600_000, "most": 500_000}
 
@@ -76,7 +77,7 @@ def trace(namespace: str, event: CloudEvent, time: datetime, data: bytes) -> Tra
         microseconds(time),
         _sum(event.type),
         _sum(event.subject),
-        zlib.crc32(data, _sum((event.dataschema or "") + "\0")),
+        zlib.crc32(data, _sum_of_schema(event.dataschema)),
     )
 
 
@@ -91,20 +92,25 @@ def _sum(text: str) -> int:
     return zlib.crc32(text.encode())
 
 
+@lru_cache(maxsize=1 << 12)
+def _sum_of_schema(dataschema: str | None) -> int:
+    return zlib.crc32(f"{dataschema or ''}\0".encode())
+
+
 class Seen:
     """The ids of every namespace, looked up by the minute of their event, or by themselves alone."""
 
     def __init__(self, clickhouse: ClickHouse) -> None:
         self._clickhouse = clickhouse
 
-    async def by_minute(self, asked: Sequence[tuple[bytes, int]]) -> dict[bytes, Trace]:
-        """What is known of these (id hash, minute); quick, since a batch is of few minutes."""
-        if not asked:
+    async def by_minute(
+        self, hashes: Sequence[bytes], times_us: Sequence[int]
+    ) -> dict[bytes, Trace]:
+        """What is known of these ids at these times; quick, since a batch is of few minutes."""
+        if not hashes:
             return {}
-        minutes = ", ".join(str(minute) for minute in sorted({minute for _, minute in asked}))
-        return await self._find(
-            "seen", f"minute IN ({minutes}) AND ", [hash_ for hash_, _ in asked]
-        )
+        minutes = ", ".join(map(str, sorted(set(map(minute_of, times_us)))))
+        return await self._find("seen", f"minute IN ({minutes}) AND ", hashes)
 
     async def by_id(self, hashes: Sequence[bytes]) -> dict[bytes, Trace]:
         """What is known of these ids whatever their time, of events not sent by the plugin."""
@@ -118,7 +124,7 @@ class Seen:
             "seen_by_id": b"".join([_BY_ID.pack(*one) for one in by_id]),
         }
         inserts = [
-            self._clickhouse.insert(table, rows, "RowBinary")
+            self._clickhouse.insert(table, rows, "RowBinary", _REMEMBER_SETTINGS)
             for table, rows in tables.items()
             if rows
         ]
@@ -179,12 +185,13 @@ class Seen:
             await self._clickhouse.command(f"DELETE FROM {local}{on} WHERE {where}")  # noqa: S608 – tables of ours, numbers and hexadecimal
 
     async def _find(self, table: str, where: str, hashes: Sequence[bytes]) -> dict[bytes, Trace]:
-        rows: list[Any] = await self._clickhouse.rows(
+        found = await self._clickhouse.raw(
             f"SELECT id_hash, toUnixTimestamp64Micro(time), type_hash, subject_hash, data_hash "  # noqa: S608 – a table of ours, numbers and hexadecimal
             f"FROM {table} WHERE {where}id_hash IN ({_listed(hashes)})",
-            settings=_LOOKUP_SETTINGS,
+            "RowBinary",
+            _LOOKUP_SETTINGS,
         )
-        return {row[0]: Trace(*row) for row in rows}
+        return {row[0]: Trace(*row) for row in _BY_ID.iter_unpack(found)}
 
 
 def _listed(hashes: Sequence[bytes]) -> str:

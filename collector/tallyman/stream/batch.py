@@ -16,8 +16,8 @@ from tallyman.stream.message import Record
 class BatchLimits:
     """A batch is closed by whichever it reaches first."""
 
-    events: int = 10_000
-    size_bytes: int = 16 * 1024 * 1024
+    events: int = 30_000
+    size_bytes: int = 32 * 1024 * 1024
     wait_seconds: float = 0.2
 
 
@@ -30,12 +30,8 @@ class Offsets:
     @classmethod
     def after(cls, records: Iterable[Record]) -> "Offsets":
         """Behind the last of some records, which stand in their partition's order."""
-        return cls(
-            {
-                TopicPartition(record.topic, record.partition): record.offset + 1
-                for record in records
-            }
-        )
+        behind = {(one.topic, one.partition): one.offset + 1 for one in records}
+        return cls({TopicPartition(*where): offset for where, offset in behind.items()})
 
 
 @dataclass

@@ -190,7 +190,7 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has
                 if await self._attempt(work):
                     break
             failures += 1
-            await self._pause(min(0.1 * 2**failures, LONGEST_BACKOFF_SECONDS))
+            await self._pause(backoff_seconds(failures))
             if self._stop.is_set():
                 return False
         if work.committed:
@@ -288,3 +288,8 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has
                 await self._stop.wait()
         except TimeoutError:
             return
+
+
+def backoff_seconds(failures: int) -> float:
+    """How long to wait after so many failures in a row, which may be any number."""
+    return min(0.1 * 2.0 ** min(failures, 10), LONGEST_BACKOFF_SECONDS)

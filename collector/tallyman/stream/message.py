@@ -12,6 +12,7 @@ import msgspec
 
 from tallyman.domain.event import EARLIEST, LATEST, CloudEvent, parse_event
 from tallyman.errors import InvalidEvent, InvalidParameter
+from tallyman.store.event_row import as_it_came
 from tallyman.store.events import Received
 
 NAMESPACE_HEADER: Final = "namespace"
@@ -94,11 +95,15 @@ def decode(record: Record, default_namespace: str) -> Received:
             f"the message has {len(value)} bytes, more than {LONGEST_MESSAGE_BYTES}",
         )
     event = parse_event(value)
-    headers = dict(record.headers) if record.headers else {}
-    namespace = _namespace(headers, default_namespace)
-    ingested_at = _ingested_at(headers, record) if event.time is not None else _moment(record)
+    namespace, ingested_at = default_namespace, None
+    if record.headers:
+        headers = dict(record.headers)
+        namespace = _namespace(headers, default_namespace)
+        ingested_at = _ingested_at(headers)
+    if ingested_at is None or event.time is None:
+        ingested_at = _moment(record.timestamp)
     door = _door(record.topic, record.partition)
-    return Received(namespace, event, ingested_at, door, record.offset)
+    return Received(namespace, event, ingested_at, door, record.offset, as_it_came(event, value))
 
 
 def _namespace(headers: dict[str, bytes], default: str) -> str:
@@ -116,10 +121,10 @@ def _namespace(headers: dict[str, bytes], default: str) -> str:
     return namespace
 
 
-def _ingested_at(headers: dict[str, bytes], record: Record) -> datetime:
+def _ingested_at(headers: dict[str, bytes]) -> datetime | None:
     given = headers.get(INGESTED_AT_HEADER)
     if given is None:
-        return _moment(record)
+        return None
     try:
         moment = datetime.fromisoformat(given.decode())
     except ValueError as err:
@@ -129,15 +134,11 @@ def _ingested_at(headers: dict[str, bytes], record: Record) -> datetime:
     return moment
 
 
-def _moment(record: Record) -> datetime:
-    if not _EARLIEST_MS <= record.timestamp < _LATEST_MS:
-        raise _broken("time", "required", "neither the event nor the message has a time")
-    return _from_milliseconds(record.timestamp)
-
-
 # Messages that are produced together have the same few times and places.
 @lru_cache(maxsize=1 << 10)
-def _from_milliseconds(timestamp: int) -> datetime:
+def _moment(timestamp: int) -> datetime:
+    if not _EARLIEST_MS <= timestamp < _LATEST_MS:
+        raise _broken("time", "required", "neither the event nor the message has a time")
     return datetime.fromtimestamp(timestamp / 1000, UTC)
 
 

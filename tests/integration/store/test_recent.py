@@ -35,7 +35,10 @@ def received(namespace: str, *ids: str, tokens: int = 10, plugin: bool = False) 
 async def remembered(clickhouse: ClickHouse, namespace: str, id_: str) -> tuple[bool, bool]:
     """Whether another process would find it, by its minute and by its id."""
     seen, hash_ = Seen(clickhouse), id_hash(namespace, "s", id_)
-    by_minute, by_id = await seen.by_minute([(hash_, MINUTE)]), await seen.by_id([hash_])
+    by_minute, by_id = (
+        await seen.by_minute([hash_], [MINUTE * 1_000_000]),
+        await seen.by_id([hash_]),
+    )
     return hash_ in by_minute, hash_ in by_id
 
 
@@ -87,7 +90,7 @@ async def test_what_is_written_is_known_to_others_and_does_not_wait_any_more(
 
     assert await remembered(clickhouse, namespace, "1") == (True, True)
     assert await remembered(clickhouse, namespace, "2") == (True, False)
-    assert set(await recent.by_minute([(one, MINUTE) for one in hashes])) == set(hashes)
+    assert set(await recent.by_minute(hashes, [MINUTE * 1_000_000] * len(hashes))) == set(hashes)
     assert (await intake.accept(received(namespace, "1", "2"))).known == 2
 
 
