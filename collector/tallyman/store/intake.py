@@ -40,6 +40,7 @@ class _Candidate(NamedTuple):
     position: int
     received: Received
     trace: Trace
+    is_derived: bool  # whether its time is the same whenever it is sent
 
     def differs(self, known: Trace) -> tuple[str, ...]:
         mine = self.trace
@@ -73,7 +74,12 @@ class Intake:
 
     async def _accept(self, batch: Sequence[Received]) -> Accepted:
         candidates = [
-            _Candidate(position, one, trace(one.namespace, one.event, one.time, one.data))
+            _Candidate(
+                position,
+                one,
+                trace(one.namespace, one.event, one.event.time or one.ingested_at, one.data),
+                one.time_is_derived,
+            )
             for position, one in enumerate(batch)
         ]
         with self._arrivals.numbered(batch) as arrival_at:
@@ -110,9 +116,7 @@ class Intake:
         timed = [one.trace for one in candidates if one.received.event.time is not None]
         by_minute, by_id = await asyncio.gather(
             self._seen.by_minute([one.id_hash for one in timed], [one.time_us for one in timed]),
-            self._seen.by_id(
-                [one.trace.id_hash for one in candidates if not one.received.time_is_derived]
-            ),
+            self._seen.by_id([one.trace.id_hash for one in candidates if not one.is_derived]),
         )
         known = by_minute | by_id
         fresh: list[_Candidate] = []
@@ -132,7 +136,7 @@ class Intake:
             await self._insert(fresh, arrival_at)
             await self._seen.remember(
                 [one.trace for one in fresh],
-                [one.trace for one in fresh if not one.received.time_is_derived],
+                [one.trace for one in fresh if not one.is_derived],
             )
         except BaseException:
             self._doubtful = True

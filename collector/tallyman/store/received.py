@@ -40,7 +40,7 @@ class Received(NamedTuple):
     def time_is_derived(self) -> bool:
         """The plugin takes an event's time from the log entry: sent again, it is the same."""
         event = self.event
-        return None not in (event.nodeid, event.sequence, event.time)
+        return event.nodeid is not None and event.sequence is not None and event.time is not None
 
 
 @dataclass(frozen=True)
