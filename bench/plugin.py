@@ -9,25 +9,28 @@ more than the rate where the machine does something else too.
 import json
 import multiprocessing
 import os
+import sqlite3
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from tallyman.demo.kong_driver import KongDriver
+from tallyman_kong.metrics import ENTRIES
 
 from bench.figure import Figure, report
+from bench.plugin_server import SPOOL
 from bench.recorded import recorded_entry
 
 CONNECTIONS = 4
 TURNS = 5
-SETTLE_SECONDS = 0.5  # what was taken is spooled by then
+PATIENCE_SECONDS = 60.0
 CONFIG = {"sink": "http", "ingest_endpoint": "http://127.0.0.1:9/events"}
 NAMES = {
     "noop": "kong-pdk, a handler that does nothing",
@@ -90,11 +93,28 @@ def _figures(found: dict[str, Found]) -> Iterator[Figure]:
 class Running:
     socket: Path
     pid: int
+    spool: Path | None
 
     def processor_seconds(self) -> float:
         """Of all the server's threads, to a hundredth of a second."""
         fields = Path(f"/proc/{self.pid}/stat").read_text().rsplit(")", 1)[1].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def spooled(self) -> int:
+        """How many log entries are in the spool."""
+        if self.spool is None:
+            return 0
+        with closing(sqlite3.connect(self.spool)) as connection:
+            counted = "SELECT value FROM counter WHERE name = ?"
+            row = connection.execute(counted, (ENTRIES.name,)).fetchone()
+        return int(row[0]) if row else 0
+
+    def wait_for(self, entries: int) -> None:
+        """Return when so many are in the spool, if it has one."""
+        until = time.monotonic() + PATIENCE_SECONDS
+        while self.spool is not None and self.spooled() < entries:
+            assert time.monotonic() < until, "log entries were refused"
+            time.sleep(0.002)
 
 
 @contextmanager
@@ -106,18 +126,23 @@ def _server(folder: Path, kind: str) -> Iterator[Running]:
         while not socket.exists():
             assert process.poll() is None, "the server did not start"
             time.sleep(0.02)
-        yield Running(socket, process.pid)
+        yield Running(socket, process.pid, folder / SPOOL if kind == "ours" else None)
     finally:
         process.terminate()
         process.wait()
 
 
 def _take_turn(server: Running, seconds: float, found: Found) -> None:
-    began = server.processor_seconds()
+    """The rate counts until the last one is in the spool, where there is one."""
+    before = server.spooled()
     with multiprocessing.get_context("spawn").Pool(2) as pool:
+        first = sum(pool.starmap(_drive, [(server.socket, 0.01)] * 2))  # the processes start
+        server.wait_for(before + first)
+        began = server.processor_seconds()
+        clock = time.perf_counter()
         done = sum(pool.starmap(_drive, [(server.socket, seconds)] * 2))
-    time.sleep(SETTLE_SECONDS)
-    found.per_second.append(done / seconds)
+        server.wait_for(before + first + done)
+        found.per_second.append(done / (time.perf_counter() - clock))
     found.microseconds.append((server.processor_seconds() - began) / done * 1e6)
 
 

@@ -23,7 +23,9 @@ from tallyman_kong.server import Server
 from tallyman_kong.settings import PLUGIN_NAME
 from tallyman_kong.spool import Spool
 
+SPOOL = "spool.db"
 LIMIT = 8 * 1024**3
+QUEUE_LIMIT = 64_000_000  # the default
 
 
 class NoIntake:
@@ -32,6 +34,9 @@ class NoIntake:
     def add_sink(self, sink: Any) -> None: ...
     def offer(self, entry: Any, reader: Any) -> None: ...
     def refuse(self, reason: str) -> None: ...
+    def is_behind(self) -> bool:
+        return False
+
     def start(self) -> None: ...
     def stop(self, within_seconds: float) -> None: ...
 
@@ -86,8 +91,8 @@ class Timed(Conversation):
 def main() -> None:
     kind, socket, folder = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
     if kind == "ours":
-        spool = Spool(folder / "spool.db", "bench", max_bytes=LIMIT, survives_power_loss=True)
-        intake = Intake(spool, max_bytes=LIMIT)
+        spool = Spool(folder / SPOOL, "bench", max_bytes=LIMIT, survives_power_loss=True)
+        intake = Intake(spool, max_bytes=QUEUE_LIMIT)
     else:
         intake = cast(Intake, NoIntake())
     conversation = KongPdk(intake) if kind == "noop" else Timed(intake)

@@ -2,7 +2,8 @@
 
 import json
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
 from typing import Any
 
 import msgspec
@@ -33,3 +34,22 @@ def insert(connection: sqlite3.Connection, values: Sequence[Any]) -> None:
         while len(values) - at >= width:
             connection.execute(statement, values[at : at + width])
             at += width
+
+
+def delete(connection: sqlite3.Connection, positions: Sequence[int]) -> int:
+    """Delete the rows at these positions, and none between them; gives how many there were.
+
+    A run without a gap is one statement, since whoever appends waits for it.
+    """
+    return sum(
+        connection.execute("DELETE FROM event WHERE position BETWEEN ? AND ?", run).rowcount
+        for run in _runs(positions)
+    )
+
+
+def _runs(positions: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """The first and the last of each run of numbers without a gap."""
+    ordered = sorted(set(positions))
+    for _, numbers in groupby(enumerate(ordered), lambda at: at[1] - at[0]):
+        run = [number for _, number in numbers]
+        yield run[0], run[-1]

@@ -25,6 +25,7 @@ log = logging.getLogger("tallyman_kong.intake")
 LARGEST_GROUP = 2_000  # entries in one transaction
 GATHER_SECONDS = 0.01  # what is not yet on disk is at most this old, plus one commit
 IDLE_SECONDS = 0.2
+STUCK_SECONDS = 5.0  # a spool that has taken nothing for so long is not waited for
 OVERHEAD_BYTES = 500  # of an entry in the queue, beside its text
 
 
@@ -64,10 +65,12 @@ class Intake:
             ("queue_full", "too_large", "configuration", "no_entry", "error"), 0
         )
         self._refused_written: Counter[str] = Counter()
+        self._moved_at = 0.0
         self._give_up_at = float("inf")
         self._thread = threading.Thread(target=self._run, name="spool", daemon=True)
 
     def start(self) -> None:
+        self._moved_at = time.monotonic()
         self._thread.start()
 
     def add_sink(self, sink: Sink) -> None:
@@ -81,6 +84,16 @@ class Intake:
             return
         self._offered_bytes += size
         self._queue.put(_Entry(reader, entry, size))
+
+    def is_behind(self) -> bool:
+        """Whether half the queue is used, and the spool will make room soon.
+
+        Kong can wait: its log phase runs after the answer. An entry that the queue has no room for
+        is lost.
+        """
+        if self._offered_bytes - self._taken_bytes < self._max_bytes // 2:
+            return False
+        return time.monotonic() - self._moved_at < STUCK_SECONDS
 
     def refuse(self, reason: str) -> None:
         """Count an entry that is not taken; the thread writes and logs it."""
@@ -99,6 +112,7 @@ class Intake:
         going_on = True
         while going_on:
             items, going_on = self._take()
+            self._moved_at = time.monotonic()
             try:
                 group = self._read(items)
                 if (group.events or group.counts) and not self._until_written(

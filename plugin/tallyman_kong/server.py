@@ -89,7 +89,7 @@ class Server:
 
     def _take(self, accepted: Any, _address: Any) -> None:
         raw = socket.socket(fileno=accepted.detach())
-        self._connections.add(Connection(raw, self._answer, self._ended))
+        self._connections.add(Connection(raw, self._answer, self._ended, self._intake.is_behind))
 
     def _answer(self, message: Any) -> bytes:
         answer: bytes = self._pack(self._conversation.answer(message))

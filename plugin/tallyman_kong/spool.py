@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tallyman_kong.durable_step import durable
-from tallyman_kong.event_rows import insert, to_json
+from tallyman_kong.event_rows import delete, insert, to_json
 from tallyman_kong.heartbeat import FIRST_SEQUENCE, SEQUENCE, SpoolState, read_states
 from tallyman_kong.metrics import EVENTS, REFUSED, SENT, SET_ASIDE, SPOOLED, Count
 from tallyman_kong.spool_file import SequenceMark, SpoolFile
@@ -122,15 +122,15 @@ class Spool:
     @durable("spool.acknowledge")
     def acknowledge(self, positions: Iterable[int], kind: str) -> None:
         """Delete events that the sink has: exactly these."""
-        rows = [(position,) for position in positions]
+        acknowledged = list(positions)
 
         def work(connection: sqlite3.Connection) -> None:
-            deleted = connection.executemany(
-                "DELETE FROM event WHERE position = ?", rows
-            ).rowcount  # fewer, where the file that they were read from was set aside
-            add_counts(connection, Counter({SENT.of(sink=kind): len(rows), SPOOLED.of(): -deleted}))
+            # Fewer are deleted where the file that they were read from was set aside.
+            deleted = delete(connection, acknowledged)
+            counts = {SENT.of(sink=kind): len(acknowledged), SPOOLED.of(): -deleted}
+            add_counts(connection, Counter(counts))
 
-        if rows:
+        if acknowledged:
             self._file.write(work)
 
     @durable("spool.set_aside")

@@ -2,9 +2,12 @@
 
 import asyncio
 import json
+import sqlite3
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from typing import Any
 
 import msgpack
@@ -278,6 +281,46 @@ async def test_garbage_on_one_connection_leaves_the_others_alone(
     driver.log(instance, entry("after"))
 
     await until(lambda: _ids(plugin.spooled()) == ids_of(["after"]))
+
+
+async def test_while_the_disk_is_slow_kong_waits_and_no_call_is_refused(command: Command) -> None:
+    plugin = await command(queue_max_mb="1").start()
+    driver = plugin.connect()
+    instance = driver.start_instance(NOWHERE)
+    driver.log(instance, entry("first"))
+    await until(lambda: len(plugin.spooled()) == 2)
+    calls = 1000  # three times what the queue holds
+    taken: list[int] = []
+
+    def play() -> None:
+        for number in range(calls):
+            driver.log(instance, entry(f"r-{number}"))
+            taken.append(number)
+
+    with (
+        closing(sqlite3.connect(plugin.spool, isolation_level=None)) as other,
+        ThreadPoolExecutor(1) as thread,
+    ):
+        other.execute("BEGIN IMMEDIATE")
+        playing = thread.submit(play)
+        await until(_stands_still(taken))
+        other.execute("ROLLBACK")
+        playing.result()
+
+    await until(lambda: len(plugin.spooled()) == 2 * calls + 2)
+    assert plugin.counter("tallyman_plugin_refused_total") is None
+
+
+def _stands_still(taken: list[int]) -> Callable[[], bool]:
+    """Whether there are some, and no more came for a while."""
+    before = [0, 0.0]
+
+    def stands_still() -> bool:
+        if len(taken) != before[0]:
+            before[:] = [len(taken), time.monotonic()]
+        return bool(taken) and time.monotonic() - before[1] > 0.5
+
+    return stands_still
 
 
 async def test_a_kong_that_does_not_read_its_answers_keeps_nobody_waiting_and_gets_them_later(

@@ -88,6 +88,17 @@ def test_an_acknowledgement_deletes_exactly_what_it_names(tmp_path: Path) -> Non
     assert spool.figures().waiting == 1
 
 
+def test_an_acknowledgement_with_gaps_leaves_what_is_in_them(tmp_path: Path) -> None:
+    spool = _open(tmp_path / "spool.db")
+    spool.append(_group(*"abcdefgh"))
+    positions = _positions(_read(spool))
+
+    spool.acknowledge([positions[at] for at in (6, 0, 1, 2, 4)], "http")
+
+    assert [name for name, _ in _numbered(_read(spool))] == ["d", "f", "h"]
+    assert spool.figures().waiting == 3
+
+
 def test_events_are_read_oldest_first_by_sink_and_within_the_limits(tmp_path: Path) -> None:
     spool = _open(tmp_path / "spool.db")
     spool.append(_group("a", "b"))
