@@ -71,7 +71,7 @@ def granted_at(
 ) -> dict[str, Granted]:
     """By feature key, where there are grants to a limit that has one."""
     subscription = serving(definition.subscriptions, now)
-    if subscription is None:
+    if subscription is None or not definition.grants:
         return {}
     found = {}
     for key, entitled in entitlements.by_feature.items():
