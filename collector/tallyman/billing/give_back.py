@@ -4,6 +4,7 @@ Where no payment app collects, a refund says what was given back elsewhere. How 
 is `payments/`'s.
 """
 
+import logging
 from collections.abc import Mapping
 from datetime import datetime
 from functools import partial
@@ -24,8 +25,11 @@ from tallyman.domain.stripe_operation import (
     Returned,
     StripeOperation,
 )
+from tallyman.errors import Conflict
 from tallyman.store.refunds import RefundAsked
 from tallyman.store.stripe_operations import Heard
+
+_log = logging.getLogger(__name__)
 
 BY: Final = "stripe"
 _STATES: Final = {
@@ -95,7 +99,10 @@ async def _heard_note(books: Books, operation: StripeOperation) -> None:
     if given is not None:
         await _move(books, given, operation, now)
     if operation.state is OperationState.CANCELED:
-        await books.credit_notes.void(operation.namespace, operation.id, now, by=BY)
+        try:
+            await books.credit_notes.void(operation.namespace, operation.id, now, by=BY)
+        except Conflict as err:
+            _log.error("credit note %s was voided at Stripe and stands here: %s", operation.id, err)
 
 
 async def _heard_refund(books: Books, operation: StripeOperation) -> None:

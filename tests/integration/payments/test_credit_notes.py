@@ -7,6 +7,7 @@ from datetime import timedelta
 from decimal import Decimal as D
 
 import pytest
+from sqlalchemy import insert
 from tallyman.billing.books import Books
 from tallyman.billing.credit import Order, creditable, let_off, void_note
 from tallyman.billing.give_back import hearers, refund
@@ -22,10 +23,11 @@ from tallyman.store.audit_pages import AuditPages
 from tallyman.store.clickhouse import ClickHouse
 from tallyman.store.comparison import Comparison
 from tallyman.store.refunds import RefundAsked
+from tallyman.store.tables import credit_transactions
 
 from tests.integration.payments.conftest import Till
 from tests.integration.payments.killing import work_until_killed
-from tests.integration.payments.test_operations import paid, unpaid
+from tests.integration.payments.test_operations import hear, paid, unpaid
 from tests.rigs.stripe import Fault
 
 MINUTE = timedelta(minutes=1)
@@ -225,6 +227,32 @@ async def test_a_credit_note_of_an_open_invoice_is_void_here_once_stripe_has_voi
     assert [(one.action, one.actor) for one in log if one.entity == "credit_note"] == [
         ("voided", "stripe"), ("void_asked", "key-1"), ("created", "key-1"),
     ]  # fmt: skip
+
+
+async def test_a_note_that_gave_credit_back_stands_where_somebody_voids_it_at_stripe(
+    books: Books, till: Till, caplog: pytest.LogCaptureFixture
+) -> None:
+    invoice = await unpaid(till)
+    note = await credit(books, till, invoice, "3.00")
+    await till.app.work()
+    async with till.database.writing() as connection:
+        given = insert(credit_transactions).values(
+            id="01JD0000000000000000000001", namespace=till.namespace, name="given back", amount=0,
+            customer_id=invoice.customer.id, currency="USD", sequence=1, type="adjusted", labels={},
+            invoice_id=note.id, available=0, booked_at=till.now,
+        )  # fmt: skip
+        await connection.execute(given)
+    [there] = till.stripe.credit_notes.values()
+    there["status"] = "void"
+
+    await hear(till, "credit_note.voided", there)
+
+    operation = await till.app.stores.operations.get(till.namespace, note.id)
+    assert operation.state is OperationState.CANCELED
+    assert (await books.credit_notes.get(till.namespace, note.id)).voided_at is None
+    assert "was voided at Stripe and stands here" in caplog.text
+    till.wait(MINUTE)
+    assert await till.app.stores.operations.due(till.namespace, till.now, 10) == []
 
 
 async def test_a_credit_note_that_is_not_at_stripe_yet_is_not_made_there(
