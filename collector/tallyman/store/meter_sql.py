@@ -63,8 +63,10 @@ def render(meter: Meter, query: MeterQuery, owners: Sequence[Owner] = ()) -> tup
     selected = [*dimensions, f"{window} AS w", "min(time)", "max(time)", *aggregates_of(meter)]
     groups = [*(f"d{at}" for at in range(len(dimensions))), "w"]
     where = [*_range(meter, query, parameters), *_filters(meter, query, parameters, owners)]
+    first = _subjects(query, parameters)
+    prewhere = f"PREWHERE {' AND '.join(first)} " if first else ""
     sql = (
-        f"SELECT {', '.join(selected)} FROM events FINAL WHERE {' AND '.join(where)} "  # noqa: S608 – paths are quoted, values are parameters
+        f"SELECT {', '.join(selected)} FROM events FINAL {prewhere}WHERE {' AND '.join(where)} "  # noqa: S608 – paths are quoted, values are parameters
         f"GROUP BY {', '.join(groups)} HAVING {_present(meter)} "
         f"ORDER BY {', '.join([_order(query), *groups[:-1]])}"
     )
@@ -218,7 +220,7 @@ def dimension_text(meter: Meter, name: str) -> str:
 def _filters(
     meter: Meter, query: MeterQuery, parameters: Parameters, owners: Sequence[Owner]
 ) -> list[str]:
-    filters = [one for one in query.filters if one.dimension != CUSTOMER]
+    filters = [one for one in query.filters if one.dimension not in (CUSTOMER, SUBJECT)]
     wanted = [one.values for one in query.filters if one.dimension == CUSTOMER]
     theirs = [
         within([span for id_, span in owners if id_ in values], "o", parameters)
@@ -229,6 +231,12 @@ def _filters(
     return theirs + [
         filter_condition(one, dimension_text(meter, one.dimension), parameters) for one in filters
     ]
+
+
+def _subjects(query: MeterQuery, parameters: Parameters) -> list[str]:
+    """The filters by subject. All rows of an event have the same, so they may come before FINAL."""
+    filters = [one for one in query.filters if one.dimension == SUBJECT]
+    return [filter_condition(one, "subject", parameters) for one in filters]
 
 
 def filter_condition(one: DimensionFilter, text: str, parameters: Parameters) -> str:

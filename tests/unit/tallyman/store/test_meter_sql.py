@@ -104,14 +104,15 @@ def test_filters_and_only_become_conditions_whose_values_are_parameters() -> Non
     sql, parameters = render(replace(METER, only=("type", "request")), query)
 
     assert (
-        "subject IN {f0:Array(String)} AND (positionCaseInsensitiveUTF8(model, {f1:String}) > 0 "
-        "OR model NOT IN {f2:Array(String)}) AND token_type = {f3:String} GROUP BY"
+        "(positionCaseInsensitiveUTF8(model, {f0:String}) > 0 "
+        "OR model NOT IN {f1:Array(String)}) AND token_type = {f2:String} GROUP BY"
     ) in sql
+    assert "FINAL PREWHERE subject IN {f3:Array(String)} WHERE " in sql
     assert {name: parameters[name] for name in ("f0", "f1", "f2", "f3")} == {
-        "f0": ["acme"],
-        "f1": "gpt",
-        "f2": ["a", "b"],
-        "f3": "request",
+        "f0": "gpt",
+        "f1": ["a", "b"],
+        "f2": "request",
+        "f3": ["acme"],
     }
 
 
