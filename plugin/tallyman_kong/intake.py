@@ -22,7 +22,7 @@ from tallyman_kong.spool_file import SpoolError
 
 log = logging.getLogger("tallyman_kong.intake")
 
-LARGEST_GROUP = 2_000  # entries in one transaction
+LARGEST_GROUP = 500  # entries in one transaction; the memory that it takes is not given back
 GATHER_SECONDS = 0.01  # what is not yet on disk is at most this old, plus one commit
 IDLE_SECONDS = 0.2
 STUCK_SECONDS = 5.0  # a spool that has taken nothing for so long is not waited for
