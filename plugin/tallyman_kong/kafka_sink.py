@@ -72,7 +72,7 @@ class KafkaClient:
                 sent.append(err)
         pending = [future for future in sent if isinstance(future, asyncio.Future)]
         if pending:
-            await asyncio.wait(pending, timeout=3 * self._sink.timeout_ms / 1000)
+            await asyncio.wait(pending, timeout=_longest_wait_seconds(self._sink))
         return [_result(future) for future in sent]
 
     async def _started(self) -> AIOKafkaProducer:
@@ -94,13 +94,19 @@ class KafkaClient:
                 sasl_plain_password=sink.sasl_password,
             )
             self._producer = producer
-            await producer.start()
+            # It asks for its number for ever where a broker answers, but cannot give one.
+            async with asyncio.timeout(_longest_wait_seconds(sink)):
+                await producer.start()
         return self._producer
 
 
 def key(event: Spooled) -> bytes:
     """The subject: one consumer's events stay in one partition, in order."""
     return str(json.loads(event.body)["subject"]).encode("utf-8", "replace")
+
+
+def _longest_wait_seconds(sink: KafkaSink) -> float:
+    return 3 * sink.timeout_ms / 1000
 
 
 def _result(sent: Any) -> BaseException | None:

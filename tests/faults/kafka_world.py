@@ -89,7 +89,7 @@ class World:
 
     async def produce(self) -> None:
         """Each batch is sent again until it was acknowledged."""
-        intake = KafkaIntake(self.connection, self.topic)
+        intake = KafkaIntake(self.connection, self.topic, PATIENCE_SECONDS)
         now = datetime.now(UTC)
         for number, these in enumerate(groups(self.calls, IN_A_BATCH)):
             mark = self.folder / f"acknowledged-{number}"

@@ -110,7 +110,7 @@ class Shim:
         self._faulty = bool(before or after or delay_seconds)
         body = json.dumps({"before": before, "after": after, "delay_seconds": delay_seconds})
         url = f"http://127.0.0.1:{self._port}/rig/faults"
-        with urlopen(Request(url, body.encode(), method="POST"), timeout=10):
+        with urlopen(Request(url, body.encode(), method="POST"), timeout=60):
             pass
 
 

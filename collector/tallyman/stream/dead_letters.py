@@ -38,6 +38,7 @@ OWN_HEADERS: Final = frozenset(
     {_CODE, _REASON, _AT, _TOPIC, _PARTITION, _OFFSET, _TIMESTAMP, _CUT, _REPLAYED}
 )
 LONGEST_REASON: Final = 500
+START_SECONDS: Final = 30.0
 CLOSE_SECONDS: Final = 10.0
 LARGEST_REQUEST_BYTES: Final = 64 * 1024 * 1024
 _QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
@@ -98,6 +99,7 @@ class DeadLetters:
         Raises:
             KafkaError: not all of them are; to be called again with all. A letter may then be
                 there twice, with the same origin.
+            TimeoutError: no broker can be written to; the same holds.
         """
         producer = await self._open()
         try:
@@ -128,7 +130,9 @@ class DeadLetters:
                 request_timeout_ms=10_000,
             )
             try:
-                await producer.start()
+                # It asks for its number for ever where a broker answers, but cannot give one.
+                async with asyncio.timeout(START_SECONDS):
+                    await producer.start()
             except BaseException:
                 await kafka_producer.close(producer, CLOSE_SECONDS)
                 raise

@@ -7,7 +7,13 @@ import uuid
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from aiokafka import AIOKafkaConsumer
+from aiokafka.producer.sender import Sender
+from tallyman_kong.delivery import Away
+from tallyman_kong.kafka_sink import KafkaClient
+from tallyman_kong.sink import KafkaSink
+from tallyman_kong.spool import Spooled
 
 from tests.rigs.kafka import Kafka
 from tests.rigs.plugin import PluginCommand, entry, ids_of, until
@@ -123,3 +129,19 @@ async def test_no_broker_at_all_is_counted_and_the_spool_keeps_everything(
 
     assert status == 0
     assert [event["id"] for event in plugin.spooled()] == ids_of(f"r-{n}" for n in range(5))
+
+
+async def test_a_broker_that_gives_a_producer_no_number_is_away(
+    kafka: Kafka, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one does whose disk is full: aiokafka itself would ask for ever, and say nothing."""
+
+    async def wait_for_ever(_: Sender) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(Sender, "_maybe_wait_for_pid", wait_for_ever)
+    client = KafkaClient(KafkaSink("s", (kafka.bootstrap,), await _topic(kafka), timeout_ms=300))
+
+    with pytest.raises(Away):
+        async with asyncio.timeout(30):
+            await client.send([Spooled(1, json.dumps({"subject": "s"}))])

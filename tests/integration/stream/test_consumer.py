@@ -4,9 +4,12 @@ import asyncio
 import secrets
 from datetime import UTC, datetime
 
+import pytest
+from aiokafka.producer.sender import Sender
 from tallyman.domain.builtin_meters import DIMENSIONS
 from tallyman.domain.meter import Aggregation, Meter, MeterQuery
 from tallyman.store.events import EventStore
+from tallyman.stream import dead_letters
 from tallyman.stream.batch import BatchLimits
 
 from tests.rigs.clickhouse import Shim
@@ -110,6 +113,32 @@ async def test_a_dead_letter_keeps_the_message_its_origin_and_the_reason(
     assert letter.code.startswith("invalid_event.")
     assert "specversion" in letter.reason
     assert "secret" not in letter.reason
+
+
+async def test_a_broker_that_gives_a_producer_no_number_fails_the_step_and_it_is_repeated(
+    stream: Stream, store: EventStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one does whose disk is full: aiokafka itself would ask for ever, and say nothing."""
+    await stream.put([b"no event"])
+    monkeypatch.setattr(dead_letters, "START_SECONDS", 0.5)
+    may_go_on = asyncio.Event()
+    as_it_was = Sender._maybe_wait_for_pid
+
+    async def wait(sender: Sender) -> None:
+        await may_go_on.wait()
+        await as_it_was(sender)
+
+    monkeypatch.setattr(Sender, "_maybe_wait_for_pid", wait)
+    async with stream.consumer(store) as running:
+        await until(
+            lambda: running.value("tallyman_consumer_failures_total", step="dead_letter") >= 1,
+            "a failure",
+        )
+        assert running.consumer.failing_since is not None
+        may_go_on.set()
+        await stream.wait_until_committed(1)
+
+    assert [letter.value for letter in await stream.dead_letters()] == [b"no event"]
 
 
 async def test_a_message_too_large_to_be_set_aside_whole_does_not_stop_the_stream(
