@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry
+from tallyman.garbage import collect_rarely
 from tallyman.store.clickhouse import ClickHouse
 from tallyman.store.events import EventStore
 from tallyman.stream.batch import BatchLimits
@@ -31,6 +32,7 @@ async def consume(folder: Path, broker: str, topic: str, events: int) -> None:
         connection, topic, f"{topic}-readers", store, letters, metrics, limits=BatchLimits()
     )
     running = asyncio.create_task(consumer.run())
+    collect_rarely()  # as `consume` does
     done = 0
     while done < events:
         await asyncio.sleep(LOOK_SECONDS)

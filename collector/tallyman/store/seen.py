@@ -29,7 +29,10 @@ _BY_MINUTE: Final = struct.Struct("<I16sqIII")  # RowBinary of `seen`
 _BY_ID: Final = struct.Struct("<16sqIII")  # and of `seen_by_id`
 MOST_LITERALS: Final = 500
 _LOOKUP_SETTINGS: Final = {"max_query_size": 1 << 28}  # the ids stand in the query, in hexadecimal
-_REMEMBER_SETTINGS: Final = {"optimize_on_insert": 0}  # nothing in a batch is twice
+_REMEMBER_SETTINGS: Final = {
+    "optimize_on_insert": 0,  # nothing in a batch is twice
+    "distributed_foreground_insert": 1,  # on a cluster, the next lookup finds it
+}
 # What can have been under way at a crash: a batch for each connection, of this many events in all.
 _MEND: Final = {"window_ms": 3_600_000, "most": 500_000}
 
