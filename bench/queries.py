@@ -45,7 +45,7 @@ def measure(is_quick: bool) -> Iterator[Figure]:
 
 async def _measure(events: int) -> list[Figure]:
     of = f"of {events:,} events, 1 % twice, unmerged"
-    size = f"{events // 1_000_000}m"
+    size = f"{events // 1000}k" if events < EVENTS else f"{events // 1_000_000}m"
     with tempfile.TemporaryDirectory() as folder:
         clickhouse = ClickHouse.embedded(folder)
         store = EventStore(clickhouse)

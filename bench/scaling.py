@@ -57,12 +57,16 @@ def _per_second(folder: Path, kafka: Kafka, sent: ingest.Sent, consumers: int) -
         output, _ = process.communicate()
         assert process.returncode == 0, "a consumer failed"
         each.append([_reading(line) for line in output.splitlines()])
+    return together(each)
+
+
+def together(each: Sequence[Sequence[Reading]]) -> float:
+    """What all of them committed a second while all of them were at work."""
     began = max(readings[0][0] for readings in each)
     ended = min(readings[-1][0] for readings in each)
     assert began < ended, "they were not at work at the same time: take more events"
-    return sum(_done(readings, ended) - _done(readings, began) for readings in each) / (
-        ended - began
-    )
+    done = sum(_done(readings, ended) - _done(readings, began) for readings in each)
+    return done / (ended - began)
 
 
 async def _fill(stream: Stream, sent: ingest.Sent) -> None:
