@@ -129,7 +129,11 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
 }  # fmt: skip
 
 SEEDS = {
-    "envelope": (usage_event(1), b"[" + usage_event(1) + b"," + usage_event(2) + b"]"),
+    "envelope": (
+        usage_event(1),
+        usage_event(1, 10**30),
+        b"[" + usage_event(1) + b"," + usage_event(2) + b"]",
+    ),
     "json_path": (b'$.tokens\n{"tokens": 1}', b'$["a"][0].b\n{"a": [{"b": "1.5"}]}'),
 }
 

@@ -184,6 +184,9 @@ async def test_a_number_counts_as_it_is_or_not_at_all(
         pytest.param(usage(1, time="2200-01-01T00:00:00Z"), True, id="beyond it"),
         pytest.param(usage(1, time="2026-02-30T00:00:00Z"), True, id="no such day"),
         pytest.param(usage(1).replace(b"kong", b"k\xffng"), True, id="broken UTF-8"),
+        pytest.param(
+            usage(1, tokens=10**30).replace(b"gpt-4o", b"\xff"), True, id="broken behind a number"
+        ),
         pytest.param(usage(1).replace(b"gpt-4o", b"\xed\xa0\x80"), True, id="half a surrogate"),
         pytest.param(usage(1, padding="x" * 2**20), True, id="1 MB"),
         pytest.param(usage(1, data={"tokens": 1, "x": "y" * 60_000}), False, id="60 kB of data"),

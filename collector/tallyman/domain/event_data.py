@@ -55,7 +55,7 @@ def _check_any(raw: bytes) -> InvalidParameter | None:
     except (_Inexact, msgspec.ValidationError, RecursionError):
         return _find(raw)
     except (msgspec.DecodeError, UnicodeDecodeError) as err:
-        return InvalidParameter("data", "invalid", f"must be JSON in UTF-8: {err}")
+        return _no_json(err)
 
 
 def _exact_float(literal: str) -> float:
@@ -103,13 +103,21 @@ _RUNS: Final = bytes(48 if chr(byte).isdigit() and byte < 128 else byte for byte
 _LONG_RUN: Final = b"0" * 19
 
 
-def _find(raw: bytes) -> InvalidParameter | None:
-    """Read the data again, slowly, for the path of what is wrong."""
+def _find(raw: bytes) -> InvalidParameter:
+    """Read data that is wrong again, slowly, for the path of what is wrong."""
     try:
         value = json.loads(raw, parse_float=_read_float, parse_int=_read_integer)
-        return _walk(value, "data", 1)
+        found = _walk(value, "data", 1)
     except RecursionError:
         return _too_deep("data")
+    except ValueError as err:  # behind what the quick check stopped at
+        return _no_json(err)
+    # json keeps the last of two members with one name, and what is wrong was an earlier one.
+    return found or InvalidParameter("data", "invalid", "must not have a name twice")
+
+
+def _no_json(err: Exception) -> InvalidParameter:
+    return InvalidParameter("data", "invalid", f"must be JSON in UTF-8: {err}")
 
 
 def _walk(value: Any, at: str, depth: int) -> InvalidParameter | None:

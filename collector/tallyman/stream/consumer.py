@@ -206,6 +206,9 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has
                 work.events.append((record, decode(record, self._default_namespace)))
             except InvalidEvent as err:
                 work.rejected.append(Rejected(record, err))
+            except Exception as err:  # noqa: BLE001 – else it would stop all that stands behind it
+                unreadable = InvalidEvent(f"the check itself failed: {type(err).__name__}")
+                work.rejected.append(Rejected(record, unreadable))
         return work
 
     async def _attempt(self, work: _Work) -> bool:

@@ -8,9 +8,11 @@ import pytest
 from aiokafka.producer.sender import Sender
 from tallyman.domain.builtin_meters import DIMENSIONS
 from tallyman.domain.meter import Aggregation, Meter, MeterQuery
-from tallyman.store.events import EventStore
-from tallyman.stream import dead_letters
+from tallyman.store.events import EventStore, Received
+from tallyman.stream import consumer as consumer_module
+from tallyman.stream import dead_letters, message
 from tallyman.stream.batch import BatchLimits
+from tallyman.stream.message import Record
 
 from tests.rigs.clickhouse import Shim
 from tests.rigs.kafka import Kafka
@@ -78,6 +80,27 @@ async def test_a_poison_message_never_stops_the_stream(stream: Stream, store: Ev
         [message or b"" for message in messages[::10]]
     )
     assert len({letter.origin for letter in letters}) == 80
+
+
+async def test_a_message_that_the_check_itself_fails_at_never_stops_the_stream(
+    stream: Stream, store: EventStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bug of the check, put in here, as garbage has found one before."""
+    bad = usage(2, subject="bad")
+
+    def decode(record: Record, namespace: str) -> Received:
+        if record.value == bad:
+            raise RuntimeError("canary")
+        return message.decode(record, namespace)
+
+    monkeypatch.setattr(consumer_module, "decode", decode)
+    await stream.put([usage(1), bad, usage(3)])
+    async with stream.consumer(store):
+        await stream.wait_until_committed(3)
+
+    [letter] = await stream.dead_letters()
+    assert (letter.value, letter.reason) == (bad, "the check itself failed: RuntimeError")
+    assert await tokens(store) == 2
 
 
 async def test_a_message_of_nothing_at_all_does_not_stop_the_stream(
