@@ -5,7 +5,7 @@ It does not know meters: see `event_value.py`.
 
 import json
 from collections.abc import Iterable
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -61,9 +61,16 @@ def _check_any(raw: bytes) -> InvalidParameter | None:
 def _exact_float(literal: str) -> float:
     number = float(literal)
     short = len(literal) <= _ALWAYS_EXACT and "e" not in literal and "E" not in literal
-    if not short and Decimal(literal) != Decimal(repr(number)):
+    if not short and not _is_kept(literal, number):
         raise _Inexact(literal)
     return number
+
+
+def _is_kept(literal: str, number: float) -> bool:
+    try:
+        return Decimal(literal) == Decimal(repr(number))
+    except InvalidOperation:  # an exponent of more digits than Decimal takes
+        return False
 
 
 _Exact = Annotated[int, msgspec.Meta(ge=SMALLEST_INTEGER, le=2**63 - 1)]
