@@ -303,6 +303,7 @@ async def test_any_order_duplication_and_cut_into_batches_gives_the_sum_over_the
         pytest.param('{"m":"n","mn":7}', None, id="another name that ends like it"),
         pytest.param('{"m":"\\"n\\":7","n":5}', 5, id="after a text that looks like it"),
         pytest.param('{"\\u006e":5}', 5, id="with an escaped name"),
+        pytest.param('{"m\\"n":7}', None, id="another name that ends like it after a quote"),
         pytest.param('{"m":"{","n":5}', 5, id="after a text with a brace"),
         pytest.param('{"n":"5"}', 5, id="as a text"),
         pytest.param('{"n":"7","m":"\\""}', 7, id="as a text, before an escape"),
