@@ -58,6 +58,7 @@ class World:
         self.calls = calls(seed, CALLS, begin)
         self.groups = groups(self.calls, IN_A_GROUP)
         self.spool = self.open_spool()
+        self.robbed = folder / "robbed"
 
     def open_spool(self) -> Spool:
         spool = Spool(self.folder / "spool.db", NODE, max_bytes=10**9, survives_power_loss=True)
@@ -100,11 +101,20 @@ class World:
             self.spool.acknowledge([event.position for event in lost], "http")
 
     async def rob(self, clickhouse: ClickHouse) -> None:
-        """Take an event away behind everybody's back, if it came in before this."""
+        """Take an event away behind everybody's back, if it came in before this.
+
+        It goes on where it was killed: how many are taken is said before, and that it is done behind it.
+        """
+        said = self.folder / "taken-away"
         which = f"FROM events WHERE id = 'call-{self.seed}-{TAKEN_AWAY}:proxy:request'"
-        rows = await clickhouse.rows(f"SELECT uniqExact(id) {which}")
-        await clickhouse.command(f"DELETE {which}")
-        (self.folder / "taken-away").write_text(str(rows[0][0]))
+        if not said.exists():
+            rows = await clickhouse.rows(f"SELECT uniqExact(id) {which}")
+            whole = said.with_suffix(".new")
+            whole.write_text(str(rows[0][0]))
+            whole.rename(said)
+        if int(said.read_text()):
+            await clickhouse.command(f"DELETE {which}")
+        self.robbed.touch()
 
 
 class Collector:
@@ -158,10 +168,9 @@ async def live(folder: Path, seed: int) -> dict[str, Any]:
         for state in world.spool.states():
             beat = parse_event(heartbeat.event_of(state, datetime.now(UTC)).encode())
             await group_commit.accept([Received("default", beat, datetime.now(UTC))])
-        if world.first_time("robbing"):
-            await (
-                store.close()
-            )  # what is forgotten is forgotten of `seen`, not of what waits for it
+        if not world.robbed.exists():
+            # What is forgotten is forgotten of `seen`, not of what waits to be written there.
+            await store.close()
             await world.rob(clickhouse)
         await _reconcile(reconciliation, None)
         await _replay(world, store)
