@@ -176,7 +176,8 @@ def main(target: str, seconds: str) -> None:
     corpus = Path(tempfile.mkdtemp())
     for number, seed in enumerate(SEEDS.get(target, ())):
         (corpus / str(number)).write_bytes(seed)
-    options = [f"-max_total_time={seconds}", "-max_len=4096", str(corpus)]
+    kept = f"-artifact_prefix={tempfile.gettempdir()}/"  # what it finds, which it prints as well
+    options = [f"-max_total_time={seconds}", "-max_len=4096", kept, str(corpus)]
     atheris.Setup([sys.argv[0], *options], TARGETS[target])
     atheris.Fuzz()
 
