@@ -1,6 +1,6 @@
 """`GET /api/v1/status`: what is there, and for whom."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from tallyman import __version__
@@ -8,7 +8,8 @@ from tallyman.domain.access import Scope
 
 from tests.integration.api.conftest import Client, ClientOf
 
-NOW = datetime.now(UTC).isoformat()
+# An hour ahead: of today also where midnight passes between the event and the question.
+TIME = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
 
 
 async def test_it_says_what_is_stored_and_how_todays_events_were_counted(client: Client) -> None:
@@ -19,7 +20,7 @@ async def test_it_says_what_is_stored_and_how_todays_events_were_counted(client:
 
     assert (status["version"], status["events_in"], status["lag"]) == (__version__, "chDB", None)
     assert (status["events"], status["keys"]) == (3, 1)
-    assert datetime.fromisoformat(status["newest_event_at"]) == datetime.fromisoformat(NOW)
+    assert datetime.fromisoformat(status["newest_event_at"]) == datetime.fromisoformat(TIME)
     assert [(day["outcome"], day["events"]) for day in status["today"]] == [
         ("", 2),
         ("complete", 1),
@@ -47,7 +48,7 @@ async def _send(client: Client, number: int, data: dict[str, str]) -> None:
         "source": "s",
         "type": "llm.tokens",
         "subject": "acme-corp",
-        "time": NOW,
+        "time": TIME,
         "data": {"tokens": 1, **data},
     }
     answer = await client.post("/api/v3/openmeter/events", json=event)
