@@ -51,7 +51,7 @@ async def list_(request: web.Request) -> web.Response:
     asked = LIST.read(request)
     every = list((await installed(request)).values())
     shown = [await _shown(request, one) for one in _on_page(every, asked)]
-    return _answer(AppPage(data=shown, meta=_meta(every, asked)))
+    return _answer(AppPage(data=shown, meta=PaginatedMeta.of(asked, len(every))))
 
 
 async def get(request: web.Request) -> web.Response:
@@ -64,7 +64,9 @@ async def list_catalogue(request: web.Request) -> web.Response:
     """One page of the apps that there are."""
     asked = CATALOGUE_LIST.read(request)
     every = sorted(CATALOGUE.values(), key=lambda one: one.type, reverse=asked.descending)
-    page = CataloguePage(data=list(_on_page(every, asked)), meta=_meta(every, asked))
+    page = CataloguePage(
+        data=list(_on_page(every, asked)), meta=PaginatedMeta.of(asked, len(every))
+    )
     return _answer(page)
 
 
@@ -195,12 +197,7 @@ async def _shown(request: web.Request, one: InstalledApp) -> AppAnswer:
 
 
 def _on_page(every: Sequence[Any], asked: ListQuery) -> Sequence[Any]:
-    first = (asked.number - 1) * asked.size
-    return every[first : first + asked.size]
-
-
-def _meta(every: Sequence[Any], asked: ListQuery) -> PaginatedMeta:
-    return PaginatedMeta.of(asked, len(every))
+    return every[asked.offset : asked.offset + asked.size]
 
 
 def _answer(body: Answer, status: int = 200) -> web.Response:

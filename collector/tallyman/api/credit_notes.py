@@ -94,7 +94,7 @@ async def list_(request: web.Request) -> web.Response:
         comparisons_of(asked),
         order_by=asked.sort_by,
         descending=asked.descending,
-        offset=(asked.number - 1) * asked.size,
+        offset=asked.offset,
         limit=asked.size,
     )
     data = [CreditNoteAnswer.of(one) for one in found]
@@ -165,7 +165,7 @@ async def list_refunds(request: web.Request) -> web.Response:
         request[CALLER].namespace,
         comparisons_of(asked),
         descending=asked.descending,
-        offset=(asked.number - 1) * asked.size,
+        offset=asked.offset,
         limit=asked.size,
     )
     data = [RefundAnswer.of(one) for one in found]

@@ -90,7 +90,7 @@ async def list_(request: web.Request) -> web.Response:
         _wanted(asked.conditions, "status", STATUSES),
         now=now,
         descending=asked.descending,
-        offset=(asked.number - 1) * asked.size,
+        offset=asked.offset,
         limit=asked.size,
     )
     meta = PaginatedMeta.of(asked, total)

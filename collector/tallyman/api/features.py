@@ -68,7 +68,7 @@ async def list_(request: web.Request) -> web.Response:
         comparisons_of(asked),
         order_by=asked.sort_by,
         descending=asked.descending,
-        offset=(asked.number - 1) * asked.size,
+        offset=asked.offset,
         limit=asked.size,
     )
     meta = PaginatedMeta.of(asked, total)

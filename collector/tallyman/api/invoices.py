@@ -87,7 +87,7 @@ async def list_(request: web.Request) -> web.Response:
         times,
         order_by=_COLUMNS.get(asked.sort_by, asked.sort_by),
         descending=asked.descending,
-        offset=(asked.number - 1) * asked.size,
+        offset=asked.offset,
         limit=asked.size,
     )
     now = request[NOW]

@@ -132,7 +132,7 @@ async def _page(request: web.Request, always: list[Comparison]) -> web.Response:
         now=request[NOW],
         order_by=asked.sort_by,
         descending=asked.descending,
-        offset=(asked.number - 1) * asked.size,
+        offset=asked.offset,
         limit=asked.size,
     )
     meta = PaginatedMeta.of(asked, total)

@@ -44,6 +44,11 @@ class ListQuery:
     number: int = 1
     after: str | None = None
 
+    @property
+    def offset(self) -> int:
+        """How many stand on the pages before a numbered one."""
+        return (self.number - 1) * self.size
+
 
 @dataclass(frozen=True)
 class ListParameters:

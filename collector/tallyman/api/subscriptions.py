@@ -58,7 +58,7 @@ async def list_(request: web.Request) -> web.Response:
         now=now,
         order_by=asked.sort_by,
         descending=asked.descending,
-        offset=(asked.number - 1) * asked.size,
+        offset=asked.offset,
         limit=asked.size,
     )
     meta = PaginatedMeta.of(asked, total)
