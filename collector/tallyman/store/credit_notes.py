@@ -22,7 +22,6 @@ from tallyman.domain.credit_note import (
 )
 from tallyman.domain.invoice import Invoice
 from tallyman.domain.money import EXACT
-from tallyman.domain.refund import RefundState
 from tallyman.errors import Conflict, InvoiceActionNotAvailable
 from tallyman.store.audit import AuditEntry, record_document
 from tallyman.store.billed_lines import live_lines
@@ -32,7 +31,13 @@ from tallyman.store.credit_note_rows import note_line_values, note_values
 from tallyman.store.credit_note_selection import note_in, select_notes
 from tallyman.store.database import Database
 from tallyman.store.invoice_numbers import lock_numbers
-from tallyman.store.invoice_standing import Standing, given_alone, let_off_of, standing_of
+from tallyman.store.invoice_standing import (
+    REFUND_COUNTS,
+    Standing,
+    given_alone,
+    let_off_of,
+    standing_of,
+)
 from tallyman.store.numbered_page import count_of, in_order
 from tallyman.store.tables import (
     credit_note_lines,
@@ -202,10 +207,7 @@ class CreditNoteStore:
 async def _check_voidable(connection: AsyncConnection, note: CreditNote) -> None:
     """Refuse to void what money or credit was given back for."""
     refunded = await connection.execute(
-        select(refunds.c.id).where(
-            refunds.c.credit_note_id == note.id,
-            refunds.c.state.in_([x.value for x in RefundState if x.counts]),
-        )
+        select(refunds.c.id).where(refunds.c.credit_note_id == note.id, REFUND_COUNTS)
     )
     if refunded.first() is not None:
         raise Conflict(f"money was given back for {note.number}")

@@ -22,7 +22,7 @@ from tallyman.store.customer_subjects import portions
 from tallyman.store.invoice_selection import select_invoices
 from tallyman.store.tables import credit_note_lines, credit_notes, invoice_lines, invoices, refunds
 
-_COUNTS = refunds.c.state.in_([state.value for state in RefundState if state.counts])
+REFUND_COUNTS = refunds.c.state.in_([state.value for state in RefundState if state.counts])
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ async def standing_of(connection: AsyncConnection, namespace: str, invoice_id: s
         and_(credit_notes.c.invoice_id == invoice.id, credit_notes.c.voided_at.is_(None)),
     )
     given = await connection.execute(
-        select(refunds.c.amount).where(refunds.c.invoice_id == invoice.id, _COUNTS)
+        select(refunds.c.amount).where(refunds.c.invoice_id == invoice.id, REFUND_COUNTS)
     )
     balance = Balance(
         invoice,
@@ -123,7 +123,7 @@ async def given_alone(
                 invoice_lines.c.billable_id.in_(some),
                 not_(invoice_lines.c.freed),
                 refunds.c.credit_note_id.is_(None),
-                _COUNTS,
+                REFUND_COUNTS,
             )
         )
         of |= {row.invoice_id: row.namespace for row in rows}
