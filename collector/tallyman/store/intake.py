@@ -145,18 +145,16 @@ class Intake:
     @durable("store.insert")
     async def _insert(self, fresh: Sequence[_Candidate], arrival_at: ArrivalAt) -> None:
         """Insert all of it; what ClickHouse does not read as it came is written anew."""
-        rows = [row(one.received, arrival_at(one.position)) for one in fresh]
         try:
-            await self._clickhouse.insert(
-                "incoming", b"\n".join(rows), "JSONEachRow", INSERT_SETTINGS
-            )
+            await self._insert_rows([row(one.received, arrival_at(one.position)) for one in fresh])
         except ClickHouseError:
             if not any(one.received.line for one in fresh):
                 raise
-            rows = [row(one.received._replace(line=b""), arrival_at(one.position)) for one in fresh]
-            await self._clickhouse.insert(
-                "incoming", b"\n".join(rows), "JSONEachRow", INSERT_SETTINGS
-            )
+            anew = [(one.received._replace(line=b""), one.position) for one in fresh]
+            await self._insert_rows([row(received, arrival_at(at)) for received, at in anew])
+
+    async def _insert_rows(self, rows: Sequence[bytes]) -> None:
+        await self._clickhouse.insert("incoming", b"\n".join(rows), "JSONEachRow", INSERT_SETTINGS)
 
     async def _conflicts(self, repeated: Sequence[tuple[_Candidate, Trace]]) -> list[EventConflict]:
         """Those that are not what was there before; two ways of writing the same JSON are equal."""
