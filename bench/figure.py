@@ -5,7 +5,7 @@ It does not repeat, compare or judge: `run.py` does.
 
 import json
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Self
 
@@ -29,6 +29,18 @@ class Figure:
     @classmethod
     def read(cls, line: str) -> Self:
         return cls(**json.loads(line))
+
+
+def memory(of: str, key: str, events: int, before: float, after: float) -> Iterator[Figure]:
+    """What it takes after so many events, in MB, and how much more after as many again."""
+    yield Figure(f"memory of {of} after {events:,} events", before, "MB", key=f"memory_mb_{key}")
+    yield Figure(
+        f"its growth over the next {events:,} events",
+        (after / before - 1) * 100,
+        "%",
+        goal="≤ 5",
+        key=f"memory_growth_pct_{key}",
+    )
 
 
 def report(measure: Callable[[bool], Iterable[Figure]]) -> None:

@@ -24,6 +24,7 @@ from tallyman_kong.sink import HttpSink
 from tallyman_kong.spool import Group, Spool
 
 from bench.figure import Figure, report
+from bench.receiver import receiver
 from bench.recorded import recorded_entry
 
 EVENTS_PATH = "/api/v3/openmeter/events"
@@ -100,30 +101,16 @@ def _http_log_bytes(host: str, token: str, size: int) -> float:
 
 async def _our_bytes(folder: Path, token: str) -> float:
     """What a connection of the sink's carries for a full batch, read from the socket."""
-    taken = 0
-
-    async def take(reading: asyncio.StreamReader, writing: asyncio.StreamWriter) -> None:
-        nonlocal taken
-        head = await reading.readuntil(b"\r\n\r\n")
-        [length] = [
-            int(it[15:]) for it in head.lower().split(b"\r\n") if it[:15] == b"content-length:"
-        ]
-        taken = len(head) + len(await reading.readexactly(length))
-        writing.write(b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n")
-        await writing.drain()
-
-    server = await asyncio.start_server(take, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    sink = HttpSink("bytes", f"http://127.0.0.1:{port}{EVENTS_PATH}", token)
-    spool = _filled(folder / "bytes.db", sink, BATCH_EVENTS // 2)
-    client = HttpClient(sink)
-    try:
-        await client.send(spool.read(sink.name, BATCH_EVENTS, LIMIT))
-    finally:
-        await client.close()
-        server.close()
-        spool.close()
-    return taken / (BATCH_EVENTS / 2)
+    async with receiver() as taker:
+        sink = HttpSink("bytes", taker.address + EVENTS_PATH, token)
+        spool = _filled(folder / "bytes.db", sink, BATCH_EVENTS // 2)
+        client = HttpClient(sink)
+        try:
+            await client.send(spool.read(sink.name, BATCH_EVENTS, LIMIT))
+        finally:
+            await client.close()
+            spool.close()
+    return taker.taken / (BATCH_EVENTS / 2)
 
 
 async def _http_log_ms(address: str, token: str, calls: int, size: int) -> float:

@@ -8,9 +8,7 @@ import asyncio
 import json
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterator
 from pathlib import Path
 
 from tallyman.garbage import collect_rarely
@@ -20,29 +18,19 @@ from tallyman.store.intake import INSERT_SETTINGS
 from tallyman.stream.batch import BatchLimits
 
 from bench.figure import Figure, report
-from bench.recorded import recorded_event
+from bench.sent import Sent, events, produce
 from tests.rigs.kafka import Kafka
 from tests.rigs.stream import Running, Stream, until
 
 EVENTS = 400_000
-SUBJECTS = 1000
-FIRST = datetime(2026, 11, 1, tzinfo=UTC)
 ROUNDS = 3
 NAMES = ("type", "subject", "time", "source", "id", "nodeid", "sequence")
 UNIT = "events/s"
 LIMIT = "ClickHouse parses the same from a file"
 
 
-@dataclass(frozen=True)
-class Sent:
-    """The events as the plugin produces them, each with its subject."""
-
-    values: Sequence[bytes]
-    subjects: Sequence[bytes]
-
-
 def measure(is_quick: bool) -> Iterator[Figure]:
-    sent = _events(EVENTS // 20 if is_quick else EVENTS)
+    sent = events(EVENTS // 20 if is_quick else EVENTS)
     collect_rarely()  # as `consume` does
     with tempfile.TemporaryDirectory() as folder:
         kafka = Kafka(Path(folder) / "kafka")
@@ -97,7 +85,7 @@ async def _from_file(folder: Path, sent: Sent) -> float:
 async def _from_kafka(folder: Path, kafka: Kafka, sent: Sent) -> float:
     stream = Stream(kafka, partitions=1)
     await stream.create()
-    await _produce(stream, sent)
+    await produce(stream, sent)
     clickhouse = ClickHouse.embedded(str(folder))
     store = EventStore(clickhouse)
     await store.migrate()
@@ -112,36 +100,6 @@ async def _from_kafka(folder: Path, kafka: Kafka, sent: Sent) -> float:
 
 def _settled(running: Running) -> int:
     return int(running.value("tallyman_consumer_messages_total"))
-
-
-async def _produce(stream: Stream, sent: Sent) -> None:
-    async with stream.producer() as producer:
-        batch = producer.create_batch()
-        for value, subject in zip(sent.values, sent.subjects, strict=True):
-            if batch.append(key=subject, value=value, timestamp=None) is None:
-                await producer.send_batch(batch, stream.topic, partition=0)
-                batch = producer.create_batch()
-                batch.append(key=subject, value=value, timestamp=None)
-        await producer.send_batch(batch, stream.topic, partition=0)
-        await producer.flush()
-
-
-def _events(count: int) -> Sent:
-    event = recorded_event()
-    values, subjects = [], []
-    for number in range(count):
-        subject = f"consumer-{number % SUBJECTS}"
-        event = {  # in the order of the plugin's spool
-            "nodeid": "node-1",
-            "sequence": f"{number:018d}",
-            **event,
-            "id": f"{number:032x}:proxy:request",
-            "subject": subject,
-            "time": f"{FIRST + timedelta(milliseconds=number):%Y-%m-%dT%H:%M:%S.%f}"[:-3] + "Z",
-        }
-        values.append(json.dumps(event, separators=(",", ":")).encode())
-        subjects.append(subject.encode())
-    return Sent(values, subjects)
 
 
 def _row(value: bytes) -> bytes:

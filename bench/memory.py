@@ -14,7 +14,7 @@ from statistics import median
 import aiohttp
 from tallyman.demo import processes
 
-from bench.figure import Figure, report
+from bench.figure import Figure, memory, report
 from bench.http_ingest import HEADERS, PATH, events
 
 EVENTS = 1_000_000
@@ -31,16 +31,7 @@ def measure(is_quick: bool) -> Iterator[Figure]:
         key = processes.create_key(data_dir, "bench", "ingest", "read")
         with processes.collector(data_dir, Path(folder) / "serve.log") as address:
             before, after = asyncio.run(_memory(address, key, count))
-    yield Figure(
-        f"memory of the collector after {count:,} events", before, "MB", key="memory_mb_collector"
-    )
-    yield Figure(
-        f"its growth over the next {count:,} events",
-        (after / before - 1) * 100,
-        "%",
-        goal="≤ 5",
-        key="memory_growth_pct_collector",
-    )
+    yield from memory("the collector", "collector", count, before, after)
 
 
 async def _memory(address: str, key: str, count: int) -> tuple[float, float]:

@@ -8,13 +8,13 @@ import asyncio
 import json
 import multiprocessing
 import tempfile
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from pathlib import Path
 
 from tallyman.demo.kong_driver import KongDriver
 
-from bench.figure import Figure, report
+from bench.figure import Figure, memory, report
+from bench.receiver import receiver
 from bench.recorded import recorded_entry
 from tests.rigs.plugin import PluginCommand, until
 
@@ -28,26 +28,15 @@ PATIENCE_SECONDS = 3600.0
 def measure(is_quick: bool) -> Iterator[Figure]:
     events = FEW_EVENTS if is_quick else EVENTS
     first, second = asyncio.run(_megabytes(events))
-    yield Figure(
-        f"memory of the plugin's processes after {events:,} events",
-        first,
-        "MB",
-        key="memory_mb_plugin",
-    )
-    yield Figure(
-        f"its growth over the next {events:,}",
-        (second / first - 1) * 100,
-        "%",
-        goal="≤ 5",
-        key="memory_growth_pct_plugin",
-    )
+    yield from memory("the plugin's processes", "plugin", events, first, second)
 
 
 async def _megabytes(events: int) -> tuple[float, float]:
     with tempfile.TemporaryDirectory(prefix="tallyman-") as folder:
         plugin = await PluginCommand(Path(folder)).start()
         try:
-            async with _receiver() as url:
+            async with receiver() as sink:
+                url = f"{sink.address}/events"
                 found = []
                 for turn in (1, 2):
                     await asyncio.to_thread(_play, plugin.socket, url, events // EVENTS_A_CALL)
@@ -57,32 +46,6 @@ async def _megabytes(events: int) -> tuple[float, float]:
         finally:
             plugin.close()
     return found[0], found[1]
-
-
-@asynccontextmanager
-async def _receiver() -> AsyncIterator[str]:
-    """An endpoint that answers 202 without looking, so that this process keeps out of the way."""
-
-    async def take(reading: asyncio.StreamReader, writing: asyncio.StreamWriter) -> None:
-        while head := await _head(reading):
-            lines = head.lower().split(b"\r\n")
-            [length] = [int(line[15:]) for line in lines if line.startswith(b"content-length:")]
-            await reading.readexactly(length)
-            writing.write(b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n")
-        writing.close()
-
-    server = await asyncio.start_server(take, "127.0.0.1", 0)
-    try:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/events"
-    finally:
-        server.close()
-
-
-async def _head(reading: asyncio.StreamReader) -> bytes:
-    try:
-        return await reading.readuntil(b"\r\n\r\n")
-    except asyncio.IncompleteReadError:
-        return b""
 
 
 def _play(socket: Path, url: str, calls: int) -> None:

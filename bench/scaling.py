@@ -12,8 +12,8 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from bench import ingest
 from bench.figure import Figure, report
+from bench.sent import Sent, events, produce
 from tests.rigs.kafka import Kafka
 from tests.rigs.stream import Stream
 
@@ -24,7 +24,7 @@ Reading = tuple[float, int]  # when, and how much was committed
 
 
 def measure(is_quick: bool) -> Iterator[Figure]:
-    sent = ingest._events(EVENTS // 4 if is_quick else EVENTS)
+    sent = events(EVENTS // 4 if is_quick else EVENTS)
     with tempfile.TemporaryDirectory() as folder:
         kafka = Kafka(Path(folder) / "kafka")
         kafka.start()
@@ -43,7 +43,7 @@ def measure(is_quick: bool) -> Iterator[Figure]:
     )
 
 
-def _per_second(folder: Path, kafka: Kafka, sent: ingest.Sent, consumers: int) -> float:
+def _per_second(folder: Path, kafka: Kafka, sent: Sent, consumers: int) -> float:
     """What so many store together from when the last has begun until the first has ended."""
     streams = [Stream(kafka, partitions=1) for _ in range(consumers)]
     for stream in streams:
@@ -69,14 +69,14 @@ def together(each: Sequence[Sequence[Reading]]) -> float:
     return done / (ended - began)
 
 
-async def _fill(stream: Stream, sent: ingest.Sent) -> None:
+async def _fill(stream: Stream, sent: Sent) -> None:
     await stream.create()
-    await ingest._produce(stream, sent)
+    await produce(stream, sent)
 
 
-def _start(folder: Path, stream: Stream, events: int) -> subprocess.Popen[str]:
+def _start(folder: Path, stream: Stream, count: int) -> subprocess.Popen[str]:
     folder.mkdir(parents=True)
-    arguments = [str(folder / "chdb"), stream.kafka.bootstrap, stream.topic, str(events)]
+    arguments = [str(folder / "chdb"), stream.kafka.bootstrap, stream.topic, str(count)]
     return subprocess.Popen(
         [sys.executable, "-m", "bench.consumer_process", *arguments],
         stdout=subprocess.PIPE,
