@@ -5,6 +5,7 @@ It knows no socket: `server.py` reads the messages and sends the answers.
 
 import logging
 import random
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
@@ -24,6 +25,9 @@ PHASE = "log"
 STEPS = "plugin.Step"  # Step, StepMultiMap, StepConsumer…: what Kong calls it depends on the answer
 ASK = {"Method": "kong.log.serialize", "Args": []}
 RETURNED = "ret"
+MOST_BEGUN = 2**16  # of sixteen of Kong's workers: each has 4,096 timers for the log phase
+# Kong knows this text: it starts an instance, and begins the event anew with the same entry.
+UNKNOWN = "no plugin instance for"
 
 Answer = Callable[[Any], Any]
 
@@ -39,7 +43,9 @@ class Conversation:
         self._plugins = make_plugin_server(intake)
         self._instances: dict[int, Any] = self._plugins.instances
         self._event_id: int = self._plugins.event_id
-        self._begun: dict[int, Plugin] = {}  # Kong was asked for the entry of these events
+        # Kong was asked for the entry of these events. Those that it never ends, as its worker was
+        # killed, would stay: so the oldest is forgotten, and begun anew should Kong end it.
+        self._begun: OrderedDict[int, Plugin] = OrderedDict()
         self._answers: dict[str, Answer] = {
             "plugin.StartInstance": self._plugins.start_instance,
             "plugin.CloseInstance": self._plugins.close_instance,
@@ -83,11 +89,13 @@ class Conversation:
         if event["EventName"] != PHASE:
             raise PluginServerException(f"the plugin has the phase {PHASE} alone")
         instance = self._instances.get(event["InstanceId"])
-        if instance is None:  # Kong knows this text, and starts the instance anew
-            raise PluginServerException(f"no plugin instance #{event['InstanceId']}")
+        if instance is None:
+            raise PluginServerException(f"{UNKNOWN} id {event['InstanceId']}")
         event_id = self._event_id
         self._event_id = event_id + 1
         self._begun[event_id] = instance.cls
+        if len(self._begun) > MOST_BEGUN:
+            self._begun.popitem(last=False)
         return {"Data": ASK, "EventId": event_id}
 
     def _step(self, step: Any) -> dict[str, Any]:
@@ -104,7 +112,7 @@ class Conversation:
         event_id = step["EventId"]
         plugin = self._begun.pop(event_id, None)
         if plugin is None:
-            raise PluginServerException(f"event id {event_id} not found")
+            raise PluginServerException(f"{UNKNOWN} event id {event_id}")
         return event_id, plugin
 
 

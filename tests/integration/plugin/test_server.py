@@ -17,6 +17,7 @@ from tallyman.demo.kong_driver import KongDriver, PluginServerError
 from tests.rigs.plugin import GOLDEN, PluginCommand, Receiver, entry, ids_of, until
 
 NOWHERE = {"ingest_endpoint": "http://127.0.0.1:9/events"}  # the discard port: nobody listens
+MOST_BEGUN = 2**16  # as in conversation.py, which imports what warns
 Command = Callable[..., PluginCommand]
 
 
@@ -195,6 +196,48 @@ async def test_an_instance_of_a_server_that_is_gone_is_unknown_to_the_next(
     for instance in gone:
         with pytest.raises(PluginServerError, match="no plugin instance"):
             driver.log(instance, entry())
+
+
+async def test_an_event_that_another_server_began_is_begun_anew(
+    command: Command, plugin: PluginCommand
+) -> None:
+    driver = plugin.connect()
+    event = driver.handle_event(driver.start_instance(NOWHERE))
+    newer = await command(name="newer").start()
+
+    _end_as_kong_does(newer.connect(), event, "r-1")
+
+    await until(lambda: _ids(newer.spooled()) == ids_of(["r-1"]))
+
+
+async def test_events_that_kong_never_ends_are_forgotten_and_none_that_it_does_end_is_lost(
+    plugin: PluginCommand,
+) -> None:
+    driver = plugin.connect()
+    instance = driver.start_instance(NOWHERE)
+    event = {"InstanceId": instance, "EventName": "log"}
+    asking = b"".join(
+        msgpack.packb([0, number, "plugin.HandleEvent", [event]])
+        for number in range(MOST_BEGUN + 2)
+    )
+
+    with ThreadPoolExecutor(1) as thread:
+        sent = thread.submit(driver.send, asking)
+        begun = [driver.receive()[3]["EventId"] for _ in range(MOST_BEGUN + 2)]
+        sent.result()
+    for at, request in ((2, "the oldest that is kept"), (-1, "the newest")):
+        driver.step(begun[at], entry(request))
+    _end_as_kong_does(driver, begun[1], "the newest that is forgotten")
+
+    expected = ["the oldest that is kept", "the newest", "the newest that is forgotten"]
+    await until(lambda: _ids(plugin.spooled()) == ids_of(expected))
+
+
+def _end_as_kong_does(driver: KongDriver, event: int, request: str) -> None:
+    """Told that there is no such plugin instance, Kong starts one, and begins the event anew."""
+    with pytest.raises(PluginServerError, match="no plugin instance"):
+        driver.step(event, entry(request))
+    driver.log(driver.start_instance(NOWHERE), entry(request))
 
 
 GARBAGE: dict[str, Any] = {
