@@ -88,7 +88,13 @@ class Settings(BaseSettings):
         None, description="CA certificates that brokers are checked against; else the system's."
     )
     consume_batch_events: int = Field(
-        30_000, ge=1, le=200_000, description="Most messages that `consume` stores at a time."
+        30_000, ge=1, le=200_000, description="Most messages of a batch that `consume` stores."
+    )
+    consume_batches_at_once: int = Field(
+        2,
+        ge=1,
+        le=4,
+        description="How many batches `consume` stores at a time; they are committed in order.",
     )
     consume_wait_ms: int = Field(
         200, ge=1, le=60_000, description="Longest that `consume` waits for a batch to fill."

@@ -5,10 +5,11 @@ models of what they promise. Time is the model's own. `Bug` breaks an order on p
 """
 
 import asyncio
+import contextlib
 import random
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any
@@ -22,15 +23,19 @@ from tallyman.errors import Unavailable
 from tallyman.store.arrivals import ArrivalAt, Arrivals
 from tallyman.store.intake import Intake
 from tallyman.store.seen import Trace, id_hash, minute_of, trace
+from tallyman.stream import consumer as consumer_module
 from tallyman.stream.batch import Batch, BatchLimits
 from tallyman.stream.consumer import Consumer
 from tallyman.stream.dead_letters import Rejected
 from tallyman.stream.kafka_connection import KafkaConnection
 from tallyman.stream.metrics import ConsumerMetrics
+from tallyman.stream.under_way import UnderWay
+from tallyman.stream.work import Work
 
 BEGIN = datetime(2026, 11, 30, 23, 55, tzinfo=UTC)  # a month ends on the way
 TOPIC = "usage"
 PARTITIONS = 2
+AT_ONCE = 3
 METRICS = ConsumerMetrics(CollectorRegistry())
 NOBODY = KafkaConnection(("127.0.0.1:1",))
 
@@ -44,6 +49,7 @@ class Bug(StrEnum):
     ACKNOWLEDGED_BEFORE_SENT = "acknowledged before sent"
     COMMITTED_ONE_TOO_FAR = "committed one too far"
     DROPPED_UNSEEN = "what is known is dropped without a note"
+    COMMITTED_OUT_OF_TURN = "committed before what was read before"
 
 
 class Killed(BaseException):
@@ -68,9 +74,15 @@ class Faults:
     chance: random.Random
     kill: float
     fail: float
+    is_killed: bool = False
+
+    def of_a_process(self) -> "Faults":
+        """For one process: where it is killed, all of it is."""
+        return replace(self, is_killed=False)
 
     def here(self) -> None:
-        if self.chance.random() < self.kill:
+        self.is_killed = self.is_killed or self.chance.random() < self.kill
+        if self.is_killed:
             raise Killed
 
     def fails(self) -> bool:
@@ -171,6 +183,13 @@ class BrokenIntake(Intake):
         await super()._store(fresh, arrival_at)
 
 
+class BrokenUnderWay(UnderWay):
+    """Waits for nobody's commit."""
+
+    async def turn(self, work: Work) -> bool:
+        return True
+
+
 class ModelGroup:
     """The broker's side of one consumer: commits, refused when the partitions are another's."""
 
@@ -243,29 +262,37 @@ class World:
         intake = made(clickhouse, seen)
         intake._arrivals = Arrivals(clickhouse)
         letters: Any = self
-        consumer = Consumer(NOBODY, TOPIC, "readers", intake, letters, METRICS)
+        consumer = Consumer(NOBODY, TOPIC, "readers", intake, letters, METRICS, at_once=AT_ONCE)
         consumer._kafka._closed = True  # it was never opened
         group = consumer._kafka = ModelGroup(self, faults)
+        if self.bug is Bug.COMMITTED_OUT_OF_TURN:
+            consumer._under_way = BrokenUnderWay(AT_ONCE)
 
-        async def at_once(_seconds: float) -> None:
-            await asyncio.sleep(0)
+        async def pause(_seconds: float) -> None:
+            await _steps(self.chance.choice((1, 20)))
 
-        consumer._pause = at_once  # type: ignore[method-assign,assignment]  # the model's time
+        consumer._pause = pause  # type: ignore[method-assign,assignment]  # the model's time
         return consumer, group
 
-    def batch(self, limit: int) -> Batch | None:
-        batch = Batch(0, BatchLimits())
-        for partition, log in enumerate(self.log):
-            begin = self.committed[partition]
-            batch.add(log[begin : begin + limit])
-        return batch if batch.records else None
+    def batches(self, assignment: int, limit: int) -> Iterator[Batch]:
+        """What a consumer reads from the committed offsets on."""
+        at = self.committed.copy()
+        while True:
+            batch = Batch(assignment, BatchLimits())
+            for partition, log in enumerate(self.log):
+                read = log[at[partition] : at[partition] + limit]
+                batch.add(read)
+                at[partition] += len(read)
+            if not batch.records:
+                return
+            yield batch
 
 
 async def live(seed: int, bug: Bug = Bug.NONE) -> str | None:
     """One history; what is wrong in the end, or None."""
     world = World(seed, bug)
     chance = world.chance
-    faults = Faults(chance, kill=chance.choice((0, 0.02, 0.1)), fail=chance.choice((0, 0.05, 0.2)))
+    faults = Faults(chance, kill=chance.choice((0, 0.02, 0.05)), fail=chance.choice((0, 0.05, 0.3)))
     for _ in range(chance.randrange(4, 16)):
         world.now += timedelta(seconds=chance.choice((0, 1, 45, 3600)))
         await chance.choice((_call, _send, _consume, _consume, _disturb))(world, faults)
@@ -274,7 +301,7 @@ async def live(seed: int, bug: Bug = Bug.NONE) -> str | None:
 
 
 async def _call(world: World, _: Faults) -> None:
-    for _number in range(world.chance.randrange(1, 6)):
+    for _number in range(world.chance.randrange(1, 12)):
         event = world.event()
         if world.chance.random() < 0.2:  # a client of the API, which leaves the time to the server
             del event["time"]
@@ -289,9 +316,10 @@ async def _call(world: World, _: Faults) -> None:
 
 async def _send(world: World, faults: Faults) -> None:
     """The sender: what is acknowledged leaves the spool; an acknowledgement may be lost."""
-    batch = world.spool[: world.chance.randrange(1, 8)]
+    batch = world.spool[: world.chance.randrange(1, 16)]
     if world.bug is Bug.ACKNOWLEDGED_BEFORE_SENT:
         del world.spool[: len(batch)]
+    faults = faults.of_a_process()
     try:
         for event in batch:
             faults.here()
@@ -313,17 +341,51 @@ async def _consume(world: World, faults: Faults) -> None:
 
 
 async def _settle(world: World, faults: Faults, *, revoke: bool) -> None:
+    """A consumer's life: it reads some batches, and its partitions may be taken and given back."""
+    faults = faults.of_a_process()
     consumer, group = world.consumer(faults)
-    batch = world.batch(world.chance.randrange(1, 9))
-    if batch is None:
-        return
+    limit = world.chance.choice((1, 2, 8))
+    left = world.chance.randrange(1, 9)
+    shaky = world.chance.choice((0, 0.3))
+    batches = world.batches(0, limit)
     group.is_revoked = revoke
-    try:
-        if world.bug is Bug.COMMITTED_BEFORE_STORED:
+
+    async def prepare() -> Work | None:
+        nonlocal batches, left
+        left -= 1
+        await _steps(world.chance.choice((0, 3, 20)))
+        if world.chance.random() < shaky:
+            await _rebalance(consumer, world.chance)
+            batches = world.batches(consumer._assignment, limit)
+        if left < 0 or world.chance.random() < 0.05:
+            consumer.stop()
+        batch = next(batches, None) if left >= 0 else None
+        return None if batch is None else Work.check(batch, "default")
+
+    consumer._prepare = prepare  # type: ignore[method-assign]
+    with contextlib.suppress(KafkaError, Killed):
+        if world.bug is Bug.COMMITTED_BEFORE_STORED and (batch := next(world.batches(0, 9), None)):
             await group.commit(dict(batch.offsets.next))
-        await consumer._settle(consumer._check(batch))
-    except (Killed, KafkaError):
-        return
+        try:
+            await consumer._settle_all()
+        except* Killed:
+            pass
+
+
+async def _steps(count: int) -> None:
+    """While all else that is under way goes on."""
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+async def _rebalance(consumer: Consumer, chance: random.Random) -> None:
+    """The same partitions again, from what is committed; the group may wait for the store, or not."""
+    patience = consumer_module.SETTLE_BEFORE_REVOKE_SECONDS
+    consumer_module.SETTLE_BEFORE_REVOKE_SECONDS = chance.choice((0.0, patience))
+    try:
+        await consumer.on_partitions_revoked(())
+    finally:
+        consumer_module.SETTLE_BEFORE_REVOKE_SECONDS = patience
 
 
 async def _disturb(world: World, _: Faults) -> None:
@@ -354,13 +416,13 @@ def _replay(world: World) -> None:
 async def _end(world: World) -> None:
     """No more faults: everything is sent, the log is replayed, and everything is read."""
     none = Faults(random.Random(0), 0, 0)
+    world.chance = random.Random(0)
     for event in world.spool:
         world.append(event)
     _replay(world)
     world.spool.clear()
-    consumer, _ = world.consumer(none)
-    while (batch := world.batch(50)) is not None:
-        await consumer._settle(consumer._check(batch))
+    while next(world.batches(0, 1), None) is not None:
+        await _settle(world, none, revoke=False)
 
 
 def _wrong(world: World) -> str | None:

@@ -13,18 +13,20 @@ from tallyman.stream.batch import BatchLimits
 from tests.faults.embedded_world import tokens_of
 from tests.rigs.clickhouse import Shim
 from tests.rigs.kafka import Kafka
-from tests.rigs.stream import Running, Stream, until, usage
+from tests.rigs.stream import FailingStore, Running, Stream, until, usage
 
 EVENTS = 1_000
 BATCHES = BatchLimits(events=100, wait_seconds=0.05)
+WHOLE = BatchLimits(events=100, wait_seconds=30)  # a batch is full, however slow the machine
 
 
 class HeldStore:
-    """A store that holds the first batch, before or after it has stored it, until it is let go."""
+    """A store that holds batches, before or after it has stored them, until they are let go."""
 
     def __init__(self, store: EventStore, *, before: bool) -> None:
         self._store, self._before = store, before
-        self.holding, self.let_go = asyncio.Event(), asyncio.Event()
+        self.held = 0
+        self.let_go = asyncio.Event()
 
     async def accept(self, batch: Sequence[Received]) -> Accepted:
         if self._before:
@@ -34,13 +36,22 @@ class HeldStore:
         return accepted
 
     async def _hold(self) -> None:
-        self.holding.set()
+        self.held += 1
         await self.let_go.wait()
 
 
 @pytest.fixture
 async def stream(kafka: Kafka) -> Stream:
     stream = Stream(kafka, partitions=4)
+    await stream.create()
+    await stream.put([usage(number, tokens=number) for number in range(EVENTS)])
+    return stream
+
+
+@pytest.fixture
+async def line(kafka: Kafka) -> Stream:
+    """A stream of one partition, whose first batch has the event of number 0."""
+    stream = Stream(kafka, partitions=1)
     await stream.create()
     await stream.put([usage(number, tokens=number) for number in range(EVENTS)])
     return stream
@@ -61,17 +72,21 @@ def total(name: str, *consumers: Running) -> float:
     return sum(each.value(f"tallyman_consumer_{name}_total") for each in consumers)
 
 
+def failed_to_store(running: Running) -> float:
+    return running.value("tallyman_consumer_failures_total", step="store")
+
+
 async def counted(store: EventStore) -> int:
     return sum((await tokens_of(store)).values())
 
 
-async def test_a_rebalance_waits_for_the_batch_under_way_which_nobody_reads_again(
+async def test_a_rebalance_waits_for_the_batches_under_way_which_nobody_reads_again(
     stream: Stream, store: EventStore
 ) -> None:
     held = HeldStore(store, before=False)
     async with contextlib.AsyncExitStack() as stack:
         first = await stack.enter_async_context(stream.consumer(held, BATCHES))
-        await held.holding.wait()
+        await until(lambda: held.held == 2, "two are under way")
         others = [
             await stack.enter_async_context(stream.consumer(store, BATCHES)) for _ in range(2)
         ]
@@ -97,7 +112,7 @@ async def test_a_batch_that_is_taken_away_in_the_middle_counts_once(
     held = HeldStore(store, before=before)
     async with contextlib.AsyncExitStack() as stack:
         first = await stack.enter_async_context(stream.consumer(held, BATCHES))
-        await held.holding.wait()
+        await until(lambda: held.held == 2, "two are under way")
         others = [
             await stack.enter_async_context(stream.consumer(store, BATCHES)) for _ in range(2)
         ]
@@ -109,6 +124,68 @@ async def test_a_batch_that_is_taken_away_in_the_middle_counts_once(
     dealt_with = total("stored_events", first, *others) + total("known_events", first, *others)
     assert dealt_with > EVENTS  # some were read twice, so the fault has come
     assert await counted(store) == sum(range(EVENTS))
+
+
+async def test_what_is_stored_before_a_batch_that_fails_is_committed_behind_it(
+    line: Stream, store: EventStore
+) -> None:
+    failing = FailingStore(store)
+    async with line.consumer(failing, WHOLE) as running:
+        await until(lambda: total("stored_events", running) > 0, "the second is stored")
+        await until(lambda: failed_to_store(running) > 2, "the first fails")
+        assert (await line.committed(), total("stored_events", running)) == (0, 100)
+        assert running.consumer.failing_since is not None
+        failing.is_mended = True
+        await line.wait_until_committed(EVENTS)
+
+    assert (total("stored_events", running), total("known_events", running)) == (EVENTS, 0)
+    assert running.consumer.failing_since is None
+    assert await counted(store) == sum(range(EVENTS))
+
+
+async def test_what_is_stored_before_a_batch_that_fails_is_left_with_it_at_a_stop(
+    line: Stream, store: EventStore
+) -> None:
+    async with line.consumer(FailingStore(store), WHOLE) as running:
+        await until(lambda: total("stored_events", running) > 0, "the second is stored")
+    assert await line.committed() == 0
+
+    async with line.consumer(store, WHOLE) as again:
+        await line.wait_until_committed(EVENTS)
+
+    assert (total("stored_events", again), total("known_events", again)) == (EVENTS - 100, 100)
+    assert await counted(store) == sum(range(EVENTS))
+
+
+async def test_a_batch_that_fails_and_what_is_behind_it_are_left_to_whom_the_partitions_go(
+    stream: Stream, store: EventStore
+) -> None:
+    failing = FailingStore(store)
+    async with contextlib.AsyncExitStack() as stack:
+        first = await stack.enter_async_context(stream.consumer(failing, BATCHES))
+        await until(lambda: failed_to_store(first) > 0, "a batch fails")
+        second = await stack.enter_async_context(stream.consumer(failing, BATCHES))
+        await until(lambda: bool(second.consumer.partitions), "the second has some")
+        failing.is_mended = True
+        await stream.wait_until_committed(EVENTS)
+
+        assert total("dropped_batches", first) > 0
+    assert await counted(store) == sum(range(EVENTS))
+
+
+async def test_of_two_events_with_one_identity_the_first_that_was_read_stays_though_it_failed(
+    kafka: Kafka, store: EventStore, clickhouse_shim: Shim
+) -> None:
+    line = Stream(kafka, partitions=1)
+    await line.create()
+    await line.put([usage(number, tokens=1) for number in range(100)])
+    await line.put([usage(number, tokens=2) for number in range(100)])
+    clickhouse_shim.fail_inserts(before=1)
+    async with line.consumer(store, WHOLE) as running:
+        await line.wait_until_committed(200)
+
+    assert (failed_to_store(running), total("conflicting_events", running)) == (1, 100)
+    assert await counted(store) == 100
 
 
 async def test_offsets_set_back_to_the_beginning_count_nothing_again(
@@ -137,7 +214,5 @@ async def test_a_store_that_is_slow_is_waited_for_and_nothing_is_read_again(
         await stream.wait_until_committed(EVENTS)
 
     assert total("stored_events", *consumers) == EVENTS
-    assert [one.value("tallyman_consumer_failures_total", step="store") for one in consumers] == [
-        0
-    ] * 3
+    assert [failed_to_store(one) for one in consumers] == [0] * 3
     assert await counted(store) == sum(range(EVENTS))

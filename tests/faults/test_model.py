@@ -8,7 +8,7 @@ from tests.faults.conftest import IS_LONG, repeat_with
 from tests.faults.model import Bug, live
 
 HISTORIES = 10_000 if IS_LONG else 400
-UNTIL_FOUND = 400
+UNTIL_FOUND = 2000
 
 
 @pytest.fixture(autouse=True)

@@ -18,6 +18,7 @@ from aiokafka.errors import KafkaError
 from aiokafka.structs import TopicPartition
 from prometheus_client import CollectorRegistry
 from tallyman.errors import Unavailable
+from tallyman.store.events import Accepted, EventStore, Received
 from tallyman.stream.batch import BatchLimits
 from tallyman.stream.consumer import Consumer
 from tallyman.stream.dead_letters import DeadLetter, DeadLetters, read_dead_letters
@@ -45,6 +46,19 @@ def usage(number: int, tokens: int = 1, **changes: Any) -> bytes:
         "data": {"tokens": tokens, "type": "request", "provider": "openai", "model": "gpt-4o"},
     }
     return json.dumps({**event, **changes}).encode()
+
+
+class FailingStore:
+    """A store that fails for a batch with the event of number 0, until it is mended."""
+
+    def __init__(self, store: EventStore) -> None:
+        self._store = store
+        self.is_mended = False
+
+    async def accept(self, batch: Sequence[Received]) -> Accepted:
+        if not self.is_mended and any(one.event.id.startswith(f"{0:032x}") for one in batch):
+            raise Unavailable("a fault")
+        return await self._store.accept(batch)
 
 
 @dataclass

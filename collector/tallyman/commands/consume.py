@@ -58,7 +58,7 @@ async def _consume(settings: Settings, connection: KafkaConnection) -> None:
 
 
 def _stop(consumer: Consumer) -> None:
-    click.echo("Stopping: the batch under way is finished first.")
+    click.echo("Stopping: what is under way is finished first.")
     consumer.stop()
     for name in (signal.SIGTERM, signal.SIGINT):  # a second signal ends the process at once
         asyncio.get_running_loop().remove_signal_handler(name)
@@ -102,6 +102,7 @@ def _consumer(
         metrics,
         settings.kafka_namespace,
         BatchLimits(settings.consume_batch_events, wait_seconds=settings.consume_wait_ms / 1000),
+        settings.consume_batches_at_once,
     )
 
 

@@ -128,3 +128,12 @@ def without(holes: Sequence[Hole], found: Mapping[str, Iterable[int]]) -> list[H
             if not is_found
         ]
     return left
+
+
+def below(holes: Sequence[Hole], lane: str, limit: int) -> list[Hole]:
+    """The holes without a lane's numbers from `limit` on."""
+    return [
+        hole if hole.lane != lane else _part(hole, hole.first, min(hole.last, limit - 1))
+        for hole in holes
+        if hole.lane != lane or hole.first < limit
+    ]

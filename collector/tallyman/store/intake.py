@@ -99,8 +99,7 @@ class Intake:
         async with self._turn:
             await self._turn.wait_for(lambda: self._under_way.isdisjoint(ids))
             if self._doubtful:
-                await self._seen.mend()
-                self._doubtful = False
+                await self._mend()
             self._under_way |= ids
         try:
             yield
@@ -108,6 +107,14 @@ class Intake:
             async with self._turn:
                 self._under_way -= ids
                 self._turn.notify_all()
+
+    async def _mend(self) -> None:
+        self._doubtful = False  # before: a batch that fails meanwhile makes it doubtful again
+        try:
+            await self._seen.mend()
+        except BaseException:
+            self._doubtful = True
+            raise
 
     async def _split(
         self, candidates: Sequence[_Candidate]

@@ -7,25 +7,27 @@ import asyncio
 import logging
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 from aiokafka.structs import TopicPartition
 from tallyman_kong.durable_step import durable
 
-from tallyman.errors import InvalidEvent, InvalidInput
+from tallyman.errors import InvalidInput
 from tallyman.store.events import Received
 from tallyman.stream.batch import Batch, BatchLimits
 from tallyman.stream.dead_letters import DeadLetters, Rejected
 from tallyman.stream.intake import Intake
 from tallyman.stream.kafka_connection import KafkaConnection
 from tallyman.stream.lag import keep_measuring
-from tallyman.stream.message import Record, decode
+from tallyman.stream.message import Record
 from tallyman.stream.metrics import ConsumerMetrics
+from tallyman.stream.under_way import UnderWay
+from tallyman.stream.work import Work
 
 log = logging.getLogger(__name__)
 
+BATCHES_AT_ONCE = 2
 RECORDS_AT_ONCE = 500  # bounds by how much a batch can exceed its bytes
 LONGEST_BACKOFF_SECONDS = 30.0
 COMMIT_TIMEOUT_SECONDS = 10.0
@@ -38,21 +40,8 @@ SETTLE_BEFORE_REVOKE_SECONDS = 40.0  # less than that, or the group goes on with
 POLL_WHENEVER_MS = 2**31 - 1
 
 
-@dataclass
-class _Work:
-    """A batch on its way; what is done is not done again by the next attempt."""
-
-    batch: Batch
-    events: list[tuple[Record, Received]] = field(default_factory=list)
-    rejected: list[Rejected] = field(default_factory=list)
-    stored: bool = False
-    buried: bool = False
-    committed: bool = False
-    step: str = "store"
-
-
 class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types
-    """One member of the group: reads its partitions batch by batch, one at a time."""
+    """One member of the group: stores some batches at a time, and commits them as they were read."""
 
     def __init__(
         self,
@@ -64,6 +53,7 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has
         metrics: ConsumerMetrics,
         default_namespace: str = "default",
         limits: BatchLimits = BatchLimits(),  # noqa: B008 – frozen
+        at_once: int = BATCHES_AT_ONCE,
     ) -> None:
         self._topic = topic
         self._store = store
@@ -72,7 +62,7 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has
         self._default_namespace = default_namespace
         self._limits = limits
         self._assignment = 0
-        self._settling = asyncio.Lock()
+        self._under_way = UnderWay(at_once)
         self._stop = asyncio.Event()
         self.failing_since: float | None = None
         self._kafka = AIOKafkaConsumer(
@@ -89,7 +79,7 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has
         )
 
     async def run(self) -> None:
-        """Consume until `stop`; then the batch under way is finished, committed, and the group left.
+        """Consume until `stop`; then what is under way is finished, committed, and the group left.
 
         Raises:
             KafkaError: no broker answered at the start, or the group refuses this consumer.
@@ -116,10 +106,10 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has
     async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
         """Called by aiokafka before a rebalance: what is being stored is committed, the rest dropped."""
         try:
-            async with asyncio.timeout(SETTLE_BEFORE_REVOKE_SECONDS), self._settling:
-                pass
+            async with asyncio.timeout(SETTLE_BEFORE_REVOKE_SECONDS):
+                await self._under_way.rest()
         except TimeoutError:
-            log.warning("the store is too slow for the rebalance: the batch will be read again")
+            log.warning("the store is too slow for the rebalance: what it has will be read again")
         self._assignment += 1
 
     async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
@@ -135,20 +125,20 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has
             raise
 
     async def _settle_all(self) -> None:
-        """Settle one batch after the other; the next is read and checked while one is stored."""
-        work = await self._prepare()
-        while work is not None or not self._stop.is_set():
-            preparing = asyncio.create_task(self._prepare())
-            try:
-                if work is not None and not await self._settle(work):
+        """Settle some batches at a time; the next is read and checked meanwhile."""
+        async with asyncio.TaskGroup() as settling:
+            while True:
+                work = await self._prepare()
+                if work is None and self._stop.is_set():
                     return
-                work = await preparing
-            finally:
-                preparing.cancel()
+                if work is not None:
+                    if not await self._under_way.begin(work):
+                        return
+                    settling.create_task(self._settle(work))
 
-    async def _prepare(self) -> _Work | None:
+    async def _prepare(self) -> Work | None:
         batch = await self._gather()
-        return None if batch is None else self._check(batch)
+        return None if batch is None else Work.check(batch, self._default_namespace)
 
     async def _gather(self) -> Batch | None:
         """Read until the batch is full or has waited long enough; None if nothing came."""
@@ -174,71 +164,67 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has
             wait_seconds = batch.seconds_left
         return batch if batch.records else None
 
-    async def _settle(self, work: _Work) -> bool:
-        """Store, set aside, commit; repeated until it is done, revoked, or the consumer stops.
-
-        Returns False if it stopped before it was done: what comes after may not be committed then.
-        """
-        batch = work.batch
+    async def _settle(self, work: Work) -> None:
+        """Store, set aside, commit; repeated until it is done, revoked, or the consumer stops."""
         began_at = time.monotonic()
         failures = 0
-        while True:
-            async with self._settling:
-                if batch.assignment != self._assignment:
-                    self._drop(batch)
-                    return True
-                if await self._attempt(work):
-                    break
-            failures += 1
-            await self._pause(backoff_seconds(failures))
-            if self._stop.is_set():
-                return False
+        while self._under_way.has(work):
+            async with self._under_way.attempt(work):
+                is_failed = self._under_way.has(work) and not await self._attempt(work)
+            if is_failed:
+                failures += 1
+                await self._pause(backoff_seconds(failures))
+                if self._stop.is_set():
+                    await self._under_way.leave(work)
         if work.committed:
-            self.metrics.consumed.inc(len(batch.records))
-            self.metrics.batch_events.observe(len(batch.records))
+            self.metrics.consumed.inc(len(work.batch.records))
+            self.metrics.batch_events.observe(len(work.batch.records))
             self.metrics.batch_seconds.observe(time.monotonic() - began_at)
-        return True
 
-    def _check(self, batch: Batch) -> _Work:
-        work = _Work(batch)
-        for record in batch.records:
-            try:
-                work.events.append((record, decode(record, self._default_namespace)))
-            except InvalidEvent as err:
-                work.rejected.append(Rejected(record, err))
-            except Exception as err:  # noqa: BLE001 – else it would stop all that stands behind it
-                unreadable = InvalidEvent(f"the check itself failed: {type(err).__name__}")
-                work.rejected.append(Rejected(record, unreadable))
-        return work
-
-    async def _attempt(self, work: _Work) -> bool:
-        """Go on where the last attempt ended. Returns whether nothing is left to be done."""
+    async def _attempt(self, work: Work) -> bool:
+        """Go on where the last attempt ended, as far as it goes. Returns False if a step failed."""
         try:
-            if not work.stored:
+            if self._is_ours(work) and not work.stored:
                 work.step = "store"
                 work.rejected += await self._put(work.events)
                 work.stored = True
-            if not work.buried:
-                work.step = "dead_letter"
-                await self._bury(work.rejected)
-                work.buried = True
-            work.step = "commit"
-            await self._commit(work)
+            if self._is_ours(work) and not await self._under_way.turn(work):
+                return True
+            if self._is_ours(work):
+                await self._finish(work)
+            else:
+                self._drop(work.batch)
         except Exception as err:  # noqa: BLE001 – nothing may be skipped: whatever it is, try again
-            self.failing_since = self.failing_since or time.time()
-            self.metrics.failures.labels(work.step).inc()
-            first = work.batch.records[0]
-            log.warning(
-                "step %s failed for %d messages from partition %d offset %d on, and is repeated: %r",
-                work.step,
-                len(work.batch.records),
-                first.partition,
-                first.offset,
-                err,
-            )
+            self._note_failure(work, err)
             return False
-        self.failing_since = None
+        await self._under_way.over(work)
         return True
+
+    def _is_ours(self, work: Work) -> bool:
+        return work.batch.assignment == self._assignment
+
+    async def _finish(self, work: Work) -> None:
+        """Set aside and commit, when all that was read before it is committed."""
+        if not work.buried:
+            work.step = "dead_letter"
+            await self._bury(work.rejected)
+            work.buried = True
+        work.step = "commit"
+        await self._commit(work)
+        self.failing_since = None
+
+    def _note_failure(self, work: Work, err: Exception) -> None:
+        self.failing_since = self.failing_since or time.time()
+        self.metrics.failures.labels(work.step).inc()
+        first = work.batch.records[0]
+        log.warning(
+            "step %s failed for %d messages from partition %d offset %d on, and is repeated: %r",
+            work.step,
+            len(work.batch.records),
+            first.partition,
+            first.offset,
+            err,
+        )
 
     async def _put(self, events: Sequence[tuple[Record, Received]]) -> list[Rejected]:
         """Store events; those that the store itself refuses are found by halving, and returned."""
@@ -270,7 +256,7 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has
             )
 
     @durable("consumer.commit")
-    async def _commit(self, work: _Work) -> None:
+    async def _commit(self, work: Work) -> None:
         try:
             async with asyncio.timeout(COMMIT_TIMEOUT_SECONDS):
                 await self._kafka.commit(dict(work.batch.offsets.next))

@@ -18,6 +18,7 @@ from tallyman.domain.completeness import (
     Heartbeat,
     Hole,
     HourBalance,
+    below,
     sort_gap,
     without,
 )
@@ -157,11 +158,15 @@ class Reconciliation:
     async def _missing(
         self, since: datetime, progress: Iterable[Progress], dead: Iterable[DeadLetter]
     ) -> list[Hole]:
-        """What came in by a door and is neither stored, nor dropped, nor dead."""
+        """What came in by a door and is neither stored, nor dropped, nor dead.
+
+        Behind what is committed nothing is missing: a batch may be stored before the one before it.
+        """
         _, holes = await self.completeness.holes(DOORS, since)
         for one in progress:
             door = f"{self.kafka.topic}/{one.partition}" if self.kafka else ""
             holes += await self.completeness.behind(DOORS, door, one.committed - 1, since)
+            holes = below(holes, door, one.committed)
         found: dict[str, list[int]] = defaultdict(list)
         for letter in dead:
             door, _, place = letter.origin.rpartition("/")

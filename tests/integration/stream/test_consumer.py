@@ -9,8 +9,7 @@ from aiokafka.producer.sender import Sender
 from tallyman.domain.builtin_meters import DIMENSIONS
 from tallyman.domain.meter import Aggregation, Meter, MeterQuery
 from tallyman.store.events import EventStore, Received
-from tallyman.stream import consumer as consumer_module
-from tallyman.stream import dead_letters, message
+from tallyman.stream import dead_letters, message, work
 from tallyman.stream.batch import BatchLimits
 from tallyman.stream.message import Record
 
@@ -93,7 +92,7 @@ async def test_a_message_that_the_check_itself_fails_at_never_stops_the_stream(
             raise RuntimeError("canary")
         return message.decode(record, namespace)
 
-    monkeypatch.setattr(consumer_module, "decode", decode)
+    monkeypatch.setattr(work, "decode", decode)
     await stream.put([usage(1), bad, usage(3)])
     async with stream.consumer(store):
         await stream.wait_until_committed(3)

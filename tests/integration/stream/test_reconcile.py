@@ -15,13 +15,14 @@ from tallyman.store.clickhouse import ClickHouse
 from tallyman.store.customers import CustomerStore
 from tallyman.store.database import Database
 from tallyman.store.events import EventStore, Received
+from tallyman.stream.batch import BatchLimits
 from tallyman.stream.reconcile_report import Report
 from tallyman.stream.replay import connect
 from tallyman_kong.heartbeat import SpoolState, event_of
 
 from tests.integration.stream.test_commands import Deployment, deployment
 from tests.integration.stream.test_replay import entries, serving, tallyman
-from tests.rigs.stream import Stream, usage
+from tests.rigs.stream import FailingStore, Stream, until, usage
 
 __all__ = ["deployment"]
 NOW = datetime.now(UTC)
@@ -170,6 +171,30 @@ async def test_through_kafka_every_offset_is_counted_known_dead_or_missing(
     assert not robbed["is_complete"]
     assert (robbed["missing"], robbed["forgotten"]) == (1, 1)
     assert _sums(robbed) == {"accepted": 342, "counted": 289, "known": 50, "dead": 2, "missing": 1}
+
+
+async def test_what_is_stored_before_a_batch_that_fails_leaves_no_hole_before_it(
+    stream: Stream, deployment: Deployment, http_store: EventStore
+) -> None:
+    of_one_partition = [{**event, "subject": "one"} for event in numbered(*range(100))]
+    values = [json.dumps(event).encode() for event in of_one_partition]
+    failing = FailingStore(http_store)
+    async with stream.consumer(failing, BatchLimits(events=10, wait_seconds=30)) as running:
+        await stream.put(values[90:])
+        await stream.wait_until_committed(10)
+        await stream.put(values[:90])
+        await until(
+            lambda: (
+                running.value("tallyman_consumer_stored_events_total") == 20
+                and running.value("tallyman_consumer_failures_total", step="store") > 0
+            ),
+            "one is stored, and one fails",
+        )
+        report = await _report(deployment)
+        failing.is_mended = True
+        await stream.wait_until_committed(100)
+
+    assert (report["is_complete"], report["missing"], report["waiting"]) == (True, 0, 90)
 
 
 async def _report(deployment: Deployment) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from tallyman.domain.completeness import (
     Heartbeat,
     Hole,
     HourBalance,
+    below,
     sort_gap,
     without,
 )
@@ -77,3 +78,10 @@ def test_what_is_found_elsewhere_is_no_hole() -> None:
 
 def test_accepted_is_the_sum_of_what_became_of_it() -> None:
     assert HourBalance(NOW, counted=5, known=4, conflicts=3, dead=2, missing=1).accepted == 15
+
+
+def test_numbers_of_a_lane_from_a_limit_on_are_in_no_hole() -> None:
+    other = Hole("kong-2", 30, 39, NOW, NOW)
+    left = below([hole(1, 4), hole(10, 19), hole(20, 20), other], "kong-1", 15)
+
+    assert left == [hole(1, 4), hole(10, 14), other]
