@@ -126,6 +126,13 @@ class Settings(BaseSettings):
         description="Subjects that an API key may bring for the first time in a minute; with more, "
         "it is answered 429 until the minute is over. 0: as many as it likes.",
     )
+    max_query_rows: int = Field(
+        100_000,
+        ge=1,
+        le=10_000_000,
+        description="Most rows that the query of a meter or a cost is answered with; with more, it is "
+        "answered 400. Bills and reports read as many as there are.",
+    )
     kong_config: Path | None = Field(
         None,
         description="The gateway's decK file, or the plugin's configuration as YAML or JSON: "

@@ -81,6 +81,7 @@ QueryCode = Literal[
     "invalid_group_by",
     "invalid_dimension_filter",
     "unsupported_filter_operator",
+    "too_many_rows",
 ]
 
 

@@ -13,7 +13,7 @@ from tallyman.api.customers import path_text
 from tallyman.api.media_type import preferred
 from tallyman.api.meter_query import CSV, meter_query, named, owners_of, read_query
 from tallyman.api.route import JSON
-from tallyman.api.state import BOOKS, CALLER, NOW
+from tallyman.api.state import BOOKS, CALLER, NOW, SETTINGS
 from tallyman.api.wire import Answer, Numeric, Time, write_number, write_time
 from tallyman.billing.cost import feature_cost
 from tallyman.domain.customer import Customer
@@ -62,7 +62,8 @@ async def query(request: web.Request) -> web.Response:
     asked = meter_query(meter, body)
     book = await books.prices.book(namespace, request[NOW])
     owners = await owners_of(request, asked)
-    rows = await feature_cost(books, feature, meter, asked, owners, book)
+    most = request.app[SETTINGS].max_query_rows
+    rows = await feature_cost(books, feature, meter, asked, owners, book, most)
     if preferred(request.headers.get("Accept", ""), (JSON, CSV)) == CSV:
         text = _csv(asked.group_by, rows, await named(request, asked, rows))
         response = web.Response(text=text, content_type=CSV)

@@ -9,12 +9,14 @@ from typing import Final
 
 from tallyman.api.feature_bodies import FeatureWarning
 from tallyman.domain.feature import Feature
-from tallyman.domain.meter import MeterQuery
+from tallyman.domain.meter import Meter, MeterQuery
+from tallyman.errors import InvalidQuery
 from tallyman.store.events import EventStore
 from tallyman.store.meters import MeterStore
 
 OF_LATE: Final = timedelta(days=31)
 MOST_VALUES: Final = 10
+MOST_READ: Final = 10_000
 
 
 async def never_passed(
@@ -34,13 +36,19 @@ async def never_passed(
         every = MeterQuery(from_=now - OF_LATE, group_by=(name,))
         if await events.query(meter, replace(every, filters=(one,))):
             continue
-        found = {row.dimensions[name] for row in await events.query(meter, every)}
-        values = sorted(value or "nothing" for value in found)
+        values = await _values(events, meter, every)
         if values:
-            more = f" and {len(values) - MOST_VALUES} more" if len(values) > MOST_VALUES else ""
-            message = (
-                f"no event of the last {OF_LATE.days} days passes it: "
-                f"{name} is {', '.join(values[:MOST_VALUES])}{more}"
-            )
+            message = f"no event of the last {OF_LATE.days} days passes it: {name} {values}"
             warnings.append(FeatureWarning(field=f"meter.filters.{name}", message=message))
     return warnings
+
+
+async def _values(events: EventStore, meter: Meter, every: MeterQuery) -> str:
+    """What the dimension is, in words; '' without events."""
+    try:
+        rows = await events.query(meter, every, most_rows=MOST_READ)
+    except InvalidQuery:
+        return f"has more than {MOST_READ:,} other values"
+    values = sorted(row.dimensions[every.group_by[0]] or "nothing" for row in rows)
+    more = f" and {len(values) - MOST_VALUES} more" if len(values) > MOST_VALUES else ""
+    return f"is {', '.join(values[:MOST_VALUES])}{more}" if values else ""

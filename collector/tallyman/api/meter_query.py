@@ -21,7 +21,7 @@ from tallyman.api.meter_bodies import (
 from tallyman.api.problems import invalid_body
 from tallyman.api.request_body import require_content_type
 from tallyman.api.route import JSON
-from tallyman.api.state import CALLER, CUSTOMERS, EVENTS
+from tallyman.api.state import CALLER, CUSTOMERS, EVENTS, SETTINGS
 from tallyman.api.wire import write_number, write_time
 from tallyman.domain.attribution import Owner
 from tallyman.domain.customer import Customer
@@ -40,7 +40,9 @@ async def query(request: web.Request) -> web.Response:
     meter = await meters.find(request)
     asked = meter_query(meter, body)
     with metrics.METER_QUERY_SECONDS.time():
-        rows = await request.app[EVENTS].query(meter, asked, await owners_of(request, asked))
+        rows = await request.app[EVENTS].query(
+            meter, asked, await owners_of(request, asked), request.app[SETTINGS].max_query_rows
+        )
     if preferred(request.headers.get("Accept", ""), (JSON, CSV)) == CSV:
         text = write_csv(asked.group_by, rows, await named(request, asked, rows))
         response = web.Response(text=text, content_type=CSV)

@@ -15,6 +15,7 @@ from tallyman.domain.attribution import Owner
 from tallyman.domain.event import LATEST
 from tallyman.domain.feature import Feature, LlmUnitCost, ManualUnitCost
 from tallyman.domain.meter import Aggregation, Meter, MeterQuery, MeterRow
+from tallyman.domain.meter_query import too_many_rows
 from tallyman.domain.price_book import PriceBook
 from tallyman.domain.unit_cost import (
     CostRow,
@@ -37,24 +38,29 @@ async def feature_cost(
     query: MeterQuery,
     owners: Sequence[Owner],
     book: PriceBook,
+    most_rows: int | None = None,
 ) -> list[CostRow]:
     """The cost by the query's windows and dimensions; the query has passed `check_query`.
 
     Raises:
-        InvalidQuery: the feature's filters and the query's are too many together.
+        InvalidQuery: the feature's filters and the query's are too many together, or there are
+            more rows, where each row has one price.
     """
     filters = feature.meter.filters if feature.meter is not None else ()
     query = replace(query, filters=(*query.filters, *filters))
     match feature.unit_cost:
         case LlmUnitCost() as cost if meter.aggregation is Aggregation.SUM:
-            return put_together(query, await llm_priced(books, meter, query, owners, cost, book))
+            priced = await llm_priced(books, meter, query, owners, cost, book, most_rows)
+            return put_together(query, priced)
         case LlmUnitCost():
-            return await _without_price(books, meter, query, owners, NOT_A_SUM)
+            rows = await books.events.query(meter, query, owners, most_rows)
+            return _without_price(query, rows, NOT_A_SUM)
         case ManualUnitCost(amount):
-            rows = await books.events.query(meter, query, owners)
+            rows = await books.events.query(meter, query, owners, most_rows)
             return put_together(query, [Priced(row, amount) for row in rows])
         case None:
-            return await _without_price(books, meter, query, owners, NO_UNIT_COST)
+            rows = await books.events.query(meter, query, owners, most_rows)
+            return _without_price(query, rows, NO_UNIT_COST)
         case _:
             assert_never(feature.unit_cost)
 
@@ -66,18 +72,25 @@ async def llm_priced(
     owners: Sequence[Owner],
     cost: LlmUnitCost,
     book: PriceBook,
+    most_rows: int | None = None,
 ) -> list[Priced]:
-    """The meter's rows, split so that each has one price, which is in force all of its time."""
+    """The meter's rows, split so that each has one price, which is in force all of its time.
+
+    Raises:
+        InvalidQuery: there are more rows.
+    """
     extra = [name for name in priced_dimensions(cost) if name not in query.group_by]
     split = replace(query, group_by=(*query.group_by, *extra))
-    rows = await books.events.query(meter, split, owners)
+    rows = await books.events.query(meter, split, owners, most_rows)
     calls = {call_of(cost, row)[:2] for row in rows}
     cuts = book.changes(calls, query.from_, query.to)
     if not cuts:
         return await asyncio.to_thread(price_rows, cost, rows, book, _last_of(query.to))
-    priced = []
+    priced: list[Priced] = []
     for part in _parts(split, cuts):
-        rows = await books.events.query(meter, part, owners)
+        rows = await books.events.query(meter, part, owners, most_rows)
+        if most_rows is not None and len(priced) + len(rows) > most_rows:
+            raise too_many_rows(split, most_rows)
         priced += await asyncio.to_thread(price_rows, cost, rows, book, _last_of(part.to))
     return priced
 
@@ -92,9 +105,6 @@ def _last_of(to: datetime | None) -> datetime:
     return LATEST if to is None else to - _MICROSECOND
 
 
-async def _without_price(
-    books: Books, meter: Meter, query: MeterQuery, owners: Sequence[Owner], why: str
-) -> list[CostRow]:
-    rows: list[MeterRow] = await books.events.query(meter, query, owners)
+def _without_price(query: MeterQuery, rows: Sequence[MeterRow], why: str) -> list[CostRow]:
     found = put_together(query, [Priced(row, None) for row in rows])
     return [replace(row, detail=why) for row in found]

@@ -53,6 +53,17 @@ def check_query(meter: Meter, query: MeterQuery) -> MeterQuery:
     return replace(query, group_by=(*query.group_by, *split)) if split else query
 
 
+def too_many_rows(query: MeterQuery, most: int) -> InvalidQuery:
+    """What is wrong with a query that `check_query` passed, and whose answer has more rows."""
+    filtered = {one.dimension for one in query.filters}
+    field = "group_by_dimensions" if set(query.group_by) - filtered else "granularity"
+    reason = (
+        f"gives more than {most:,} rows: ask for less time, a coarser granularity, fewer "
+        "dimensions, or filter; max_query_rows allows no more"
+    )
+    return InvalidQuery("too_many_rows", InvalidParameter(field, "invalid", reason))
+
+
 def _check_time(field: str, moment: datetime | None) -> None:
     if moment is None or (moment.tzinfo is not None and EARLIEST <= moment <= LATEST):
         return

@@ -12,7 +12,7 @@ from tallyman.domain.attribution import Owner
 from tallyman.domain.event_change import EventChange
 from tallyman.domain.event_query import EventFilter, EventPage, EventSort, SpanFilter
 from tallyman.domain.meter import Meter, MeterQuery, MeterRow
-from tallyman.domain.meter_query import check_query
+from tallyman.domain.meter_query import check_query, too_many_rows
 from tallyman.domain.period import microseconds
 from tallyman.store import event_schema, event_sql, meter_sql
 from tallyman.store.clickhouse import ClickHouse
@@ -60,18 +60,26 @@ class EventStore:
         await self._clickhouse.insert("incoming_changes", lines, "JSONEachRow", INSERT_SETTINGS)
 
     async def query(
-        self, meter: Meter, query: MeterQuery, owners: Sequence[Owner] = ()
+        self,
+        meter: Meter,
+        query: MeterQuery,
+        owners: Sequence[Owner] = (),
+        most_rows: int | None = None,
     ) -> list[MeterRow]:
         """What the meter says, exact: duplicates never count.
 
         `owners` say whose usage it is, where the query splits by customer.
 
         Raises:
-            InvalidQuery: the meter cannot be asked so; names the field.
+            InvalidQuery: the meter cannot be asked so, or there are more rows; names the field.
         """
         query = check_query(meter, query)
         sql, parameters = meter_sql.render(meter, query, owners)
+        if most_rows is not None:
+            sql += f" LIMIT {most_rows + 1}"
         rows = await self._clickhouse.rows(sql, parameters, FINAL_SETTINGS)
+        if most_rows is not None and len(rows) > most_rows:
+            raise too_many_rows(query, most_rows)
         return meter_sql.read_rows(meter, query, rows)
 
     async def list_events(

@@ -34,6 +34,7 @@ def settings(tmp_path: Path) -> Settings:
         data_dir=tmp_path / "data",
         max_body_bytes=64 * 1024,
         max_batch_events=50,
+        max_query_rows=49,
         billing_interval_seconds=0,  # a test bills when it says so
     )
 

@@ -5,9 +5,12 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from aiohttp.test_utils import TestServer
 from tallyman.api.meter_query import write_csv
+from tallyman.api.state import EVENTS, METERS
 from tallyman.api.wire import write_number
-from tallyman.domain.meter import MeterRow
+from tallyman.config import Settings
+from tallyman.domain.meter import MeterQuery, MeterRow
 
 from tests.integration.api.conftest import Client
 
@@ -209,3 +212,72 @@ def test_csv_quotes_what_needs_it() -> None:
     assert write_csv(("model",), [row]) == (
         'from,to,model,value\n2026-01-01T00:00:00Z,2026-01-01T00:00:00Z,"a ""b""\nc",1.5\n'
     )
+
+
+async def many_subjects(client: Client, count: int) -> None:
+    """Events of so many subjects, one a minute."""
+    events = [
+        {
+            "specversion": "1.0",
+            "id": f"many-{number}",
+            "source": "test",
+            "type": "call",
+            "subject": f"one of many {number}",
+            "time": f"2026-04-13T11:{number:02d}:00Z",
+            "data": {"tokens": 1, "model": "gpt-4o"},
+        }
+        for number in range(count)
+    ]
+    assert (await client.post("/api/v3/openmeter/events", json=events)).status == 202
+
+
+async def test_an_answer_has_every_row_or_is_refused_with_what_to_do(
+    metered: Client, settings: Settings
+) -> None:
+    since = {"from": "2026-04-13T11:00:00Z"}
+    only = {"dimensions": {"model": {"eq": "gpt-4o"}}}
+    split = {**since, "group_by_dimensions": ["subject"]}
+    by_minute = {**since, "granularity": "PT1M", "filters": only}
+    most = settings.max_query_rows
+
+    await many_subjects(metered, most)
+    for asked in (split, by_minute):
+        answer = await metered.post(QUERY, json=asked)
+
+        rows = (await answer.json())["data"]
+        assert (len(rows), sum(int(row["value"]) for row in rows)) == (most, most)
+
+    await many_subjects(metered, most + 1)
+    for asked, field in ((split, "group_by_dimensions"), (by_minute, "granularity")):
+        for path in (QUERY, await cost_query(metered)):
+            for accept in ("application/json", "text/csv"):
+                answer = await metered.post(path, json=asked, headers={"Accept": accept})
+
+                problem = await answer.json()
+                assert (answer.status, problem["code"]) == (400, "too_many_rows")
+                [parameter] = problem["invalid_parameters"]
+                assert parameter["field"] == field
+                assert f"gives more than {most} rows: ask for less time" in parameter["reason"]
+
+        narrowed = await metered.post(QUERY, json={**asked, "to": "2026-04-13T11:49:00Z"})
+        assert len((await narrowed.json())["data"]) == most
+
+
+async def cost_query(client: Client) -> str:
+    """The path that asks what the meter's usage cost."""
+    features = "/api/v3/openmeter/features"
+    meter = await (await client.get("/api/v3/openmeter/meters/tokens")).json()
+    feature = {"key": "calls", "name": "Calls", "meter": {"id": meter["id"]}}
+    await client.post(features, json=feature)
+    return f"{features}/calls/cost/query"
+
+
+async def test_what_bills_and_reports_read_is_never_cut(
+    metered: Client, server: TestServer, settings: Settings
+) -> None:
+    await many_subjects(metered, settings.max_query_rows + 1)
+    meter = await server.app[METERS].get("default", "tokens")
+
+    rows = await server.app[EVENTS].query(meter, MeterQuery(group_by=("subject",)))
+
+    assert sum(row.value for row in rows) == settings.max_query_rows + 1 + 35
