@@ -82,19 +82,24 @@ def _typed(field: str) -> str:
     return f"if({scalar}, {found}, {text_at('data', [field])})"
 
 
-def _stored(more: str = "", source: str = "incoming") -> str:
-    """What the view makes of a row of `source`; `more` are columns that are passed on."""
+def _stored(
+    more: str = "", source: str = "incoming", *, fields: str = "", columns: str = ""
+) -> str:
+    """What the view makes of a row of `source`; `more` are columns that are passed on.
+
+    `fields` are read in the same pass as the plugin's others, and `columns` made of them.
+    """
     tokens = _typed("tokens")
     is_integer = f"match({tokens}, '^-?[0-9]{{1,18}}$')"
     return f"""
         WITH JSONExtract(data,
-            'Tuple(tokens String, type String, model String, provider String)') AS d
+            'Tuple(tokens String, type String, model String, provider String{fields})') AS d
         SELECT namespace, type, subject, time, source, id, dataschema, data, nodeid, sequence,
             ingested_at, now64(3) AS stored_at,
             if({is_integer}, toInt64OrNull({tokens}), NULL) AS tokens,
             if({is_integer}, '', {tokens}) AS tokens_text,
             {_typed("type")} AS token_type, {_typed("model")} AS model,
-            {_typed("provider")} AS provider,
+            {_typed("provider")} AS provider,{columns}
             18446744073709551615 - toUnixTimestamp64Micro(now64(6)) AS first_wins{more}
         FROM {source}
         """  # noqa: S608 – a migration: names and paths are ours
@@ -211,16 +216,14 @@ def _fourth(layout: Layout) -> list[str]:
 
 def _counted(more: str, source: str) -> str:
     """`_stored`, with what an invoice says of its tokens read in the same pass as the rest."""
-    fields = "tokens String, type String, model String, provider String"
     waived = "d.waived_tokens"
-    passed = _stored(more, source).replace(
-        fields, f"{fields}, usage_source String, waived_tokens String"
-    )
     columns = f"""
             {_typed("usage_source")} AS usage_source,
             multiIf({waived} = '', 0, match({waived}, '^-?[0-9]{{1,18}}$'), toInt64OrZero({waived}),
                 JSONExtractInt(data, 'waived_tokens')) AS waived_tokens,"""
-    return passed.replace("AS provider,", f"AS provider,{columns}")
+    return _stored(
+        more, source, fields=", usage_source String, waived_tokens String", columns=columns
+    )
 
 
 def _fifth(layout: Layout) -> list[str]:
