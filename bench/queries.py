@@ -1,7 +1,8 @@
 """How fast a month is read, exactly, with unmerged duplicates: `python -m bench.queries [--quick] [--large]`.
 
 10,000,000 events of one month, 1 % of them stored twice, no part merged; ten times as many with
-`--large` (`make bench-100m`).
+`--large` (`make bench-100m`). All subjects' month is asked before and after the first refresh of the
+rollup, and with an event of the newest hour stored after it.
 """
 
 import asyncio
@@ -14,6 +15,7 @@ from datetime import UTC, datetime
 from tallyman.domain.meter import Aggregation, DimensionFilter, Meter, MeterQuery
 from tallyman.store.clickhouse import ClickHouse
 from tallyman.store.events import EventStore
+from tallyman.store.rollup import Rollup
 
 from bench.figure import Figure, report
 from bench.recorded import meter_of
@@ -53,21 +55,25 @@ async def _measure(events: int) -> list[Figure]:
         await clickhouse.command("SYSTEM STOP MERGES events")
         for start in range(0, events, AT_ONCE):
             for where in ("", " WHERE number % 100 = 7"):
-                await clickhouse.command(
-                    _INSERT.format(
-                        subjects=SUBJECTS,
-                        events=events,
-                        models=MODELS,
-                        start=start,
-                        count=min(AT_ONCE, events - start),
-                        where=where,
-                    )
-                )
+                count = min(AT_ONCE, events - start)
+                await clickhouse.command(_insert(events, start, count, where))
         tokens = meter_of(Aggregation.SUM, "$.tokens")
         latency = meter_of(Aggregation.SUM, "$.latency_ms")
         subject = MeterQuery(BEGIN, END, group_by=("model", "type"), filters=ONE)
         fleet = MeterQuery(BEGIN, END, group_by=("model",))
         figures = [
+            Figure(
+                f"all subjects' month by model, without the rollup, {of}",
+                await _median_ms(store, tokens, fleet),
+                "ms",
+                key=f"fleet_month_without_rollup_ms_{size}",
+            ),
+            Figure(
+                f"the rollup's first refresh, {of}",
+                await _refresh_ms(clickhouse),
+                "ms",
+                key=f"rollup_first_refresh_ms_{size}",
+            ),
             Figure(
                 f"one subject's month by model and type, {of}",
                 await _median_ms(store, tokens, subject),
@@ -90,8 +96,29 @@ async def _measure(events: int) -> list[Figure]:
                 key=f"adhoc_meter_ms_{size}",
             ),
         ]
+        await clickhouse.command(_insert(events, events - 1, 1, ""))
+        figures.append(
+            Figure(
+                f"all subjects' month by model, with a new event in the newest hour, {of}",
+                await _median_ms(store, tokens, fleet),
+                "ms",
+                key=f"fleet_month_new_event_ms_{size}",
+            )
+        )
         await clickhouse.close()
     return figures
+
+
+def _insert(events: int, start: int, count: int, where: str) -> str:
+    return _INSERT.format(
+        subjects=SUBJECTS, events=events, models=MODELS, start=start, count=count, where=where
+    )
+
+
+async def _refresh_ms(clickhouse: ClickHouse) -> float:
+    began = time.perf_counter()
+    await Rollup(clickhouse).refresh()
+    return (time.perf_counter() - began) * 1000
 
 
 async def _median_ms(store: EventStore, meter: Meter, query: MeterQuery) -> float:

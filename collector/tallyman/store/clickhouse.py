@@ -129,9 +129,14 @@ class ClickHouse:
         """Run a call in a thread with a client of its own."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, self._with, call)
 
-    async def command(self, sql: str, parameters: dict[str, Any] | None = None) -> None:
+    async def command(
+        self,
+        sql: str,
+        parameters: dict[str, Any] | None = None,
+        settings: dict[str, Any] | None = None,
+    ) -> None:
         """Run one statement that returns nothing."""
-        await self.run(lambda client: client.command(sql, parameters=parameters))
+        await self.run(lambda client: client.command(sql, parameters=parameters, settings=settings))
 
     async def rows(
         self,

@@ -4,6 +4,7 @@ An event is sent to `incoming`, a Null table, and reaches `events` by a material
 the plugin's fields out of its data once. `events` is the truth: a ReplacingMergeTree whose key goes
 through (source, id), so that FINAL holds each event once. `seen` and `seen_by_id` are hints: what is
 known already, so that it need not be stored again. `dropped` is what was not stored for that reason.
+`rollup` is what counts of `events`, by the hour: see `rollup.py`.
 
 Every statement may run twice: processes that start together migrate together.
 """
@@ -69,6 +70,12 @@ DROPPED_COLUMNS: Final = """
     door LowCardinality(String), place UInt64, reason LowCardinality(String),
     nodeid LowCardinality(String), sequence String, ingested_at DateTime64(3, 'UTC'),
     stored_at DateTime64(3, 'UTC') DEFAULT now64(3)"""
+ROLLUP_COLUMNS: Final = """
+    namespace LowCardinality(String), type LowCardinality(String), hour UInt32,
+    as_of DateTime64(3, 'UTC'),
+    model Array(LowCardinality(String)), provider Array(LowCardinality(String)),
+    token_type Array(LowCardinality(String)), events Array(UInt64), valued Array(UInt64),
+    tokens Array(Decimal(76, 18)), first_minute Array(UInt8), last_minute Array(UInt8)"""
 INCOMING_COLUMNS: Final = """
     namespace String, type String, subject String, time DateTime64(6, 'UTC'),
     source String, id String, dataschema String, data String, nodeid String,
@@ -236,12 +243,28 @@ def _fifth(layout: Layout) -> list[str]:
     ]
 
 
+def _sixth(layout: Layout) -> list[str]:
+    """What counts of each hour, a row an hour, so that the newest one takes the place of the others.
+
+    An hour is its number since 1970. Each place of the arrays is the events of one model, provider
+    and type.
+    """
+    return layout.table(
+        "rollup",
+        ROLLUP_COLUMNS,
+        "ReplacingMergeTree(as_of)",
+        "ORDER BY (namespace, type, hour)" + layout.settings(),
+        "cityHash64(namespace, type, hour)",
+    )
+
+
 MIGRATIONS: Final[tuple[Callable[[Layout], list[str]], ...]] = (
     _first,
     _second,
     _third,
     _fourth,
     _fifth,
+    _sixth,
 )
 
 

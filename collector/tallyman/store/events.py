@@ -1,7 +1,7 @@
 """Events in ClickHouse or chDB: the one door to them.
 
-How a batch is stored is `intake.py`'s, how a meter is asked `meter_sql.py`'s, how events are listed
-`event_sql.py`'s.
+How a batch is stored is `intake.py`'s, how a meter is asked `meter_sql.py`'s and `rollup.py`'s, how
+events are listed `event_sql.py`'s.
 """
 
 from collections.abc import Sequence
@@ -14,13 +14,14 @@ from tallyman.domain.event_query import EventFilter, EventPage, EventSort, SpanF
 from tallyman.domain.meter import Meter, MeterQuery, MeterRow
 from tallyman.domain.meter_query import check_query, too_many_rows
 from tallyman.domain.period import microseconds
-from tallyman.store import event_schema, event_sql, meter_sql
+from tallyman.store import event_schema, event_sql, meter_sql, rollup_sql
 from tallyman.store.clickhouse import ClickHouse
 from tallyman.store.event_row import row_of_change
 from tallyman.store.intake import FINAL_SETTINGS, INSERT_SETTINGS, Intake
 from tallyman.store.received import Accepted, EventConflict, Received
 from tallyman.store.recent import Recent
 from tallyman.store.revision_sql import AS_IT_CAME
+from tallyman.store.rollup import QUERY_SETTINGS, Rollup
 from tallyman.store.seen import Seen, id_hash
 
 __all__ = ["Accepted", "EventConflict", "EventStore", "Received"]
@@ -36,6 +37,7 @@ class EventStore:
         self._clickhouse = clickhouse
         self._seen = Recent(Seen(clickhouse)) if alone else Seen(clickhouse)
         self._intake = Intake(clickhouse, self._seen)
+        self._rollup = Rollup(clickhouse)
 
     async def migrate(self) -> None:
         """Bring the tables to the newest version; processes that start together may all."""
@@ -75,9 +77,13 @@ class EventStore:
         """
         query = check_query(meter, query)
         sql, parameters = meter_sql.render(meter, query, owners)
+        if rollup_sql.can_answer(meter, query):
+            changed = await self._rollup.changed(meter.namespace, meter.event_type)
+            if changed is not None:
+                sql, parameters = rollup_sql.render(meter, query, changed)
         if most_rows is not None:
             sql += f" LIMIT {most_rows + 1}"
-        rows = await self._clickhouse.rows(sql, parameters, FINAL_SETTINGS)
+        rows = await self._clickhouse.rows(sql, parameters, QUERY_SETTINGS)
         if most_rows is not None and len(rows) > most_rows:
             raise too_many_rows(query, most_rows)
         return meter_sql.read_rows(meter, query, rows)

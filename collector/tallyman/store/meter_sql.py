@@ -44,6 +44,7 @@ _COLUMNS: Final[dict[tuple[str | int, ...], str]] = {
     ("provider",): "provider",
 }
 _TOKENS: Final = ("tokens",)
+TOKENS: Final = f"if(tokens_text = '', toDecimal256(tokens, 18), {number_in('tokens_text')})"
 _DIVISION: Final = Context(prec=100)
 _PLACES: Final = Decimal(1).scaleb(-18)
 
@@ -59,16 +60,16 @@ def render(meter: Meter, query: MeterQuery, owners: Sequence[Owner] = ()) -> tup
     if CUSTOMER in query.group_by:
         columns[CUSTOMER] = owner(owners, "c", parameters)
     dimensions = [f"{columns[name]} AS d{at}" for at, name in enumerate(query.group_by)]
-    window = _window(query, parameters)
+    window = window_of(query, parameters)
     selected = [*dimensions, f"{window} AS w", "min(time)", "max(time)", *aggregates_of(meter)]
     groups = [*(f"d{at}" for at in range(len(dimensions))), "w"]
-    where = [*_range(meter, query, parameters), *_filters(meter, query, parameters, owners)]
+    where = [*range_of(meter, query, parameters), *filters_of(meter, query, parameters, owners)]
     first = _subjects(query, parameters)
     prewhere = f"PREWHERE {' AND '.join(first)} " if first else ""
     sql = (
         f"SELECT {', '.join(selected)} FROM events FINAL {prewhere}WHERE {' AND '.join(where)} "  # noqa: S608 – paths are quoted, values are parameters
         f"GROUP BY {', '.join(groups)} HAVING {_present(meter)} "
-        f"ORDER BY {', '.join([_order(query), *groups[:-1]])}"
+        f"ORDER BY {', '.join([order_of(query), *groups[:-1]])}"
     )
     return sql, parameters
 
@@ -91,20 +92,23 @@ def read_rows(meter: Meter, query: MeterQuery, rows: Sequence[Any]) -> list[Mete
     return read
 
 
-def _range(meter: Meter, query: MeterQuery, parameters: Parameters) -> list[str]:
+def range_of(meter: Meter, query: MeterQuery, parameters: Parameters) -> list[str]:
+    """The conditions of the events that count and are the meter's, in the period."""
     where = ["namespace = {namespace:String}", "type = {type:String}", counting()]
-    starts = [moment for moment in (query.from_, meter.events_from) if moment is not None]
-    for name, operator, moment in (
-        ("from", ">=", max(starts, default=None)),
-        ("to", "<", query.to),
-    ):
+    for name, operator, moment in (("from", ">=", start_of(meter, query)), ("to", "<", query.to)):
         if moment is not None:
             where.append(f"time {operator} fromUnixTimestamp64Micro({{{name}:Int64}}, 'UTC')")
             parameters[name] = microseconds(moment)
     return where
 
 
-def _window(query: MeterQuery, parameters: Parameters) -> str:
+def start_of(meter: Meter, query: MeterQuery) -> datetime | None:
+    """From when on events count."""
+    starts = [moment for moment in (query.from_, meter.events_from) if moment is not None]
+    return max(starts, default=None)
+
+
+def window_of(query: MeterQuery, parameters: Parameters) -> str:
     """What is equal for the events of one window, and tells which it is."""
     if query.granularity is None:
         return "0"
@@ -125,7 +129,7 @@ def _window(query: MeterQuery, parameters: Parameters) -> str:
     return window
 
 
-def _order(query: MeterQuery) -> str:
+def order_of(query: MeterQuery) -> str:
     """What is less the earlier a window is: of an hour that is repeated, the first has more offset."""
     return "w.1 * 3600 - w.2" if query.granularity is Granularity.HOUR else "w"
 
@@ -205,7 +209,7 @@ def number_of(meter: Meter) -> str:
     """The value of an event as SQL; NULL where it has none."""
     steps = parse_path(meter.value_property or "")
     if steps == _TOKENS:
-        return f"if(tokens_text = '', toDecimal256(tokens, 18), {number_in('tokens_text')})"
+        return TOKENS
     return number_at("data", steps)
 
 
@@ -213,13 +217,22 @@ def dimension_text(meter: Meter, name: str) -> str:
     """The text of an event's dimension as SQL."""
     if name == SUBJECT:
         return "subject"
-    steps = parse_path(meter.dimensions[name], f"dimensions.{name}")
-    return _COLUMNS.get(steps) or text_at("data", steps)
+    return column_of(meter, name) or text_at("data", _steps(meter, name))
 
 
-def _filters(
-    meter: Meter, query: MeterQuery, parameters: Parameters, owners: Sequence[Owner]
+def column_of(meter: Meter, name: str) -> str | None:
+    """The column that holds the text of a dimension of the data, if one does."""
+    return _COLUMNS.get(_steps(meter, name))
+
+
+def _steps(meter: Meter, name: str) -> tuple[str | int, ...]:
+    return parse_path(meter.dimensions[name], f"dimensions.{name}")
+
+
+def filters_of(
+    meter: Meter, query: MeterQuery, parameters: Parameters, owners: Sequence[Owner] = ()
 ) -> list[str]:
+    """The filters but those by subject, as conditions."""
     filters = [one for one in query.filters if one.dimension not in (CUSTOMER, SUBJECT)]
     wanted = [one.values for one in query.filters if one.dimension == CUSTOMER]
     theirs = [

@@ -7,23 +7,22 @@ for good: what is stored later has a later `stored_at`. So the same question at 
 the same answer for ever. See docs/billing.md for what makes that so.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from tallyman.domain.period import EPOCH, Period, microseconds
+from tallyman.domain.period import Period, microseconds
 from tallyman.domain.usage import Usage
 from tallyman.store import usage_sql
 from tallyman.store.clickhouse import ClickHouse
 from tallyman.store.intake import FINAL_SETTINGS
 from tallyman.store.slot_sql import IN_SLOT, STORED_LATER, Parts, slot_table
 from tallyman.store.usage_sql import ADDITIVE, Plan, Question
+from tallyman.store.watermark import newest_watermark
 
 SLOTS_AT_ONCE: Final = 50_000  # they stand in the query
 QUERY_SETTINGS: Final = {"max_query_size": 1 << 28, **FINAL_SETTINGS}
-_MILLISECOND: Final = timedelta(milliseconds=1)
 # How far behind a watermark what is stored may still have appeared, where clocks differ or replicas lag:
 # late events are looked for from so much before it on. Few are, since by then the period is over; and
 # to count them again changes nothing where they were counted.
@@ -43,18 +42,7 @@ class UsageQuantities:
 
     async def watermark(self) -> datetime:
         """The newest there is: before every insert that is under way, and before now."""
-        everywhere = (
-            f"clusterAllReplicas('{self._clickhouse.cluster}', system.processes)"
-            if self._clickhouse.cluster
-            else "system.processes"
-        )
-        [(now_ms, longest)] = await self._clickhouse.rows(
-            "SELECT toUnixTimestamp64Milli(now64(3)), "  # noqa: S608 – the cluster's name is a setting
-            f"(SELECT max(elapsed) FROM {everywhere} WHERE query_kind LIKE '%Insert%')"
-        )
-        now: datetime = EPOCH + now_ms * _MILLISECOND
-        under_way = timedelta(milliseconds=math.ceil((longest or 0) * 1000))
-        return now - max(under_way, self._settle) - _MILLISECOND
+        return await newest_watermark(self._clickhouse, self._settle)
 
     async def count(self, questions: Sequence[Question], watermark: datetime) -> list[Usage]:
         """The usage of each question, in their order."""

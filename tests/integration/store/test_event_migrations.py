@@ -50,6 +50,7 @@ NEWEST = {
     "incoming_changes",
     "incoming_to_events",
     "reconciliation",
+    "rollup",
     "schema_version",
     "seen",
     "seen_by_id",

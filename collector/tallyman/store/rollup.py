@@ -1,0 +1,184 @@
+"""What counts of each hour, summed up beside the events: kept up to date, and asked.
+
+It is derived: an hour is always computed anew from the events, as a meter would count them, and never
+added to. How that is written is `rollup_sql.py`'s.
+
+Why a meter that takes hours from it is exact, whatever is killed and however late it is refreshed:
+
+- Everything that was stored up to its watermark W could be seen when the hours were computed that had
+  anything new (`watermark.py`); W is written after them, and each row of an hour that is there has
+  what W says, or more.
+- A meter reads W, then which hours have anything stored after W, and only then the rollup. So an hour
+  that is not among those has nothing after W of what was stored before the meter was asked, and
+  its row, also one that was written meanwhile, counts it all. Every other hour is asked of the events.
+- A change of an event decides about all rows with its (source, id): their hours are changed too.
+- Which hours are taken from where is in the text of the query, so each is counted once.
+
+A kill leaves the older W, and the same hours are computed again. Two processes may do it at once: of an
+hour the row with the newer W stays, and it has all that the other one has. That the clock was set back is
+seen by rows from the future: then nothing is taken until they are past and all of it is computed anew.
+"""
+
+import logging
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta
+from typing import Any, Final, NamedTuple
+
+from tallyman_kong.durable_step import durable
+
+from tallyman.domain.period import EPOCH, microseconds
+from tallyman.store import rollup_sql
+from tallyman.store.clickhouse import ClickHouse
+from tallyman.store.intake import FINAL_SETTINGS
+from tallyman.store.rollup_sql import HOUR, HourOf
+from tallyman.store.watermark import newest_watermark
+
+_log = logging.getLogger(__name__)
+
+AT_ONCE: Final = 2000  # hours that are computed by one statement, of one month
+QUERY_SETTINGS: Final = {"max_query_size": 1 << 28, **FINAL_SETTINGS}
+_WRITE_SETTINGS: Final[dict[str, Any]] = {
+    **QUERY_SETTINGS,
+    "distributed_foreground_insert": 1,
+    "parallel_distributed_insert_select": 0,  # an hour's events are on all shards
+}
+# W is the newest row of the one key, and that the clock was set back, one of the other; no event has them.
+_WATERMARK: Final = HourOf("", "", 0)
+_SET_BACK: Final = HourOf("", "", 1)
+_MILLISECOND: Final = timedelta(milliseconds=1)
+_STORED_AFTER: Final = "stored_at > fromUnixTimestamp64Milli({after:Int64}, 'UTC')"
+
+
+class _Standing(NamedTuple):
+    """How far the rollup is, if it can be asked; its newest row, and whether that is of the future."""
+
+    watermark: datetime | None
+    newest: datetime
+    is_ahead: bool
+
+
+class Rollup:
+    """The hours of every namespace; every call raises Unavailable where trying again may help.
+
+    `settle_seconds` keeps W so far behind: see `UsageQuantities`.
+    """
+
+    def __init__(self, clickhouse: ClickHouse, settle_seconds: float = 0) -> None:
+        self._clickhouse = clickhouse
+        self._settle = timedelta(seconds=settle_seconds)
+        self._write_settings = _WRITE_SETTINGS
+        if clickhouse.cluster:
+            # Whoever sees the watermark must see the hours, also at another replica.
+            self._write_settings = {**_WRITE_SETTINGS, "insert_quorum": "auto"}
+
+    async def changed(self, namespace: str, type_: str) -> set[int] | None:
+        """The hours of a type of event that must not be taken from the rollup; None if none may be."""
+        watermark, _, is_ahead = await self._standing()
+        if watermark is None or is_ahead:
+            return None
+        parameters = {"namespace": namespace, "type": type_, "after": _ms(watermark)}
+        [(hours, changes)] = await self._clickhouse.rows(
+            f"SELECT groupUniqArrayIf({HOUR}, type = {{type:String}}), countIf(revision > 0) "  # noqa: S608 – ours
+            f"FROM events WHERE namespace = {{namespace:String}} AND {_STORED_AFTER}",
+            parameters,
+        )
+        if not changes:
+            return set(hours)
+        rows = await self._clickhouse.rows(
+            f"SELECT DISTINCT {HOUR} FROM events WHERE namespace = {{namespace:String}} "  # noqa: S608 – ours
+            "AND type = {type:String} AND (source, id) GLOBAL IN (SELECT source, id FROM events "
+            f"WHERE namespace = {{namespace:String}} AND revision > 0 AND {_STORED_AFTER})",
+            parameters,
+        )
+        return {*hours, *(hour for (hour,) in rows)}
+
+    async def refresh(self) -> datetime | None:
+        """Compute the hours anew that have anything new; returns W, or None where it cannot be asked."""
+        before, newest, is_ahead = await self._standing()
+        if is_ahead:
+            _log.warning("the event store's clock was set back: meters do without the rollup")
+            if before is not None:
+                await self._mark(_SET_BACK, newest + _MILLISECOND)
+            return None
+        watermark = await newest_watermark(self._clickhouse, self._settle)
+        if watermark <= newest:
+            return before
+        await self.write(await self._changed_everywhere(before, watermark), watermark)
+        await self._mark(_WATERMARK, watermark)
+        return watermark
+
+    async def write(self, hours: Sequence[HourOf], as_of: datetime) -> None:
+        """Compute hours that have events anew; a few are written at a time, each of them whole."""
+        for part in _portions(hours):
+            await self._write(part, as_of)
+
+    async def _standing(self) -> _Standing:
+        marks = ", ".join(
+            f"toUnixTimestamp64Milli(maxIf(as_of, (namespace, type, hour) = {tuple(mark)}))"
+            for mark in (_WATERMARK, _SET_BACK)
+        )
+        [(watermark, set_back, newest, is_ahead)] = await self._clickhouse.rows(
+            f"SELECT {marks}, toUnixTimestamp64Milli(max(as_of)), max(as_of) > now64(3) FROM rollup"  # noqa: S608 – ours
+        )
+        return _Standing(
+            EPOCH + watermark * _MILLISECOND if watermark > set_back else None,
+            EPOCH + newest * _MILLISECOND,
+            bool(is_ahead),
+        )
+
+    async def _changed_everywhere(
+        self, after: datetime | None, watermark: datetime
+    ) -> list[HourOf]:
+        """The hours that have anything stored after the one moment and up to the other."""
+        parameters: dict[str, Any] = {"watermark": _ms(watermark), "after": -1}
+        stored = "stored_at <= fromUnixTimestamp64Milli({watermark:Int64}, 'UTC')"
+        if after is not None:
+            parameters["after"] = _ms(after)
+            stored = f"{_STORED_AFTER} AND {stored}"
+        rows = await self._clickhouse.rows(
+            f"SELECT namespace, type, {HOUR} AS hour, max(revision) FROM events "  # noqa: S608 – ours
+            f"WHERE {stored} GROUP BY namespace, type, hour",
+            parameters,
+        )
+        hours = {HourOf(*row[:3]) for row in rows}
+        if after is not None and any(row[3] for row in rows):
+            rows = await self._clickhouse.rows(
+                f"SELECT DISTINCT namespace, type, {HOUR} FROM events "  # noqa: S608 – ours
+                "WHERE (namespace, source, id) GLOBAL IN (SELECT namespace, source, id "
+                f"FROM events WHERE revision > 0 AND {stored})",
+                parameters,
+            )
+            hours |= {HourOf(*row) for row in rows}
+        return list(hours)
+
+    @durable("rollup.write")
+    async def _write(self, hours: Sequence[HourOf], as_of: datetime) -> None:
+        columns = ", ".join(rollup_sql.COLUMNS)
+        await self._clickhouse.command(
+            f"INSERT INTO rollup ({columns}) {rollup_sql.render_computed(hours, as_of)}",
+            settings=self._write_settings,
+        )
+
+    @durable("rollup.mark")
+    async def _mark(self, mark: HourOf, as_of: datetime) -> None:
+        """Say how far the rollup is, after all hours up to then are written; or that it is of no use."""
+        await self._clickhouse.command(
+            "INSERT INTO rollup (namespace, type, hour, as_of) SELECT '', '', "
+            f"{mark.hour}, fromUnixTimestamp64Milli(toInt64({_ms(as_of)}), 'UTC')",
+            settings=self._write_settings,
+        )
+
+
+def _portions(hours: Sequence[HourOf]) -> Iterator[Sequence[HourOf]]:
+    """The hours of one month at a time, which is a partition of the events, and not too many."""
+    by_month: dict[tuple[int, int], list[HourOf]] = {}
+    for one in sorted(hours):
+        begin = EPOCH + timedelta(hours=one.hour)
+        by_month.setdefault((begin.year, begin.month), []).append(one)
+    for month in sorted(by_month):
+        for at in range(0, len(by_month[month]), AT_ONCE):
+            yield by_month[month][at : at + AT_ONCE]
+
+
+def _ms(moment: datetime) -> int:
+    return microseconds(moment) // 1000
