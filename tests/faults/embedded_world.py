@@ -1,8 +1,9 @@
 """A node and an embedded collector from first call to last reconciliation, to be killed anywhere.
 
 Calls are spooled and sent; some are set aside and returned, the spool file is spoilt, an event is lost and
-one is taken away; then the log is replayed and everything is reconciled. In the end the meters must have
-each call once, and nothing may be missing but what was taken away.
+one is taken away; then the log is replayed and everything is reconciled, and the rollup is refreshed again and
+again. In the end the meters, which are asked of the rollup, must have each call once, and nothing may be missing
+but what was taken away.
 
 `python -m tests.faults.embedded_world FOLDER SEED` takes faults on standard input.
 """
@@ -22,6 +23,7 @@ from tallyman.kong_entry import events_of
 from tallyman.store.clickhouse import ClickHouse
 from tallyman.store.customers import CustomerStore
 from tallyman.store.events import EventStore, Received
+from tallyman.store.rollup import Rollup
 from tallyman.stream.group_commit import GroupCommit
 from tallyman.stream.reconcile import MadeGood, Reconciliation
 from tallyman.stream.replay import Direct
@@ -161,10 +163,11 @@ async def live(folder: Path, seed: int) -> dict[str, Any]:
         connections.open_clickhouse(settings),
         connections.open_database(settings),
     )
-    store = EventStore(clickhouse, alone=True)
+    store, rollup = EventStore(clickhouse, alone=True), Rollup(clickhouse)
     reconciliation = connections.reconciliation(settings, clickhouse, CustomerStore(database))
     async with GroupCommit(store) as group_commit:
         await _send(world, group_commit)
+        await rollup.refresh()
         for state in world.spool.states():
             beat = parse_event(heartbeat.event_of(state, datetime.now(UTC)).encode())
             await group_commit.accept([Received("default", beat, datetime.now(UTC))])
@@ -174,9 +177,11 @@ async def live(folder: Path, seed: int) -> dict[str, Any]:
             await world.rob(clickhouse)
         await _reconcile(reconciliation, None)
         await _replay(world, store)
+        await rollup.refresh()
         shown = MadeGood(NODE, world.begin - timedelta(1), world.begin + timedelta(1))
         await _reconcile(reconciliation, shown)
         report = await _reconcile(reconciliation, None)
+    await rollup.refresh()
     found = {
         "tokens": await tokens_of(store),
         "expected": expected(world.calls),

@@ -23,6 +23,7 @@ EMBEDDED = frozenset(
         "spool.append", "spool.reserve", "spool.acknowledge", "spool.set_aside", "spool.return",
         "spool.set_corrupt_aside", "sender.send", "store.mend", "store.insert", "store.remember",
         "store.drop", "replay.take", "reconcile.forget", "reconcile.make_good", "reconcile.report",
+        "rollup.write", "rollup.mark",
     ]
 )  # fmt: skip
 KAFKA = frozenset(
