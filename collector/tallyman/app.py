@@ -88,6 +88,7 @@ from tallyman.stream.intake import Intake
 from tallyman.stream.kafka_connection import KafkaConnection
 from tallyman.stream.producer import KafkaIntake
 from tallyman.stream.reconcile_job import reconcile_for_ever
+from tallyman.stream.rollup_job import refresh_for_ever
 
 
 def build(settings: Settings) -> web.Application:
@@ -114,6 +115,7 @@ def build(settings: Settings) -> web.Application:
     app.cleanup_ctx.append(_events)
     app.cleanup_ctx.append(_billing)
     app.cleanup_ctx.append(lambda app: _stripe(app, account))
+    app.cleanup_ctx.append(_rolling_up)
     app.cleanup_ctx.append(_reconciling)
     app.cleanup_ctx.append(_credit)
     return app
@@ -218,6 +220,14 @@ async def _billing(app: web.Application) -> AsyncIterator[None]:
     """The job that bills by itself; it is cut off where the server stops, and goes on later."""
     interval = app[SETTINGS].billing_interval_seconds
     async with _running(bill_for_ever(app[BOOKS], interval, app[CLOCK]) if interval else None):
+        yield
+
+
+async def _rolling_up(app: web.Application) -> AsyncIterator[None]:
+    """The job that refreshes the rollup; it is cut off anywhere, and goes on later."""
+    interval = app[SETTINGS].rollup_interval_seconds
+    rollup = app[RECONCILIATION].rollup
+    async with _running(refresh_for_ever(rollup, interval) if interval else None):
         yield
 
 

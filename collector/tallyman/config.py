@@ -157,8 +157,16 @@ class Settings(BaseSettings):
         10.0,
         ge=0,
         le=3600,
-        description="How far an invoice's watermark stays behind the clock of `clickhouse_url`: the "
-        "most by which clocks of its servers may differ. chDB has one clock, and needs none.",
+        description="How far the watermarks of invoices and of the rollup stay behind the clock of "
+        "`clickhouse_url`: the most by which clocks of its servers may differ. chDB has one clock, "
+        "and needs none.",
+    )
+    rollup_interval_seconds: float = Field(
+        60.0,
+        ge=0,
+        le=86_400,
+        description="Time between two refreshes of the rollup by `serve`, which meters take whole hours "
+        "from; 0: it does not refresh, and they read all events that came in since.",
     )
     reconcile_interval_seconds: float = Field(
         3600.0,

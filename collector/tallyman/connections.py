@@ -16,6 +16,7 @@ from tallyman.store.completeness import Completeness
 from tallyman.store.customers import CustomerStore
 from tallyman.store.database import Database
 from tallyman.store.events import EventStore
+from tallyman.store.rollup import Rollup
 from tallyman.store.seen import Seen
 from tallyman.store.unattributed import UnattributedUsage
 from tallyman.stream.kafka_connection import KafkaConnection
@@ -48,8 +49,12 @@ def open_clickhouse(settings: Settings) -> ClickHouse:
 
 def books(settings: Settings, database: Database, clickhouse: ClickHouse) -> Books:
     """What billing reads and writes."""
-    settle = 0.0 if settings.clickhouse_url is None else settings.billing_settle_seconds
-    return Books(database, clickhouse, settle)
+    return Books(database, clickhouse, _settle_seconds(settings))
+
+
+def rollup(settings: Settings, clickhouse: ClickHouse) -> Rollup:
+    """What counts of each hour, to be refreshed and compared."""
+    return Rollup(clickhouse, _settle_seconds(settings))
 
 
 def reconciliation(
@@ -62,7 +67,18 @@ def reconciliation(
         dead_topic, group = settings.kafka_dead_topic, settings.kafka_group
         topics = KafkaTopics(kafka, settings.kafka_topic, dead_topic, group)
     nobodys = UnattributedUsage(clickhouse, customers)
-    return Reconciliation(Completeness(clickhouse), Seen(clickhouse), nobodys, topics)
+    return Reconciliation(
+        Completeness(clickhouse),
+        Seen(clickhouse),
+        rollup(settings, clickhouse),
+        nobodys,
+        topics,
+    )
+
+
+def _settle_seconds(settings: Settings) -> float:
+    """How far a watermark stays behind the clock; chDB has one, and needs none."""
+    return 0.0 if settings.clickhouse_url is None else settings.billing_settle_seconds
 
 
 @asynccontextmanager

@@ -108,6 +108,10 @@ STRIPE_OPERATIONS_WAITING: Final = Gauge(
     "Credit notes, refunds and top-ups that wait for Stripe: not yet done, or with a call that failed.",
 )
 
+ROLLUP_AT: Final = Gauge(
+    "tallyman_rollup_timestamp_seconds",
+    "Everything that was stored before this time is in the rollup; what is newer meters read from the events.",
+)
 MISSING: Final = Gauge(
     "tallyman_missing",
     "What the last reconciliation found missing, by kind: lost, missing, refused or forgotten; docs/reconcile.md has what each means.",

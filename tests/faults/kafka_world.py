@@ -25,6 +25,7 @@ from tallyman.store.completeness import Completeness
 from tallyman.store.customers import CustomerStore
 from tallyman.store.database import Database
 from tallyman.store.events import Accepted, EventStore, Received
+from tallyman.store.rollup import Rollup
 from tallyman.store.seen import Seen
 from tallyman.store.unattributed import UnattributedUsage
 from tallyman.stream import consumer as consumer_module
@@ -167,7 +168,7 @@ async def live(folder: Path, seed: int) -> dict[str, Any]:
     nobodys = UnattributedUsage(clickhouse, CustomerStore(database))
     now = datetime.now(UTC) + timedelta(minutes=1)
     report = await Reconciliation(
-        Completeness(clickhouse), Seen(clickhouse), nobodys, world.topics
+        Completeness(clickhouse), Seen(clickhouse), Rollup(clickhouse), nobodys, world.topics
     ).run(now, now - timedelta(days=1))
     found = {
         "tokens": await tokens_of(store),

@@ -23,6 +23,7 @@ from tallyman.store.completeness import Completeness
 from tallyman.store.customers import CustomerStore
 from tallyman.store.database import Database
 from tallyman.store.events import EventStore
+from tallyman.store.rollup import Rollup
 from tallyman.store.seen import Seen
 from tallyman.store.unattributed import UnattributedUsage
 from tallyman.stream import consumer as consumer_module
@@ -205,8 +206,8 @@ async def _report(storm: Storm, tmp_path: Path) -> Report:
     nobodys = UnattributedUsage(clickhouse, CustomerStore(database))
     topics = KafkaTopics(stream.connection, stream.topic, stream.dead_topic, stream.group)
     now = datetime.now(UTC) + timedelta(minutes=1)
-    report = await Reconciliation(Completeness(clickhouse), Seen(clickhouse), nobodys, topics).run(
-        now, now - timedelta(days=1)
-    )
+    report = await Reconciliation(
+        Completeness(clickhouse), Seen(clickhouse), Rollup(clickhouse), nobodys, topics
+    ).run(now, now - timedelta(days=1))
     await database.close()
     return report

@@ -20,7 +20,7 @@ seen by rows from the future: then nothing is taken until they are past and all 
 """
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
 
@@ -107,10 +107,33 @@ class Rollup:
         await self._mark(_WATERMARK, watermark)
         return watermark
 
-    async def write(self, hours: Sequence[HourOf], as_of: datetime) -> None:
+    async def write(self, hours: Iterable[HourOf], as_of: datetime) -> None:
         """Compute hours that have events anew; a few are written at a time, each of them whole."""
         for part in _portions(hours):
-            await self._write(part, as_of)
+            await self._write(rollup_sql.render_write(part, as_of))
+
+    async def mend(self, since: datetime) -> list[HourOf]:
+        """Compare the hours from then on with the events, and compute those anew that differ; which
+        these were. What has anything newer than W is not compared, but is not asked either.
+
+        W is read first, and what is newer last: so nothing that came meanwhile is taken for a difference.
+        """
+        await self.refresh()
+        watermark, _, is_ahead = await self._standing()
+        if watermark is None or is_ahead:
+            return []
+        as_of = await newest_watermark(self._clickhouse, self._settle)
+        rows = await self._clickhouse.rows(*rollup_sql.render_hours(since))
+        found: dict[HourOf, bool] = {}
+        for part in _portions(HourOf(*row) for row in rows):
+            found |= await self._differing(part)
+        newer = await self._changed_everywhere(watermark)
+        differing = {one: has_events for one, has_events in found.items() if one not in newer}
+        await self.write([one for one, has_events in differing.items() if has_events], as_of)
+        empty = sorted(one for one, has_events in differing.items() if not has_events)
+        for at in range(0, len(empty), AT_ONCE):
+            await self._write(rollup_sql.render_empty(empty[at : at + AT_ONCE], as_of))
+        return sorted(differing)
 
     async def _standing(self) -> _Standing:
         marks = ", ".join(
@@ -126,15 +149,25 @@ class Rollup:
             bool(is_ahead),
         )
 
+    async def _differing(self, hours: Collection[HourOf]) -> dict[HourOf, bool]:
+        """Those of which the rollup says something else than the events, with whether they have any."""
+        rows = await self._clickhouse.rows(
+            rollup_sql.render_compared(hours), settings=QUERY_SETTINGS
+        )
+        return {HourOf(*row[:3]): bool(row[3]) for row in rows}
+
     async def _changed_everywhere(
-        self, after: datetime | None, watermark: datetime
-    ) -> list[HourOf]:
-        """The hours that have anything stored after the one moment and up to the other."""
-        parameters: dict[str, Any] = {"watermark": _ms(watermark), "after": -1}
-        stored = "stored_at <= fromUnixTimestamp64Milli({watermark:Int64}, 'UTC')"
+        self, after: datetime | None, until: datetime | None = None
+    ) -> set[HourOf]:
+        """The hours that have anything stored after the one moment, and up to the other."""
+        parameters: dict[str, Any] = {}
+        stored = "1"
         if after is not None:
             parameters["after"] = _ms(after)
-            stored = f"{_STORED_AFTER} AND {stored}"
+            stored = _STORED_AFTER
+        if until is not None:
+            parameters["until"] = _ms(until)
+            stored += " AND stored_at <= fromUnixTimestamp64Milli({until:Int64}, 'UTC')"
         rows = await self._clickhouse.rows(
             f"SELECT namespace, type, {HOUR} AS hour, max(revision) FROM events "  # noqa: S608 – ours
             f"WHERE {stored} GROUP BY namespace, type, hour",
@@ -149,27 +182,20 @@ class Rollup:
                 parameters,
             )
             hours |= {HourOf(*row) for row in rows}
-        return list(hours)
+        return hours
 
     @durable("rollup.write")
-    async def _write(self, hours: Sequence[HourOf], as_of: datetime) -> None:
-        columns = ", ".join(rollup_sql.COLUMNS)
-        await self._clickhouse.command(
-            f"INSERT INTO rollup ({columns}) {rollup_sql.render_computed(hours, as_of)}",
-            settings=self._write_settings,
-        )
+    async def _write(self, insert: str) -> None:
+        await self._clickhouse.command(insert, settings=self._write_settings)
 
     @durable("rollup.mark")
     async def _mark(self, mark: HourOf, as_of: datetime) -> None:
         """Say how far the rollup is, after all hours up to then are written; or that it is of no use."""
-        await self._clickhouse.command(
-            "INSERT INTO rollup (namespace, type, hour, as_of) SELECT '', '', "
-            f"{mark.hour}, fromUnixTimestamp64Milli(toInt64({_ms(as_of)}), 'UTC')",
-            settings=self._write_settings,
-        )
+        insert = rollup_sql.render_empty([mark], as_of)
+        await self._clickhouse.command(insert, settings=self._write_settings)
 
 
-def _portions(hours: Sequence[HourOf]) -> Iterator[Sequence[HourOf]]:
+def _portions(hours: Iterable[HourOf]) -> Iterator[Sequence[HourOf]]:
     """The hours of one month at a time, which is a partition of the events, and not too many."""
     by_month: dict[tuple[int, int], list[HourOf]] = {}
     for one in sorted(hours):

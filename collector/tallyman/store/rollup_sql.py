@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 from tallyman.domain.meter import Aggregation, Granularity, Meter, MeterQuery, parse_path
 from tallyman.domain.meter_query import CUSTOMER, SUBJECT
-from tallyman.domain.period import microseconds
+from tallyman.domain.period import EPOCH, microseconds
 from tallyman.store.meter_sql import (
     TOKENS,
     Parameters,
@@ -40,7 +40,7 @@ _CELL: Final = (
     "first_minute",
     "last_minute",
 )
-COLUMNS: Final = ("namespace", "type", "hour", "as_of", *_CELL)
+_COLUMNS: Final = ("namespace", "type", "hour", "as_of", *_CELL)
 
 
 class HourOf(NamedTuple):
@@ -157,28 +157,52 @@ def _rest(meter: Meter, query: MeterQuery, asked: list[int]) -> str:
     return " AND ".join([*bounds, f"({' OR '.join(some)})"]) if some else ""
 
 
-def render_computed(hours: Collection[HourOf], as_of: datetime) -> str:
-    """The rows of the rollup as the events have them; an hour of which nothing counts is an empty one.
+def render_write(hours: Collection[HourOf], as_of: datetime) -> str:
+    """Write hours that have events, as the events have them."""
+    return f"INSERT INTO rollup ({', '.join(_COLUMNS)}) {_computed(hours, as_of)}"
 
-    `hours` have events.
-    """
+
+def render_empty(hours: Collection[HourOf], as_of: datetime) -> str:
+    """Write hours of which nothing counts."""
+    return (
+        "INSERT INTO rollup (namespace, type, hour, as_of) "  # noqa: S608 – numbers and hexadecimal
+        f"SELECT one.1, one.2, toUInt32(one.3), {_moment(as_of)} "
+        f"FROM (SELECT arrayJoin([{_keys(hours)}]) AS one)"
+    )
+
+
+def render_hours(since: datetime) -> tuple[str, Parameters]:
+    """The hours from that of a moment on that have events, or are in the rollup."""
+    sql = (
+        f"SELECT namespace, type, {HOUR} AS hour FROM events "  # noqa: S608 – ours
+        "WHERE time >= fromUnixTimestamp64Micro({since:Int64}, 'UTC') "
+        "UNION DISTINCT SELECT namespace, type, hour FROM rollup "
+        "WHERE hour >= {first:UInt32} AND namespace != ''"
+    )
+    first = microseconds(since) // HOUR_US
+    return sql, {"since": first * HOUR_US, "first": first}
+
+
+def render_compared(hours: Collection[HourOf]) -> str:
+    """Those of the hours that differ, and whether they have events; one that is not there is as an
+    empty one."""
+    said = f"if(empty(model), 0, sipHash64(toString(({', '.join(_CELL)}))))"
+    return (
+        "SELECT namespace, type, hour, max(has_events) FROM ("  # noqa: S608 – numbers and hexadecimal
+        f"SELECT namespace, type, hour, 1 AS has_events, {said} AS computed, 0 AS kept "
+        f"FROM ({_computed(hours, EPOCH)}) UNION ALL "
+        f"SELECT namespace, type, hour, 0, 0, {said} FROM rollup FINAL "
+        f"WHERE (namespace, type, hour) IN ({_keys(hours)})"
+        ") GROUP BY namespace, type, hour HAVING max(computed) != max(kept)"
+    )
+
+
+def _computed(hours: Collection[HourOf], as_of: datetime) -> str:
+    """The rows of the rollup as the events have them; an hour of which nothing counts is an empty one."""
     times = [one.hour for one in hours]
-    which = ", ".join(
-        f"(unhex('{one.namespace.encode().hex()}'), unhex('{one.type.encode().hex()}'), {one.hour})"
-        for one in hours
-    )
-    return _computed(
-        f"time >= {_begin_of(min(times))} AND time < {_begin_of(max(times) + 1)} "
-        f"AND (namespace, type, {HOUR}) IN ({which})",
-        as_of,
-    )
-
-
-def _computed(which: str, as_of: datetime) -> str:
     cells = ", ".join(f"cells.{at} AS {name}" for at, name in enumerate(_CELL, 1))
     return (
-        "SELECT namespace, type, hour, "  # noqa: S608 – numbers and hexadecimal
-        f"fromUnixTimestamp64Milli(toInt64({microseconds(as_of) // 1000}), 'UTC') AS as_of, {cells} "
+        f"SELECT namespace, type, hour, {_moment(as_of)} AS as_of, {cells} "  # noqa: S608 – numbers and hexadecimal
         "FROM (SELECT namespace, type, hour, arraySort(groupArrayIf((model, provider, token_type, "
         "n, valued, total, first_minute, last_minute), n > 0)) AS cells FROM ("
         "SELECT namespace, type, hour, model, provider, token_type, countIf(counts) AS n, "
@@ -187,10 +211,22 @@ def _computed(which: str, as_of: datetime) -> str:
         "minIf(minute, counts) AS first_minute, maxIf(minute, counts) AS last_minute "
         f"FROM (SELECT namespace, type, {HOUR} AS hour, model, provider, token_type, "
         f"toMinute(time) AS minute, {TOKENS} AS value, {counting_everywhere()} AS counts "
-        f"FROM events FINAL PREWHERE {which}) "
+        f"FROM events FINAL PREWHERE time >= {_begin_of(min(times))} "
+        f"AND time < {_begin_of(max(times) + 1)} AND (namespace, type, {HOUR}) IN ({_keys(hours)})) "
         "GROUP BY namespace, type, hour, model, provider, token_type) "
         "GROUP BY namespace, type, hour)"
     )
+
+
+def _keys(hours: Iterable[HourOf]) -> str:
+    return ", ".join(
+        f"(unhex('{one.namespace.encode().hex()}'), unhex('{one.type.encode().hex()}'), {one.hour})"
+        for one in hours
+    )
+
+
+def _moment(moment: datetime) -> str:
+    return f"fromUnixTimestamp64Milli(toInt64({microseconds(moment) // 1000}), 'UTC')"
 
 
 def _listed(hours: Iterable[int]) -> str:

@@ -25,6 +25,7 @@ from tallyman.domain.completeness import (
 from tallyman.errors import NotFound
 from tallyman.store.completeness import Completeness
 from tallyman.store.lane_sql import DOORS, NODES
+from tallyman.store.rollup import Rollup
 from tallyman.store.seen import Seen
 from tallyman.store.unattributed import UnattributedUsage
 from tallyman.stream.dead_letters import DeadLetter, read_dead_letters
@@ -61,6 +62,7 @@ class Reconciliation:
 
     completeness: Completeness
     seen: Seen
+    rollup: Rollup
     unattributed: UnattributedUsage
     kafka: KafkaTopics | None
 
