@@ -26,6 +26,8 @@ T = TypeVar("T")
 CONNECTIONS: Final = 4  # a client serialises its calls, so one for each call at a time
 CONNECT_TIMEOUT_SECONDS: Final = 10
 ANSWER_TIMEOUT_SECONDS: Final = 120
+# Tables are partitioned by month: ClickHouse refuses a batch of more than 100 of them, every time.
+ANY_MONTHS: Final = {"max_partitions_per_insert_block": 0}
 
 # ClickHouse's error codes for what is over after a while; any other is a bug of ours or bad SQL.
 _PASSING: Final = frozenset(
@@ -160,7 +162,7 @@ class ClickHouse:
         """Insert rows in one of ClickHouse's formats; on return they are stored, or none is."""
         await self.run(
             lambda client: client.raw_insert(
-                table, insert_block=block, fmt=form, settings=settings or {}
+                table, insert_block=block, fmt=form, settings={**ANY_MONTHS, **(settings or {})}
             )
         )
 

@@ -17,7 +17,7 @@ from tallyman_kong.durable_step import durable
 
 from tallyman.domain.event import CloudEvent
 from tallyman.domain.period import microseconds
-from tallyman.store.clickhouse import ClickHouse
+from tallyman.store.clickhouse import ANY_MONTHS, ClickHouse
 from tallyman.store.json_sql import quote
 from tallyman.store.revision_sql import AS_IT_CAME
 
@@ -145,7 +145,7 @@ class Seen:
             "ORDER BY stored_at DESC LIMIT {most:UInt32})"
         )
         await self._clickhouse.command(
-            f"INSERT INTO seen SELECT {_MINUTE}, {_SUMS} {stored}", _MEND
+            f"INSERT INTO seen SELECT {_MINUTE}, {_SUMS} {stored}", _MEND, ANY_MONTHS
         )
         await self._clickhouse.command(
             f"INSERT INTO seen_by_id SELECT {_SUMS} {stored} WHERE nodeid = '' OR sequence = ''",

@@ -79,6 +79,23 @@ def conflict(door: Door, *differs: str, position: int = 0, id_: str = "1") -> Ev
     return EventConflict(door.namespace, "kong", id_, differs, position)
 
 
+async def test_a_batch_of_ten_years_is_stored_and_known_like_any_other(door: Door) -> None:
+    months = [f"{1990 + number // 12}-{number % 12 + 1:02d}" for number in range(120)]
+    events = [event(month, time=f"{month}-01T00:00:00Z") for month in months]
+
+    first = await door.accept(*events)
+    again = await door.accept(*events)
+    await door.forget()
+    after_a_crash = await door.accept(*events)
+
+    assert [(one.new, one.known) for one in (first, again, after_a_crash)] == [
+        (120, 0),
+        (0, 120),
+        (0, 120),
+    ]
+    assert await door.tokens() == 1200
+
+
 @pytest.mark.parametrize("make", [event, from_plugin])
 async def test_an_event_that_comes_again_is_known_and_not_stored_again(
     door: Door, make: Any
