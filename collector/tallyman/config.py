@@ -127,11 +127,7 @@ class Settings(BaseSettings):
         "it is answered 429 until the minute is over. 0: as many as it likes.",
     )
     max_query_rows: int = Field(
-        100_000,
-        ge=1,
-        le=10_000_000,
-        description="Most rows that the query of a meter or a cost is answered with; with more, it is "
-        "answered 400. Bills and reports read as many as there are.",
+        100_000, ge=1, description="Most rows of a meter's or cost's query; more are answered 400."
     )
     kong_config: Path | None = Field(
         None,
