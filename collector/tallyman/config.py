@@ -154,8 +154,8 @@ class Settings(BaseSettings):
         ge=0,
         le=3600,
         description="How far the watermarks of invoices and of the rollup stay behind the clock of "
-        "`clickhouse_url`: the most by which clocks of its servers may differ. chDB has one clock, "
-        "and needs none.",
+        "`clickhouse_url`: the most by which clocks of its servers may differ. chDB has one clock: "
+        "there it is the rollup's alone.",
     )
     rollup_interval_seconds: float = Field(
         60.0,

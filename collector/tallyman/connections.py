@@ -49,12 +49,16 @@ def open_clickhouse(settings: Settings) -> ClickHouse:
 
 def books(settings: Settings, database: Database, clickhouse: ClickHouse) -> Books:
     """What billing reads and writes."""
-    return Books(database, clickhouse, _settle_seconds(settings))
+    settle = 0.0 if settings.clickhouse_url is None else settings.billing_settle_seconds
+    return Books(database, clickhouse, settle)
 
 
 def rollup(settings: Settings, clickhouse: ClickHouse) -> Rollup:
-    """What counts of each hour, to be refreshed and compared."""
-    return Rollup(clickhouse, _settle_seconds(settings))
+    """What counts of each hour, to be refreshed and compared.
+
+    Also chDB's stays behind its clock: one that is set back by less than that hides nothing.
+    """
+    return Rollup(clickhouse, settings.billing_settle_seconds)
 
 
 def reconciliation(
@@ -74,11 +78,6 @@ def reconciliation(
         nobodys,
         topics,
     )
-
-
-def _settle_seconds(settings: Settings) -> float:
-    """How far a watermark stays behind the clock; chDB has one, and needs none."""
-    return 0.0 if settings.clickhouse_url is None else settings.billing_settle_seconds
 
 
 @asynccontextmanager

@@ -126,6 +126,11 @@ RECONCILED_AT: Final = Gauge(
     "When the last reconciliation of this server was done, in seconds since 1970.",
 )
 
+ROLLUP_DIFFERING: Final = Gauge(
+    "tallyman_rollup_differing_hours",
+    "Hours of the rollup that the last reconciliation found to say something else than the events, and put right.",
+)
+
 for _result in ("new", "known", "conflict", "rejected", "queued"):
     EVENTS.labels(_result)  # shown as 0 from the start, so that an alert on its rate sees the first
 for _code in ("too_many_requests", "too_many_subjects"):

@@ -158,7 +158,7 @@ async def live(folder: Path, seed: int) -> dict[str, Any]:
     """From wherever the last life ended to the end."""
     logging.getLogger("tallyman_kong").setLevel(logging.CRITICAL)
     world = World(folder, seed)
-    settings = Settings(data_dir=folder)
+    settings = Settings(data_dir=folder, billing_settle_seconds=0)
     clickhouse, database = (
         connections.open_clickhouse(settings),
         connections.open_database(settings),

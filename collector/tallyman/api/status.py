@@ -66,12 +66,14 @@ class Unattributed(msgspec.Struct):
 
 
 class Reconciled(msgspec.Struct):
-    """What the last reconciliation, by whatever process, found missing and late in all namespaces."""
+    """What the last reconciliation, by whatever process, found missing and late in all namespaces, and how
+    many hours of the rollup it put right."""
 
     at: datetime
     is_complete: bool
     missing: int
     late: int
+    differing: int = 0
 
 
 class StatusAnswer(msgspec.Struct):
@@ -174,7 +176,9 @@ async def _reconciled(completeness: Completeness) -> Reconciled | None:
     if text is None:
         return None
     report = msgspec.json.decode(text, type=Report)
-    return Reconciled(report.at, report.is_complete, missing_in(report), report.late)
+    return Reconciled(
+        report.at, report.is_complete, missing_in(report), report.late, report.differing
+    )
 
 
 async def _lag(kafka: KafkaConnection, settings: Settings) -> list[Lag] | None:

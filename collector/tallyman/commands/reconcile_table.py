@@ -5,7 +5,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tallyman.domain.completeness import GapKind
-from tallyman.stream.reconcile_report import GapReport, Report, missing_in
+from tallyman.stream.reconcile_report import GapReport, Report, RollupHourReport, missing_in
 
 WIDTH = 200  # where the output is no terminal
 MOST_HOURS = 48
@@ -24,6 +24,8 @@ def show(report: Report) -> None:
         console.print(_nodes(report))
     if report.gaps:
         console.print(_gaps(report.gaps))
+    if report.rollup:
+        console.print(_rollup(report.rollup))
     console.print(_hours(report))
     click.echo(_verdict(report))
 
@@ -38,6 +40,7 @@ def _totals(report: Report) -> Table:
         ("accepted, and not accounted for", f"{report.missing:,}"),
         ("calls that a node refused", f"{report.refused:,}"),
         ("remembered though not stored (put right)", f"{report.forgotten:,}"),
+        ("hours of the rollup that differed (put right)", f"{report.differing:,}"),
         ("still on their way", f"{report.late:,} numbered, {report.waiting:,} messages in Kafka"),
         ("set aside by nodes", f"{report.set_aside:,}"),
         ("dead letters", f"{report.dead:,}"),
@@ -80,6 +83,13 @@ def _gaps(gaps: list[GapReport]) -> Table:
     return table
 
 
+def _rollup(hours: list[RollupHourReport]) -> Table:
+    table = Table("hour of the rollup", "namespace", "events of type", box=None)
+    for one in hours:
+        table.add_row(f"{one.hour:%Y-%m-%d %H:%M}", one.namespace, one.type)
+    return table
+
+
 def _hours(report: Report) -> Table:
     table = Table("hour", "accepted", "counted", "known", "conflicts", "dead", "missing", box=None)
     for hour in report.hours[-MOST_HOURS:]:
@@ -98,6 +108,8 @@ def _verdict(report: Report) -> str:
         return f"Not counted: {calls}{more}. Make it good: tallyman replay {' '.join(log.files)}"
     if report.is_complete:
         return "Nothing is missing."
+    if not missing_in(report):
+        return f"Nothing is missing. {report.differing:,} hours of the rollup were wrong, and are right now."
     return (
         f"{missing_in(report):,} missing. Make it good with the log of the gateway: "
         "tallyman replay FILE…, then tallyman reconcile --node NODE FILE…"

@@ -133,8 +133,9 @@ def _reconciled_row(answer: StatusAnswer) -> str:
     if found is None:
         return "not yet; `tallyman reconcile` does it now"
     late = f", {found.late:,} still on their way" if found.late else ""
-    says = "nothing is missing" if found.is_complete else f"{found.missing:,} missing"
-    return f"{found.at:%Y-%m-%d %H:%M} UTC: {says}{late}"
+    says = f"{found.missing:,} missing" if found.missing else "nothing is missing"
+    wrong = f", {found.differing:,} hours of the rollup put right" if found.differing else ""
+    return f"{found.at:%Y-%m-%d %H:%M} UTC: {says}{late}{wrong}"
 
 
 def _lag_rows(answer: StatusAnswer) -> list[tuple[str, str]]:

@@ -119,10 +119,10 @@ class Rollup:
         W is read first, and what is newer last: so nothing that came meanwhile is taken for a difference.
         """
         await self.refresh()
-        watermark, _, is_ahead = await self._standing()
-        if watermark is None or is_ahead:
-            return []
+        watermark, newest, is_ahead = await self._standing()
         as_of = await newest_watermark(self._clickhouse, self._settle)
+        if watermark is None or is_ahead or as_of < newest:
+            return []
         rows = await self._clickhouse.rows(*rollup_sql.render_hours(since))
         found: dict[HourOf, bool] = {}
         for part in _portions(HourOf(*row) for row in rows):

@@ -1,4 +1,4 @@
-"""Owns the check that nothing that was accepted is missing: nodes, doors, hours, memory, customers.
+"""Owns the check that nothing that was accepted is missing: nodes, doors, hours, memory, rollup, customers.
 
 It does not own how holes are found (`store/completeness.py`) nor what they mean
 (`domain/completeness.py`); a log as second witness is the command's.
@@ -22,16 +22,24 @@ from tallyman.domain.completeness import (
     sort_gap,
     without,
 )
+from tallyman.domain.period import EPOCH
 from tallyman.errors import NotFound
 from tallyman.store.completeness import Completeness
 from tallyman.store.lane_sql import DOORS, NODES
 from tallyman.store.rollup import Rollup
+from tallyman.store.rollup_sql import HourOf
 from tallyman.store.seen import Seen
 from tallyman.store.unattributed import UnattributedUsage
 from tallyman.stream.dead_letters import DeadLetter, read_dead_letters
 from tallyman.stream.kafka_connection import KafkaConnection
 from tallyman.stream.progress import Progress, consumed_until, read_progress
-from tallyman.stream.reconcile_report import GapReport, HourReport, NodeReport, Report
+from tallyman.stream.reconcile_report import (
+    GapReport,
+    HourReport,
+    NodeReport,
+    Report,
+    RollupHourReport,
+)
 
 MOST_GAPS: Final = 100  # that a report names; all are counted
 DAY: Final = timedelta(days=1)
@@ -69,7 +77,8 @@ class Reconciliation:
     async def run(
         self, now: datetime, since: datetime, made_good: MadeGood | None = None
     ) -> Report:
-        """Look at all that came in since then, put right what can be, and keep the report.
+        """Look at all that came in since then, and at the rollup of the hours since then; put right what
+        can be, and keep the report.
 
         What a log has shown to be made good is taken for accounted for, now and from now on.
 
@@ -83,6 +92,7 @@ class Reconciliation:
         missing = await self._missing(since, progress, dead)
         hours = _hours(await self.completeness.hours(since), dead, missing, since)
         forgotten = await self._forget(since, now)
+        differing = await self.rollup.mend(since)
         nobodys = await self.unattributed.subjects(now)
         lost = sum(node.lost for node in nodes)
         refused = sum(node.refused for node in nodes)
@@ -91,7 +101,7 @@ class Reconciliation:
         report = Report(
             at=now,
             since=since,
-            is_complete=not (lost or refused or missing_numbers or forgotten),
+            is_complete=not (lost or refused or missing_numbers or forgotten or differing),
             lost=lost,
             missing=missing_numbers,
             refused=refused,
@@ -105,6 +115,8 @@ class Reconciliation:
             nodes=nodes,
             gaps=[_gap(gap) for gap in gaps[:MOST_GAPS]],
             hours=[_hour(hour) for hour in hours],
+            differing=len(differing),
+            rollup=[_rollup_hour(one) for one in differing[:MOST_GAPS]],
         )
         await self.completeness.write_report(now, msgspec.json.encode(report).decode())
         return report
@@ -250,6 +262,10 @@ def _hour(hour: HourBalance) -> HourReport:
         hour.dead,
         hour.missing,
     )
+
+
+def _rollup_hour(one: HourOf) -> RollupHourReport:
+    return RollupHourReport(one.namespace, one.type, EPOCH + timedelta(hours=one.hour))
 
 
 def _gap(gap: Gap) -> GapReport:

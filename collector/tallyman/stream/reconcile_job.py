@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from tallyman.errors import TallymanError
-from tallyman.metrics import LATE, MISSING, RECONCILED_AT
+from tallyman.metrics import LATE, MISSING, RECONCILED_AT, ROLLUP_DIFFERING
 from tallyman.stream.reconcile import Reconciliation
 from tallyman.stream.reconcile_report import Report, missing_in
 
@@ -39,7 +39,12 @@ async def reconcile_once(reconciliation: Reconciliation, now: datetime) -> None:
         _log.error("the reconciliation failed: %s", type(err).__name__)
     else:
         show(report)
-        if not report.is_complete:
+        if report.differing:
+            _log.error(
+                "%d hours of the rollup said something else than the events, and are put right",
+                report.differing,
+            )
+        if missing_in(report):
             _log.error(
                 "%d are missing since %s; `tallyman reconcile` says which",
                 missing_in(report),
@@ -52,4 +57,5 @@ def show(report: Report) -> None:
     for kind in ("lost", "missing", "refused", "forgotten"):
         MISSING.labels(kind).set(getattr(report, kind))
     LATE.set(report.late)
+    ROLLUP_DIFFERING.set(report.differing)
     RECONCILED_AT.set(report.at.timestamp())

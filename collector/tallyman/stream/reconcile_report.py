@@ -54,6 +54,14 @@ class HourReport(msgspec.Struct):
     missing: int
 
 
+class RollupHourReport(msgspec.Struct):
+    """An hour of the rollup that said something else than the events."""
+
+    namespace: str
+    type: str
+    hour: datetime
+
+
 class LogReport(msgspec.Struct):
     """Kong's log against the store: the events of its calls, and those that are not stored."""
 
@@ -66,11 +74,12 @@ class LogReport(msgspec.Struct):
 
 
 class Report(msgspec.Struct):
-    """What a reconciliation found; `is_complete` where nothing is missing.
+    """What a reconciliation found; `is_complete` where nothing is missing, or was wrong.
 
     Of what came in from `since` on. `lost` numbers of nodes, `missing` numbers of doors, `refused` log
     entries and `forgotten` ids (remembered though not stored, put right by this) are missing. `late` and
-    `waiting` (in Kafka) may still come. `dead` letters are kept and can be replayed.
+    `waiting` (in Kafka) may still come. `dead` letters are kept and can be replayed. `differing` hours of
+    the rollup said something else than the events, and were put right by this; nothing of them is missing.
     """
 
     at: datetime
@@ -90,6 +99,8 @@ class Report(msgspec.Struct):
     gaps: list[GapReport]
     hours: list[HourReport]
     log: LogReport | None = None
+    differing: int = 0
+    rollup: list[RollupHourReport] = []
 
 
 def missing_in(report: Report) -> int:

@@ -350,6 +350,63 @@ async def test_after_the_clock_was_set_back_meters_do_without_until_all_is_compu
         await clickhouse.close()
 
 
+def hours_of(namespace: str, found: Sequence[rollup_sql.HourOf]) -> list[int]:
+    """Of one namespace, in hours since the beginning."""
+    begin = int(BEGIN.timestamp()) // 3600
+    return [one.hour - begin for one in found if one.namespace == namespace]
+
+
+async def test_hours_that_say_something_else_than_the_events_are_found_and_put_right(
+    clickhouse: ClickHouse, event_store: EventStore, namespace: str
+) -> None:
+    """Each way in which they can: another sum, an hour that is gone, one that never was, and one before."""
+    rollup, begin = Rollup(clickhouse), int(BEGIN.timestamp()) // 3600
+    await store(clickhouse, namespace, [sent(at, BEGIN + at * HOUR, at) for at in (1, 2, 3, 4)])
+    await rollup.refresh()
+    await spoil(clickhouse, namespace, 1000, f"hour IN ({begin + 1}, {begin + 2})")
+    await clickhouse.command(
+        f"DELETE FROM rollup WHERE namespace = '{namespace}' AND hour = {begin + 3}"
+    )
+    await clickhouse.command(
+        f"INSERT INTO rollup SELECT * REPLACE (toUInt32({begin + 14}) AS hour) FROM rollup FINAL "
+        f"WHERE namespace = '{namespace}' AND tokens = [4]"
+    )
+    assert await total(event_store, namespace) == 1000 + 1000 + 4 + 4
+
+    found = await rollup.mend(BEGIN + 2 * HOUR + timedelta(minutes=5))
+
+    assert hours_of(namespace, found) == [2, 3, 14]
+    assert await total(event_store, namespace) == 1000 + 2 + 3 + 4
+    assert hours_of(namespace, await rollup.mend(BEGIN)) == [1]
+    assert await total(event_store, namespace) == 1 + 2 + 3 + 4
+    assert await rollup.changed(namespace, "llm.tokens") == set()
+    assert hours_of(namespace, await rollup.mend(BEGIN)) == []
+
+
+async def test_what_comes_while_it_is_compared_is_not_taken_for_a_difference(
+    clickhouse: ClickHouse, event_store: EventStore, namespace: str
+) -> None:
+    done, found = 0, []
+
+    async def storing() -> None:
+        nonlocal done
+        for number in range(30):
+            event = sent(number, BEGIN + number % 3 * HOUR)
+            await store(clickhouse, namespace, [event])
+            if number % 4 == 3:
+                await change(event_store, namespace, [event], number, Change(0, None))
+            done += 1
+
+    async def comparing() -> None:
+        while done < 30:
+            found.extend(hours_of(namespace, await Rollup(clickhouse).mend(BEGIN)))
+
+    await asyncio.gather(storing(), comparing(), comparing())
+
+    assert found == []
+    assert await total(event_store, namespace) == 30 - 7
+
+
 @pytest.mark.parametrize(
     ("aggregation", "query", "answers"),
     [

@@ -7,16 +7,19 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from tallyman import connections
 from tallyman.config import Settings
 from tallyman.domain.event import parse_event
+from tallyman.domain.meter import MeterQuery
 from tallyman.store.clickhouse import ClickHouse
 from tallyman.store.customers import CustomerStore
 from tallyman.store.database import Database
 from tallyman.store.events import EventStore, Received
+from tallyman.store.meters import MeterStore
 from tallyman.stream.batch import BatchLimits
-from tallyman.stream.reconcile_report import Report
+from tallyman.stream.reconcile_report import Report, RollupHourReport, missing_in
 from tallyman.stream.replay import connect
 from tallyman_kong.heartbeat import SpoolState, event_of
 
@@ -60,12 +63,21 @@ class Here:
     """A data directory that is reconciled in this process."""
 
     def __init__(self, clickhouse: ClickHouse, database: Database) -> None:
+        self.clickhouse = clickhouse
         self._store = EventStore(clickhouse)
+        self._meters = MeterStore(database)
         customers = CustomerStore(database)
-        self._reconciliation = connections.reconciliation(Settings(), clickhouse, customers)
+        self._reconciliation = connections.reconciliation(
+            Settings(billing_settle_seconds=0), clickhouse, customers
+        )
 
     async def store(self, *events: dict[str, Any]) -> None:
         await self._store.accept(at_once(*events))
+
+    async def tokens(self) -> int:
+        meter = await self._meters.get("default", "kong_konnect_llm_tokens")
+        [row] = await self._store.query(meter, MeterQuery())
+        return int(row.value)
 
     async def report(self) -> Report:
         return await self._reconciliation.run(NOW + timedelta(minutes=1), NOW - timedelta(days=1))
@@ -109,6 +121,37 @@ async def test_calls_that_a_node_refused_are_missing(here: Here) -> None:
     report = await here.report()
 
     assert (report.is_complete, report.refused, report.nodes[0].bad) == (False, 3, 2)
+
+
+async def test_an_hour_of_the_rollup_that_differs_is_reported_and_put_right(here: Here) -> None:
+    await here.store(*numbered(1, 2, 3))
+    clean = await here.report()
+    await here.clickhouse.command(
+        "INSERT INTO rollup SELECT * REPLACE ([toDecimal256(1000, 18)] AS tokens) FROM rollup FINAL "
+        "WHERE namespace = 'default'"
+    )
+    wrong = await here.tokens()
+    report = await here.report()
+
+    assert (clean.is_complete, clean.differing, wrong) == (True, 0, 1000)
+    assert (report.is_complete, report.differing, missing_in(report)) == (False, 1, 0)
+    assert report.rollup == [
+        RollupHourReport("default", "llm.tokens", NOW.replace(minute=0, second=0, microsecond=0))
+    ]
+    assert await here.tokens() == 3
+    assert (await here.report()).is_complete
+
+
+def test_a_report_that_an_older_version_kept_is_read() -> None:
+    older = {
+        "at": NOW, "since": NOW, "is_complete": True, "lost": 0, "missing": 0, "refused": 0,
+        "forgotten": 0, "late": 0, "waiting": 0, "set_aside": 0, "dead": 0,
+        "unattributed_events": 0, "unattributed_subjects": 0, "nodes": [], "gaps": [], "hours": [],
+    }  # fmt: skip
+
+    report = msgspec.json.decode(msgspec.json.encode(older), type=Report)
+
+    assert (report.differing, report.rollup) == (0, [])
 
 
 async def test_the_hours_balance_and_usage_of_nobody_is_shown(here: Here) -> None:

@@ -15,7 +15,7 @@ from tests.rigs.stream import until
 
 
 async def test_a_server_refreshes_the_rollup_by_itself(tmp_path: Path) -> None:
-    settings = Settings(data_dir=tmp_path / "data")
+    settings = Settings(data_dir=tmp_path / "data", billing_settle_seconds=0)
     clickhouse = connections.open_clickhouse(settings)
     store, rollup = EventStore(clickhouse), connections.rollup(settings, clickhouse)
     await store.migrate()
