@@ -89,14 +89,26 @@ def _typed(field: str) -> str:
     return f"if({scalar}, {found}, {text_at('data', [field])})"
 
 
+def _typed_briefly(field: str) -> str:
+    """The same as `_typed` of any data, in a third of the expressions, which each insert plans anew."""
+    found = f"d.{field}"
+    may_be_nested = f"(startsWith({found}, '[') OR startsWith({found}, '{{'))"
+    return f"if({may_be_nested} AND JSONType(data, '{field}') != 'String', '', {found})"
+
+
 def _stored(
-    more: str = "", source: str = "incoming", *, fields: str = "", columns: str = ""
+    more: str = "",
+    source: str = "incoming",
+    *,
+    fields: str = "",
+    columns: str = "",
+    typed: Callable[[str], str] = _typed,
 ) -> str:
     """What the view makes of a row of `source`; `more` are columns that are passed on.
 
     `fields` are read in the same pass as the plugin's others, and `columns` made of them.
     """
-    tokens = _typed("tokens")
+    tokens = typed("tokens")
     is_integer = f"match({tokens}, '^-?[0-9]{{1,18}}$')"
     return f"""
         WITH JSONExtract(data,
@@ -105,8 +117,8 @@ def _stored(
             ingested_at, now64(3) AS stored_at,
             if({is_integer}, toInt64OrNull({tokens}), NULL) AS tokens,
             if({is_integer}, '', {tokens}) AS tokens_text,
-            {_typed("type")} AS token_type, {_typed("model")} AS model,
-            {_typed("provider")} AS provider,{columns}
+            {typed("type")} AS token_type, {typed("model")} AS model,
+            {typed("provider")} AS provider,{columns}
             18446744073709551615 - toUnixTimestamp64Micro(now64(6)) AS first_wins{more}
         FROM {source}
         """  # noqa: S608 – a migration: names and paths are ours
@@ -221,25 +233,24 @@ def _fourth(layout: Layout) -> list[str]:
     ]
 
 
-def _counted(more: str, source: str) -> str:
+def _counted(more: str, source: str, typed: Callable[[str], str] = _typed) -> str:
     """`_stored`, with what an invoice says of its tokens read in the same pass as the rest."""
     waived = "d.waived_tokens"
     columns = f"""
-            {_typed("usage_source")} AS usage_source,
+            {typed("usage_source")} AS usage_source,
             multiIf({waived} = '', 0, match({waived}, '^-?[0-9]{{1,18}}$'), toInt64OrZero({waived}),
                 JSONExtractInt(data, 'waived_tokens')) AS waived_tokens,"""
-    return _stored(
-        more, source, fields=", usage_source String, waived_tokens String", columns=columns
-    )
+    fields = ", usage_source String, waived_tokens String"
+    return _stored(more, source, fields=fields, columns=columns, typed=typed)
 
 
-def _fifth(layout: Layout) -> list[str]:
+def _fifth(layout: Layout, typed: Callable[[str], str] = _typed) -> list[str]:
     """The columns of the second migration in one pass with the others, a tenth of an insert's time."""
     return [
         f"ALTER TABLE incoming_to_events{layout.on_cluster} MODIFY QUERY"
-        + _counted(", door, place", "incoming"),
+        + _counted(", door, place", "incoming", typed),
         f"ALTER TABLE changes_to_events{layout.on_cluster} MODIFY QUERY"
-        + _counted(", revision, change", "incoming_changes"),
+        + _counted(", revision, change", "incoming_changes", typed),
     ]
 
 
@@ -258,6 +269,11 @@ def _sixth(layout: Layout) -> list[str]:
     )
 
 
+def _seventh(layout: Layout) -> list[str]:
+    """The views of the fifth, sooner planned: a tenth of the time of an insert of a few events."""
+    return _fifth(layout, _typed_briefly)
+
+
 MIGRATIONS: Final[tuple[Callable[[Layout], list[str]], ...]] = (
     _first,
     _second,
@@ -265,6 +281,7 @@ MIGRATIONS: Final[tuple[Callable[[Layout], list[str]], ...]] = (
     _fourth,
     _fifth,
     _sixth,
+    _seventh,
 )
 
 

@@ -1,7 +1,10 @@
 """The event tables come from any version to the newest, also by several processes at once."""
 
 import asyncio
+import json
+import random
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 from pydantic import SecretStr
@@ -11,6 +14,7 @@ from tallyman.store import event_schema
 from tallyman.store.clickhouse import ClickHouse
 from tallyman.store.event_schema import MIGRATIONS, Layout, migrate
 from tallyman.store.events import EventStore
+from tallyman.store.intake import INSERT_SETTINGS
 
 from tests.rigs.clickhouse import ClickHouse as Server
 
@@ -83,3 +87,83 @@ async def test_a_migration_that_was_cut_off_is_done_again(empty: ClickHouse) -> 
     await EventStore(empty).migrate()
 
     assert await tables(empty) == NEWEST
+
+
+FIELDS = (
+    "tokens",
+    "type",
+    "model",
+    "provider",
+    "usage_source",
+    "waived_tokens",
+    "tok\\u0065ns",
+    "x",
+)
+LITERALS = (
+    *("null", "true", "false", "0", "-0", "1", "-5", "1e3", "1E+2", "1.50", "-1.5e-7", "1e400"),
+    *("123456789012345678", "1234567890123456789", "18446744073709551616", "0.1", "5e-324"),
+)
+PIECES = (
+    *("[", "{", "]", "}", "[]", "{}", "[1]", "\\u005b", "\\u007b", '\\"', "\\\\", "\\n", "\\/"),
+    *("\\u0000", "\\ud83d\\ude00", "\\ud800", "\\udc00", "é", "😀", "\x7f", "null", "1", " ", "a"),
+)
+NO_JSON = ("", "{", "[", '{"tokens": 01}', '{"tokens": "a}', '{"tokens": .5, "type": "a"}')
+
+
+def odd_data(chance: random.Random) -> str:
+    """The data of an event: mostly an object with the plugin's fields, some twice, of any kind."""
+    if chance.random() < 0.05:
+        return chance.choice((*NO_JSON, "null", "1", '"[x"', '[{"tokens": 1}]'))
+    return odd_object(chance, 0)
+
+
+def odd_object(chance: random.Random, depth: int) -> str:
+    names = chance.choices(FIELDS, k=chance.randrange(7))
+    space = chance.choice(("", " ", "\n"))
+    members = (f'"{name}"{space}:{space}{odd_value(chance, depth)}' for name in names)
+    return "{" + f",{space}".join(members) + "}"
+
+
+def odd_value(chance: random.Random, depth: int) -> str:
+    kind = chance.randrange(8 if depth < 2 else 6)
+    if kind < 3:
+        return '"' + "".join(chance.choices(PIECES, k=chance.randrange(5))) + '"'
+    if kind < 6:
+        return chance.choice((*LITERALS, str(chance.randrange(1000))))
+    if kind == 6:
+        return odd_object(chance, depth + 1)
+    return "[" + ",".join(odd_value(chance, depth + 1) for _ in range(chance.randrange(3))) + "]"
+
+
+async def test_the_newest_views_make_the_same_of_any_data_as_those_before(
+    empty: ClickHouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chance = random.Random(7)
+    data = [odd_data(chance) for _ in range(5000)]
+
+    with monkeypatch.context() as older:
+        older.setattr(event_schema, "MIGRATIONS", MIGRATIONS[:6])
+        await migrate(empty, Layout())
+    before = await read_by_the_view(empty, data, "before")
+    await migrate(empty, Layout())
+    after = await read_by_the_view(empty, data, "after")
+
+    assert len(before) == len(data)
+    assert [pair for pair in zip(data, before, after, strict=True) if pair[1] != pair[2]] == []
+
+
+async def read_by_the_view(clickhouse: ClickHouse, data: list[str], source: str) -> list[Any]:
+    """What is stored of each, in their order."""
+    rows = [
+        {"namespace": "n", "type": "t", "subject": "s", "time": "2026-11-01 00:00:00"}
+        | {"source": source, "id": f"{number:06d}", "data": one, "place": number}
+        for number, one in enumerate(data)
+    ]
+    lines = "\n".join(json.dumps(row) for row in rows).encode()
+    await clickhouse.insert("incoming", lines, "JSONEachRow", INSERT_SETTINGS)
+    return await clickhouse.rows(
+        "SELECT hex(data), tokens, hex(tokens_text), hex(token_type), hex(model), hex(provider), "
+        "hex(usage_source), waived_tokens, place FROM events WHERE source = {source:String} "
+        "ORDER BY id",
+        {"source": source},
+    )
