@@ -35,7 +35,7 @@ from tallyman.store.watermark import newest_watermark
 
 _log = logging.getLogger(__name__)
 
-AT_ONCE: Final = 2000  # hours that are computed by one statement, of one month
+AT_ONCE: Final = 250  # hours that are computed by one statement, of one month
 QUERY_SETTINGS: Final = {"max_query_size": 1 << 28, **FINAL_SETTINGS}
 _WRITE_SETTINGS: Final[dict[str, Any]] = {
     **QUERY_SETTINGS,
