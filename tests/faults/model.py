@@ -172,7 +172,9 @@ def _trace_of(row: dict[str, Any]) -> Trace:
     )  # fmt: skip
     time = datetime.fromisoformat(row["time"])
     found = trace(row["namespace"], event, time, msgspec.json.encode(row["data"]))
-    return found._replace(id_hash=id_hash(row["namespace"], row["source"], row["id"]))
+    return msgspec.structs.replace(
+        found, id_hash=id_hash(row["namespace"], row["source"], row["id"])
+    )
 
 
 class BrokenIntake(Intake):

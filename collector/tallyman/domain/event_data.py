@@ -28,8 +28,19 @@ class _Literal(str):
     """A number as it was written, so that it can be found again."""
 
 
-def check_data(raw: bytes) -> InvalidParameter | None:
+def check_data(raw: bytes | msgspec.Raw) -> InvalidParameter | None:
     """What is wrong with an event's data, if anything; absent and null are fine."""
+    if len(raw) <= LONGEST_DATA_BYTES:
+        try:
+            _usage.decode(raw)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            pass
+        else:
+            return None
+    return _check_any(bytes(raw))
+
+
+def _check_any(raw: bytes) -> InvalidParameter | None:
     if raw in (b"", b"null"):
         return None
     if len(raw) > LONGEST_DATA_BYTES:
@@ -38,14 +49,6 @@ def check_data(raw: bytes) -> InvalidParameter | None:
         return InvalidParameter("data", "max_length", reason, extra=extra)
     if raw[:1] != b"{":
         return InvalidParameter("data", "is_object", "must be an object or null")
-    try:
-        _usage.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return _check_any(raw)
-    return None
-
-
-def _check_any(raw: bytes) -> InvalidParameter | None:
     try:
         _decoder.decode(raw)
         flat = raw.count(b"{") + raw.count(b"[") == 1

@@ -7,7 +7,7 @@ numbered here. What is missing is found by `completeness.py`.
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Final, NamedTuple
+from typing import Final
 
 import msgspec
 from tallyman_kong.durable_step import durable
@@ -23,7 +23,7 @@ OWN_DOOR: Final = "store/"
 _SETTINGS: Final = {"date_time_input_format": "best_effort", "distributed_foreground_insert": 1}
 
 
-class Arrival(NamedTuple):
+class Arrival(msgspec.Struct, frozen=True, gc=False):
     """The `place`-th event that came in by a door, from 0."""
 
     door: str

@@ -64,7 +64,7 @@ def row(received: Received, arrival: Arrival) -> bytes:
     if received.line:
         known = _known(received.namespace, received.ingested_at, arrival.door)
         return b"%b,%b%d}" % (received.line[:-1], known, arrival.place)
-    return msgspec.json.encode(_Row(*_values(received), *arrival))
+    return msgspec.json.encode(_Row(*_values(received), arrival.door, arrival.place))
 
 
 def row_of_change(received: Received, revision: int, change: str) -> bytes:

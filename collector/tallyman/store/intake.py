@@ -7,8 +7,9 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Final, NamedTuple
+from typing import Final
 
+import msgspec
 from clickhouse_connect.driver.exceptions import ClickHouseError
 from tallyman_kong.durable_step import durable
 
@@ -34,7 +35,7 @@ FINAL_SETTINGS: Final = {"do_not_merge_across_partitions_select_final": 1}
 COMPARED_AT_ONCE: Final = 1000
 
 
-class _Candidate(NamedTuple):
+class _Candidate(msgspec.Struct, frozen=True, gc=False):
     """An event of the batch, with the trace it would leave."""
 
     position: int
@@ -77,7 +78,7 @@ class Intake:
             _Candidate(
                 position,
                 one,
-                trace(one.namespace, one.event, one.event.time or one.ingested_at, one.data),
+                trace(one.namespace, one.event, one.event.time or one.ingested_at, one.raw_data),
                 one.time_is_derived,
             )
             for position, one in enumerate(batch)
@@ -157,7 +158,9 @@ class Intake:
         except ClickHouseError:
             if not any(one.received.line for one in fresh):
                 raise
-            anew = [(one.received._replace(line=b""), one.position) for one in fresh]
+            anew = [
+                (msgspec.structs.replace(one.received, line=b""), one.position) for one in fresh
+            ]
             await self._insert_rows([row(received, arrival_at(at)) for received, at in anew])
 
     async def _insert_rows(self, rows: Sequence[bytes]) -> None:

@@ -5,12 +5,17 @@ It does not store: see `intake.py`.
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import NamedTuple
+from typing import Final
+
+import msgspec
 
 from tallyman.domain.event import CloudEvent, as_utc
 
+_NULL: Final = msgspec.Raw(b"null")
+_NOTHING: Final = msgspec.Raw()
 
-class Received(NamedTuple):
+
+class Received(msgspec.Struct, frozen=True, gc=False):
     """A checked event with whose it is and when it came.
 
     An event without a time counts at `ingested_at`, which must be the same when it is delivered
@@ -33,8 +38,12 @@ class Received(NamedTuple):
     @property
     def data(self) -> bytes:
         """The event's data as it came; nothing for null."""
-        raw = bytes(self.event.data)
-        return b"" if raw == b"null" else raw
+        return bytes(self.raw_data)
+
+    @property
+    def raw_data(self) -> msgspec.Raw:
+        """The same, without a copy."""
+        return _NOTHING if self.event.data == _NULL else self.event.data
 
     @property
     def time_is_derived(self) -> bool:

@@ -11,8 +11,10 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from functools import lru_cache
 from hashlib import sha256
-from typing import Final, NamedTuple
+from typing import Final
 
+import msgspec
+from msgspec.structs import astuple
 from tallyman_kong.durable_step import durable
 
 from tallyman.domain.event import CloudEvent
@@ -49,7 +51,7 @@ _SUMS: Final = (
 )
 
 
-class Trace(NamedTuple):
+class Trace(msgspec.Struct, frozen=True, gc=False):
     """What is remembered of an event; `time_us` counts from 1970."""
 
     id_hash: bytes
@@ -73,7 +75,7 @@ def id_hash(namespace: str, source: str, id_: str) -> bytes:
     return sha256(_whose_and_where(namespace, source) + id_.encode()).digest()[:16]
 
 
-def trace(namespace: str, event: CloudEvent, time: datetime, data: bytes) -> Trace:
+def trace(namespace: str, event: CloudEvent, time: datetime, data: bytes | msgspec.Raw) -> Trace:
     """What to remember of an event that counts at `time`."""
     return Trace(
         id_hash(namespace, event.source, event.id),
@@ -112,7 +114,8 @@ class Seen:
         """What is known of these ids at these times; quick, since a batch is of few minutes."""
         if not hashes:
             return {}
-        minutes = ", ".join(map(str, sorted(set(map(minute_of, times_us)))))
+        whole = {time_us // MINUTE_US * MINUTE_US for time_us in times_us}
+        minutes = ", ".join(map(str, sorted(set(map(minute_of, whole)))))
         return await self._find("seen", f"minute IN ({minutes}) AND ", hashes)
 
     async def by_id(self, hashes: Sequence[bytes]) -> dict[bytes, Trace]:
@@ -123,8 +126,8 @@ class Seen:
     async def remember(self, traces: Iterable[Trace], by_id: Iterable[Trace]) -> None:
         """Remember the traces by minute, and some by id alone too."""
         tables = {
-            "seen": b"".join([_BY_MINUTE.pack(one.minute, *one) for one in traces]),
-            "seen_by_id": b"".join([_BY_ID.pack(*one) for one in by_id]),
+            "seen": b"".join([_BY_MINUTE.pack(one.minute, *astuple(one)) for one in traces]),
+            "seen_by_id": b"".join([_BY_ID.pack(*astuple(one)) for one in by_id]),
         }
         inserts = [
             self._clickhouse.insert(table, rows, "RowBinary", _REMEMBER_SETTINGS)

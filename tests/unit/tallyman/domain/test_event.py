@@ -38,6 +38,11 @@ def test_null_stands_for_an_absent_time_schema_and_data() -> None:
     assert (event.time, event.dataschema, bytes(event.data)) == (None, None, b"null")
 
 
+@pytest.mark.parametrize("sequence", ["0", "9" * 20])
+def test_a_sequence_has_up_to_20_digits(sequence: str) -> None:
+    assert parse_event(body(sequence=sequence)).sequence == sequence
+
+
 def test_unknown_extension_attributes_are_dropped() -> None:
     assert asdict(parse_event(body(traceparent="00-1"))) == asdict(parse_event(body()))
 
@@ -93,6 +98,12 @@ def test_unknown_extension_attributes_are_dropped() -> None:
             id="time is in range",
         ),
         pytest.param(body(sequence="x"), "sequence", "matches_regex", {}, id="sequence is digits"),
+        pytest.param(
+            body(sequence=""), "sequence", "matches_regex", {}, id="sequence is not empty"
+        ),
+        pytest.param(body(sequence="1" * 21), "sequence", "matches_regex", {}, id="21 digits"),
+        pytest.param(body(sequence="١"), "sequence", "matches_regex", {}, id="digits of ASCII"),
+        pytest.param(body(sequence=1), "sequence", "is_string", {}, id="sequence is a text"),
         pytest.param(body("5"), "data", "is_object", {}, id="data is an object"),
         pytest.param(body("[]"), "data", "is_object", {}, id="data is no array"),
         pytest.param(
