@@ -1,5 +1,6 @@
 """Owns the API under test: the whole application over chDB and SQLite in a fresh directory."""
 
+import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -10,6 +11,7 @@ from aiohttp.web import Application, Request
 from tallyman import app
 from tallyman.api.state import CLOCK, DATABASE, EVENTS, KEYS
 from tallyman.config import Settings
+from tallyman.data_directory import database_path
 from tallyman.domain.access import Scope
 
 from tests.rigs.shop import DECEMBER, NOVEMBER, Shop
@@ -40,8 +42,10 @@ def settings(tmp_path: Path) -> Settings:
 
 
 @pytest.fixture
-async def server(settings: Settings) -> AsyncIterator[TestServer]:
+async def server(settings: Settings, migrated_sqlite: Path) -> AsyncIterator[TestServer]:
     """The application, listening."""
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(migrated_sqlite, database_path(settings.data_dir))
     server = TestServer(app.build(settings))
     async with server:
         yield server
