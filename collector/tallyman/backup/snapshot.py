@@ -3,8 +3,8 @@
 SQLite is copied under its write lock, so that what is decided there and then stored among the events is
 in both or in neither; events are taken after it, so that nothing in it speaks of an event that is not
 there. A part of the event store never changes once it is there, so a hard link holds it: what is taken
-is what kill -9 would have left. `seen` is taken before `events`: an event that is remembered is stored.
-Where the files go is `archive.py`'s.
+is what kill -9 would have left. `seen` is taken before `events`: an event that is remembered is stored. The
+rollup is not taken: it is computed from the events. Where the files go is `archive.py`'s.
 """
 
 import os
@@ -23,6 +23,8 @@ LOCK_SECONDS: Final = 60  # for a change that is under way, such as a billing ru
 # What is on its way in or out, and of no table that is read.
 _PASSING: Final = ("tmp", "delete_tmp", "moving", "detached", "shadow", "deleting", "broken")
 _LAST: Final = "events"
+# Its hours and what says how far they are may not be of one moment; without either it is computed anew.
+_DERIVED: Final = "rollup"
 
 
 def take(directory: Path, folder: Path, step: Step) -> str:
@@ -82,7 +84,8 @@ def _link_events(source: Path, target: Path, step: Step) -> None:
     stores = [table.resolve() for table in tables]
     target.mkdir()
     for table, store in zip(tables, stores, strict=True):
-        _link_table(store, target / store.relative_to(source.resolve()))
+        there = target / store.relative_to(source.resolve())
+        _link_table(store, there, with_parts=table.name != _DERIVED)
         step(f"table {table.name} linked")
     taken = set(stores)
     for at, folders, files in os.walk(source):
@@ -107,12 +110,14 @@ def _link_events(source: Path, target: Path, step: Step) -> None:
     step("tables named")
 
 
-def _link_table(source: Path, target: Path) -> None:
+def _link_table(source: Path, target: Path, *, with_parts: bool) -> None:
     target.mkdir(parents=True)
     for entry in sorted(source.iterdir()):
         if entry.name.startswith(_PASSING):
             continue
         if entry.is_dir():
+            if not with_parts:
+                continue
             _link_part(entry, target / entry.name)
         else:
             with suppress(FileNotFoundError):  # of a change that is over meanwhile

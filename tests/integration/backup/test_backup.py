@@ -24,6 +24,7 @@ from tallyman.data_directory import create, database_path, events_path, locked
 from tallyman.domain.event import CloudEvent
 from tallyman.errors import ConfigurationError, InvalidInput, NotFound
 from tallyman.store.events import Accepted, Received
+from tallyman.store.rollup import Rollup
 
 from tests.rigs.shop import COLLECTED, DECEMBER, NOVEMBER, Shop
 
@@ -95,6 +96,23 @@ async def test_a_backup_of_what_is_in_use_is_restored_as_it_was(
     assert {at.name for at in (tmp_path / "other").iterdir()} == {
         "tallyman.sqlite3", "chdb", "tallyman.lock"
     }  # fmt: skip
+
+
+async def test_the_rollup_is_not_in_a_backup_and_is_computed_anew(
+    tmp_path: Path, directory: Path
+) -> None:
+    async with opened(directory) as shop:
+        await Rollup(shop.books.quantities._clickhouse).refresh()
+        back_up(directory, tmp_path / "backup")
+    restore(tmp_path / "other", tmp_path / "backup")
+
+    async with opened(tmp_path / "other") as shop:
+        clickhouse = shop.books.quantities._clickhouse
+        rollup = Rollup(clickhouse)
+        assert await clickhouse.rows("SELECT count() FROM rollup") == [(0,)]
+        assert await rollup.changed("default", "llm.tokens") is None
+        await rollup.refresh()
+        assert await rollup.changed("default", "llm.tokens") == set()
 
 
 async def test_a_backup_under_load_has_every_event_that_it_speaks_of(
