@@ -147,7 +147,7 @@ async def test_sigterm_finishes_the_batch_and_commits_it(
         said = (await process.stdout.read()).decode()
 
         assert await process.wait() == 0
-    assert said.splitlines() == ["Stopping: the batch under way is finished first.", "Stopped."]
+    assert said.splitlines() == ["Stopping: what is under way is finished first.", "Stopped."]
     assert await stream.committed() == await tokens(http_store)
 
 
