@@ -63,7 +63,7 @@ def check_flat(sizes: Sequence[Size]) -> None:
     third = len(sizes) // 3
     assert third > 1, "the soak was too short to see anything grow"
     early, late = _largest(sizes[1:third]), _largest(sizes[-third:])
-    seen = json.dumps([early, late])
+    seen = json.dumps([early, late, {"memory_mb": [one.memory_kb >> 10 for one in sizes]}])
     assert late["memory_kb"] <= early["memory_kb"] * MOST_MEMORY, seen
     assert late["files"] <= early["files"] + MOST_MORE, seen
     assert late["threads"] <= early["threads"] + MOST_MORE, seen
