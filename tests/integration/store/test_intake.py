@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -62,6 +64,15 @@ class Door:
         """How many rows there are, with duplicates."""
         sql = "SELECT count() FROM events WHERE namespace = {namespace:String}"
         return int((await self.clickhouse.rows(sql, {"namespace": self.namespace}))[0][0])
+
+    @asynccontextmanager
+    async def unmerged(self) -> AsyncIterator[None]:
+        """ClickHouse merges rows whenever it likes, but not meanwhile."""
+        await self.clickhouse.command("SYSTEM STOP MERGES events")
+        try:
+            yield
+        finally:
+            await self.clickhouse.command("SYSTEM START MERGES events")
 
     async def forget(self) -> None:
         """As if it had crashed after storing and before remembering, and started anew."""
@@ -239,11 +250,12 @@ async def test_a_crash_between_events_and_seen_leaves_a_row_twice_that_final_rem
     sent = tuple(from_plugin(str(number)) for number in range(5))
     await door.accept(*sent)
     # what a process does that dies after the insert, and is delivered the same in other batches
-    for batch in (sent[:2], sent[2:]):
-        lines = b"\n".join(line(door.namespace, one) for one in batch)
-        await door.clickhouse.insert("incoming", lines, "JSONEachRow", INSERT_SETTINGS)
+    async with door.unmerged():
+        for batch in (sent[:2], sent[2:]):
+            lines = b"\n".join(line(door.namespace, one) for one in batch)
+            await door.clickhouse.insert("incoming", lines, "JSONEachRow", INSERT_SETTINGS)
 
-    assert (await door.rows(), await door.tokens()) == (10, 50)
+        assert (await door.rows(), await door.tokens()) == (10, 50)
 
     await door.clickhouse.command("OPTIMIZE TABLE events FINAL")
 
@@ -253,12 +265,16 @@ async def test_a_crash_between_events_and_seen_leaves_a_row_twice_that_final_rem
 async def test_after_a_crash_between_events_and_seen_the_first_content_still_wins(
     door: Door,
 ) -> None:
-    for tokens in (10, 77):
-        await door.clickhouse.insert(
-            "incoming", line(door.namespace, event(tokens=tokens)), "JSONEachRow", INSERT_SETTINGS
-        )
+    async with door.unmerged():
+        for tokens in (10, 77):
+            await door.clickhouse.insert(
+                "incoming",
+                line(door.namespace, event(tokens=tokens)),
+                "JSONEachRow",
+                INSERT_SETTINGS,
+            )
 
-    assert (await door.rows(), await door.tokens()) == (2, 10)
+        assert (await door.rows(), await door.tokens()) == (2, 10)
 
     await door.clickhouse.command("OPTIMIZE TABLE events FINAL")
 
