@@ -28,6 +28,7 @@ from tallyman.stream.work import Work
 log = logging.getLogger(__name__)
 
 BATCHES_AT_ONCE = 2
+LONGEST_POLL_SECONDS = 0.5  # until a stop is seen, however long a batch may wait
 RECORDS_AT_ONCE = 500  # bounds by how much a batch can exceed its bytes
 LONGEST_BACKOFF_SECONDS = 30.0
 COMMIT_TIMEOUT_SECONDS = 10.0
@@ -147,7 +148,7 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has
         while wait_seconds and not self._stop.is_set():
             try:
                 read = await self._kafka.getmany(
-                    timeout_ms=max(1, int(wait_seconds * 1000)),
+                    timeout_ms=max(1, int(min(wait_seconds, LONGEST_POLL_SECONDS) * 1000)),
                     max_records=min(RECORDS_AT_ONCE, batch.room),
                 )
             except (KafkaError, OSError) as err:
