@@ -1,7 +1,7 @@
-"""Runs every benchmark, several rounds in turn: `python -m bench.run [--quick] [--rounds N]`.
+"""Runs benchmarks, several rounds in turn: `python -m bench.run [--quick] [--rounds N] [NAME …]`.
 
-Writes bench/results.json and the table of docs/performance.md; with `--quick` it runs one short
-round and only prints the table.
+Writes bench/results.json and the table of docs/performance.md, where what is not run stays as it was;
+with `--quick` it runs one short round and only prints the table.
 """
 
 import argparse
@@ -36,6 +36,7 @@ BENCHES = (
     "billing",
 )
 ROUNDS = 3
+RESULTS = ROOT / "bench" / "results.json"
 VERSIONS = ("aiohttp", "chdb", "sqlalchemy")
 
 
@@ -43,29 +44,31 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.run")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("benches", nargs="*", metavar="NAME", choices=BENCHES)
     asked = parser.parse_args()
     is_quick = bool(asked.quick)
+    benches = [bench for bench in BENCHES if not asked.benches or bench in asked.benches]
     rounds: list[dict[str, list[Figure]]] = []
     for number in range(1, (1 if is_quick else asked.rounds) + 1):
         rounds.append({})
-        for bench in BENCHES:
+        for bench in benches:
             print(f"round {number}: {bench} …", file=sys.stderr, flush=True)
             rounds[-1][bench] = run(bench, is_quick)
-    figures = [
-        summary
-        for bench in BENCHES
+    taken = {"taken_on": datetime.now(UTC).date().isoformat(), "rounds": len(rounds)}
+    measured = [
+        {**summary, **taken}
+        for bench in benches
         for summary in table.summaries(bench, [found[bench] for found in rounds])
     ]
-    results = {
-        "taken_on": datetime.now(UTC).date().isoformat(),
-        "machine": machine(),
-        "rounds": len(rounds),
-        "keys": table.keyed(figures),
-        "figures": figures,
-    }
+    kept = [] if is_quick else json.loads(RESULTS.read_text())["figures"]
+    figures = sorted(
+        [*(figure for figure in kept if figure["bench"] not in benches), *measured],
+        key=lambda figure: BENCHES.index(figure["bench"]),
+    )
+    results = {"machine": machine(), "keys": table.keyed(figures), "figures": figures}
     print(table.render(results))
     if not is_quick:
-        (ROOT / "bench" / "results.json").write_text(json.dumps(results, indent=1) + "\n")
+        RESULTS.write_text(json.dumps(results, indent=1) + "\n")
         page = ROOT / "docs" / "performance.md"
         page.write_text(table.put_into(page.read_text(), table.render(results)))
 

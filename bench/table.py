@@ -57,12 +57,11 @@ def render(results: Mapping[str, Any]) -> str:
     machine = results["machine"]
     versions = ", ".join(f"{name} {number}" for name, number in machine["versions"].items())
     lines = [
-        f"{results['taken_on']}, {machine['cores']} cores, {machine['memory_gb']} GB, "
-        f"{machine['system']}; {versions}. Median of {results['rounds']} rounds, with the least and "
-        "the greatest.",
+        f"{machine['cores']} cores, {machine['memory_gb']} GB, {machine['system']}; {versions}. Each figure "
+        "is the median of its rounds, with the least and the greatest.",
         "",
-        "| | what | figure | least – greatest | against | built for |",
-        "|---|---|---|---|---|---|",
+        "| | what | figure | least – greatest | against | built for | taken on, rounds |",
+        "|---|---|---|---|---|---|---|",
     ]
     for row in results["figures"]:
         against = f"{row['ratio']:g} × {row['baseline']}" if "ratio" in row else ""
@@ -73,6 +72,7 @@ def render(results: Mapping[str, Any]) -> str:
             f"{row['least']:,} – {row['greatest']:,}",
             against,
             row.get("goal", ""),
+            f"{row['taken_on']}, {row['rounds']}",
         )
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
