@@ -8,7 +8,7 @@ from typing import Any
 from tallyman.domain.counted_event import Count, CountedPage, HourCounted
 from tallyman.store import counted_events_sql
 from tallyman.store.clickhouse import ClickHouse
-from tallyman.store.usage_quantities import QUERY_SETTINGS
+from tallyman.store.intake import QUERY_SETTINGS
 
 
 class CountedEvents:

@@ -17,11 +17,11 @@ from tallyman.domain.period import microseconds
 from tallyman.store import event_schema, event_sql, meter_sql, rollup_sql
 from tallyman.store.clickhouse import ClickHouse
 from tallyman.store.event_row import row_of_change
-from tallyman.store.intake import FINAL_SETTINGS, INSERT_SETTINGS, Intake
+from tallyman.store.intake import FINAL_SETTINGS, INSERT_SETTINGS, QUERY_SETTINGS, Intake
 from tallyman.store.received import Accepted, EventConflict, Received
 from tallyman.store.recent import Recent
 from tallyman.store.revision_sql import AS_IT_CAME
-from tallyman.store.rollup import QUERY_SETTINGS, Rollup
+from tallyman.store.rollup import Rollup
 from tallyman.store.seen import Seen, id_hash
 
 __all__ = ["Accepted", "EventConflict", "EventStore", "Received"]

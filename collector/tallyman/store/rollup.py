@@ -29,14 +29,13 @@ from tallyman_kong.durable_step import durable
 from tallyman.domain.period import EPOCH, microseconds
 from tallyman.store import rollup_sql
 from tallyman.store.clickhouse import ClickHouse
-from tallyman.store.intake import FINAL_SETTINGS
+from tallyman.store.intake import QUERY_SETTINGS
 from tallyman.store.rollup_sql import HOUR, HourOf
 from tallyman.store.watermark import newest_watermark
 
 _log = logging.getLogger(__name__)
 
 AT_ONCE: Final = 250  # hours that are computed by one statement, of one month
-QUERY_SETTINGS: Final = {"max_query_size": 1 << 28, **FINAL_SETTINGS}
 _WRITE_SETTINGS: Final[dict[str, Any]] = {
     **QUERY_SETTINGS,
     "distributed_foreground_insert": 1,

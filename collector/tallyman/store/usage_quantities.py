@@ -16,13 +16,12 @@ from tallyman.domain.period import Period, microseconds
 from tallyman.domain.usage import Usage
 from tallyman.store import usage_sql
 from tallyman.store.clickhouse import ClickHouse
-from tallyman.store.intake import FINAL_SETTINGS
+from tallyman.store.intake import QUERY_SETTINGS
 from tallyman.store.slot_sql import IN_SLOT, STORED_LATER, Parts, slot_table
 from tallyman.store.usage_sql import ADDITIVE, Plan, Question
 from tallyman.store.watermark import newest_watermark
 
 SLOTS_AT_ONCE: Final = 50_000  # they stand in the query
-QUERY_SETTINGS: Final = {"max_query_size": 1 << 28, **FINAL_SETTINGS}
 # How far behind a watermark what is stored may still have appeared, where clocks differ or replicas lag:
 # late events are looked for from so much before it on. Few are, since by then the period is over; and
 # to count them again changes nothing where they were counted.
