@@ -75,21 +75,8 @@ class Rollup:
         watermark, _, is_ahead = await self._standing()
         if watermark is None or is_ahead:
             return None
-        parameters = {"namespace": namespace, "type": type_, "after": _ms(watermark)}
-        [(hours, changes)] = await self._clickhouse.rows(
-            f"SELECT groupUniqArrayIf({HOUR}, type = {{type:String}}), countIf(revision > 0) "  # noqa: S608 – ours
-            f"FROM events WHERE namespace = {{namespace:String}} AND {_STORED_AFTER}",
-            parameters,
-        )
-        if not changes:
-            return set(hours)
-        rows = await self._clickhouse.rows(
-            f"SELECT DISTINCT {HOUR} FROM events WHERE namespace = {{namespace:String}} "  # noqa: S608 – ours
-            "AND type = {type:String} AND (source, id) GLOBAL IN (SELECT source, id FROM events "
-            f"WHERE namespace = {{namespace:String}} AND revision > 0 AND {_STORED_AFTER})",
-            parameters,
-        )
-        return {*hours, *(hour for (hour,) in rows)}
+        changed = await self._changed(watermark, only=(namespace, type_))
+        return {one.hour for one in changed if one.type == type_}
 
     async def refresh(self) -> datetime | None:
         """Compute the hours anew that have anything new; returns W, or None where it cannot be asked."""
@@ -102,7 +89,7 @@ class Rollup:
         watermark = await newest_watermark(self._clickhouse, self._settle)
         if watermark <= newest:
             return before
-        await self.write(await self._changed_everywhere(before, watermark), watermark)
+        await self.write(await self._changed(before, watermark), watermark)
         await self._mark(_WATERMARK, watermark)
         return watermark
 
@@ -126,7 +113,7 @@ class Rollup:
         found: dict[HourOf, bool] = {}
         for part in _portions(HourOf(*row) for row in rows):
             found |= await self._differing(part)
-        newer = await self._changed_everywhere(watermark)
+        newer = await self._changed(watermark)
         differing = {one: has_events for one, has_events in found.items() if one not in newer}
         await self.write([one for one, has_events in differing.items() if has_events], as_of)
         empty = sorted(one for one, has_events in differing.items() if not has_events)
@@ -155,15 +142,25 @@ class Rollup:
         )
         return {HourOf(*row[:3]): bool(row[3]) for row in rows}
 
-    async def _changed_everywhere(
-        self, after: datetime | None, until: datetime | None = None
+    async def _changed(
+        self,
+        after: datetime | None,
+        until: datetime | None = None,
+        only: tuple[str, str] | None = None,
     ) -> set[HourOf]:
-        """The hours that have anything stored after the one moment, and up to the other."""
+        """The hours that have anything stored after the one moment, and up to the other.
+
+        With `only`, those of a namespace's type of event; there may be some of its other types.
+        """
         parameters: dict[str, Any] = {}
-        stored = "1"
+        stored = theirs = "1"
+        if only is not None:
+            parameters |= {"namespace": only[0], "type": only[1]}
+            stored = "namespace = {namespace:String}"
+            theirs = f"{stored} AND type = {{type:String}}"
         if after is not None:
             parameters["after"] = _ms(after)
-            stored = _STORED_AFTER
+            stored += f" AND {_STORED_AFTER}"
         if until is not None:
             parameters["until"] = _ms(until)
             stored += " AND stored_at <= fromUnixTimestamp64Milli({until:Int64}, 'UTC')"
@@ -176,7 +173,7 @@ class Rollup:
         if after is not None and any(row[3] for row in rows):
             rows = await self._clickhouse.rows(
                 f"SELECT DISTINCT namespace, type, {HOUR} FROM events "  # noqa: S608 – ours
-                "WHERE (namespace, source, id) GLOBAL IN (SELECT namespace, source, id "
+                f"WHERE {theirs} AND (namespace, source, id) GLOBAL IN (SELECT namespace, source, id "
                 f"FROM events WHERE revision > 0 AND {stored})",
                 parameters,
             )
