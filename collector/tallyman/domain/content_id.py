@@ -9,13 +9,12 @@ from typing import Final
 
 from ulid import ULID
 
-from tallyman.domain.period import microseconds
+from tallyman.domain.period import milliseconds
 
 _SEPARATOR: Final = "\x1f"  # in no key and no id, so that ("a", "bc") and ("ab", "c") differ
 
 
 def content_id(at: datetime, *parts: str) -> str:
     """A ULID of the time, which it sorts by, and of a hash of the parts in place of chance."""
-    milliseconds = microseconds(at) // 1000
     digest = hashlib.sha256(_SEPARATOR.join(parts).encode()).digest()
-    return str(ULID.from_bytes(milliseconds.to_bytes(6, "big") + digest[:10]))
+    return str(ULID.from_bytes(milliseconds(at).to_bytes(6, "big") + digest[:10]))

@@ -52,6 +52,11 @@ def microseconds(moment: datetime) -> int:
     return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
 
 
+def milliseconds(moment: datetime) -> int:
+    """Since 1970, whole ones."""
+    return microseconds(moment) // 1000
+
+
 def minute_of(start: datetime) -> Period:
     """The minute that begins at `start`."""
     return Period(start, start + MINUTE)

@@ -14,7 +14,7 @@ from typing import Any, Final
 from tallyman.domain.counted_event import Count, CountedEvent, CountedPage, HourCounted
 from tallyman.domain.meter import Aggregation
 from tallyman.domain.money import written
-from tallyman.domain.period import EPOCH, Period, microseconds
+from tallyman.domain.period import EPOCH, Period, microseconds, milliseconds
 from tallyman.errors import InvalidInput, InvalidParameter
 from tallyman.store.meter_sql import Parameters, filter_condition, number_of, text_of
 from tallyman.store.revision_sql import counting
@@ -142,7 +142,7 @@ def _side(count: Count, sign: str, at: int, parameters: Parameters) -> str:
         f"type{at}": meter.event_type,
         f"from{at}": microseconds(begins),
         f"to{at}": microseconds(max((period.to for period in periods), default=EPOCH)),
-        f"watermark{at}": microseconds(count.watermark) // 1000,
+        f"watermark{at}": milliseconds(count.watermark),
     }
     filters = [
         filter_condition(one, text, parameters) for text, one in conditions_of(count.metered)

@@ -26,7 +26,7 @@ from typing import Any, Final, NamedTuple
 
 from tallyman_kong.durable_step import durable
 
-from tallyman.domain.period import EPOCH, microseconds
+from tallyman.domain.period import EPOCH, milliseconds
 from tallyman.store import rollup_sql
 from tallyman.store.clickhouse import ClickHouse
 from tallyman.store.intake import QUERY_SETTINGS
@@ -159,10 +159,10 @@ class Rollup:
             stored = "namespace = {namespace:String}"
             theirs = f"{stored} AND type = {{type:String}}"
         if after is not None:
-            parameters["after"] = _ms(after)
+            parameters["after"] = milliseconds(after)
             stored += f" AND {_STORED_AFTER}"
         if until is not None:
-            parameters["until"] = _ms(until)
+            parameters["until"] = milliseconds(until)
             stored += " AND stored_at <= fromUnixTimestamp64Milli({until:Int64}, 'UTC')"
         rows = await self._clickhouse.rows(
             f"SELECT namespace, type, {HOUR} AS hour, max(revision) FROM events "  # noqa: S608 – ours
@@ -200,7 +200,3 @@ def _portions(hours: Iterable[HourOf]) -> Iterator[Sequence[HourOf]]:
     for month in sorted(by_month):
         for at in range(0, len(by_month[month]), AT_ONCE):
             yield by_month[month][at : at + AT_ONCE]
-
-
-def _ms(moment: datetime) -> int:
-    return microseconds(moment) // 1000

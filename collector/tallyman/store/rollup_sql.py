@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 from tallyman.domain.meter import Aggregation, Granularity, Meter, MeterQuery, parse_path
 from tallyman.domain.meter_query import CUSTOMER, SUBJECT
-from tallyman.domain.period import EPOCH, microseconds
+from tallyman.domain.period import EPOCH, microseconds, milliseconds
 from tallyman.store.meter_sql import (
     TOKENS,
     Parameters,
@@ -226,7 +226,7 @@ def _keys(hours: Iterable[HourOf]) -> str:
 
 
 def _moment(moment: datetime) -> str:
-    return f"fromUnixTimestamp64Milli(toInt64({microseconds(moment) // 1000}), 'UTC')"
+    return f"fromUnixTimestamp64Milli(toInt64({milliseconds(moment)}), 'UTC')"
 
 
 def _listed(hours: Iterable[int]) -> str:

@@ -12,7 +12,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from tallyman.domain.period import Period, microseconds
+from tallyman.domain.period import Period, microseconds, milliseconds
 from tallyman.domain.usage import Usage
 from tallyman.store import usage_sql
 from tallyman.store.clickhouse import ClickHouse
@@ -79,8 +79,8 @@ class UsageQuantities:
             f"AND {IN_SLOT} AND {STORED_LATER} GROUP BY s.slot",
             {
                 "namespace": namespace,
-                "after": microseconds(min(begins)) // 1000,
-                "watermark": microseconds(watermark) // 1000,
+                "after": milliseconds(min(begins)),
+                "watermark": milliseconds(watermark),
                 "to": microseconds(max(part.to for _, slot in asked for _, part in slot)),
             },
         )

@@ -16,7 +16,7 @@ from typing import Any, Final
 from tallyman.domain.counting import Metered
 from tallyman.domain.meter import Aggregation, DimensionFilter, Meter
 from tallyman.domain.money import EXACT, total
-from tallyman.domain.period import Period, microseconds
+from tallyman.domain.period import Period, microseconds, milliseconds
 from tallyman.domain.usage import Usage, UsageWindow
 from tallyman.store.meter_sql import (
     Parameters,
@@ -286,5 +286,5 @@ def _parameters(plan: Plan, watermark: datetime) -> Parameters:
         "type": plan.meter.event_type,
         "from": microseconds(begins),
         "to": microseconds(max(period.to for period in periods)),
-        "watermark": microseconds(watermark) // 1000,
+        "watermark": milliseconds(watermark),
     }
