@@ -76,17 +76,22 @@ class EventStore:
             InvalidQuery: the meter cannot be asked so, or there are more rows; names the field.
         """
         query = check_query(meter, query)
-        sql, parameters = meter_sql.render(meter, query, owners)
-        if rollup_sql.can_answer(meter, query):
-            changed = await self._rollup.changed(meter.namespace, meter.event_type)
-            if changed is not None:
-                sql, parameters = rollup_sql.render(meter, query, changed)
+        sql, parameters = await self._rendered(meter, query, owners)
         if most_rows is not None:
             sql += f" LIMIT {most_rows + 1}"
         rows = await self._clickhouse.rows(sql, parameters, QUERY_SETTINGS)
         if most_rows is not None and len(rows) > most_rows:
             raise too_many_rows(query, most_rows)
         return meter_sql.read_rows(meter, query, rows)
+
+    async def _rendered(
+        self, meter: Meter, query: MeterQuery, owners: Sequence[Owner]
+    ) -> tuple[str, dict[str, Any]]:
+        if rollup_sql.can_answer(meter, query):
+            changed = await self._rollup.changed(meter.namespace, meter.event_type)
+            if changed is not None:
+                return rollup_sql.render(meter, query, changed)
+        return meter_sql.render(meter, query, owners)
 
     async def list_events(
         self,
