@@ -42,16 +42,17 @@ class HeldStore:
 
 @pytest.fixture
 async def stream(kafka: Kafka) -> Stream:
-    stream = Stream(kafka, partitions=4)
-    await stream.create()
-    await stream.put([usage(number, tokens=number) for number in range(EVENTS)])
-    return stream
+    return await _filled(kafka, partitions=4)
 
 
 @pytest.fixture
 async def line(kafka: Kafka) -> Stream:
     """A stream of one partition, whose first batch has the event of number 0."""
-    stream = Stream(kafka, partitions=1)
+    return await _filled(kafka, partitions=1)
+
+
+async def _filled(kafka: Kafka, partitions: int) -> Stream:
+    stream = Stream(kafka, partitions)
     await stream.create()
     await stream.put([usage(number, tokens=number) for number in range(EVENTS)])
     return stream

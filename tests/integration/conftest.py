@@ -5,9 +5,10 @@ Migrating takes longer than most tests: it is done once, and each test gets a co
 
 import asyncio
 import shutil
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import pytest
@@ -34,8 +35,7 @@ def migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def migrated_postgres(postgres_url: str) -> str:
     """The name of a database with every table, to be copied."""
-    with ThreadPoolExecutor(1) as thread:
-        thread.submit(asyncio.run, _execute(postgres_url, "CREATE DATABASE migrated")).result()
+    _run(_execute(postgres_url, "CREATE DATABASE migrated"))
     _migrate(Database.postgres(_beside(postgres_url, "migrated")))
     return "migrated"
 
@@ -75,5 +75,9 @@ def _migrate(database: Database) -> None:
         await database.migrate()
         await database.close()
 
+    _run(migrate())
+
+
+def _run(work: Coroutine[Any, Any, None]) -> None:
     with ThreadPoolExecutor(1) as thread:  # the test that asks first has a loop under way
-        thread.submit(asyncio.run, migrate()).result()
+        thread.submit(asyncio.run, work).result()
