@@ -143,17 +143,16 @@ class Seen:
     async def mend(self) -> None:
         """Remember what was stored last, in case its memory was not written before a crash."""
         stored = (
-            "FROM (SELECT * FROM events WHERE stored_at >= (SELECT max(stored_at) FROM events) "  # noqa: S608 – the condition is ours
+            "FROM (SELECT * FROM events WHERE stored_at >= "  # noqa: S608 – the condition is ours
+            "least((SELECT max(stored_at) FROM events), now64(3)) "  # it may have been set back
             f"- toIntervalMillisecond({{window_ms:UInt32}}) AND {AS_IT_CAME} "
             "ORDER BY stored_at DESC LIMIT {most:UInt32})"
         )
         await self._clickhouse.command(
             f"INSERT INTO seen SELECT {_MINUTE}, {_SUMS} {stored}", _MEND, ANY_MONTHS
         )
-        await self._clickhouse.command(
-            f"INSERT INTO seen_by_id SELECT {_SUMS} {stored} WHERE nodeid = '' OR sequence = ''",
-            _MEND,
-        )
+        # Which of them came without a time is not stored, so all are remembered by id alone too.
+        await self._clickhouse.command(f"INSERT INTO seen_by_id SELECT {_SUMS} {stored}", _MEND)
 
     async def remembered_only(self, from_: datetime, to: datetime) -> list[bytes]:
         """The ids remembered for [from, to) whose events are not stored: they would be dropped.

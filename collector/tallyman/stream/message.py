@@ -79,8 +79,8 @@ def decode(record: Record, default_namespace: str) -> Received:
     """Check a message; the same message always gives the same event.
 
     The namespace is the header's that `serve` wrote from the API key, or the default for what the
-    plugin produced itself; the body cannot name it. An event without a time counts at the
-    message's, not the clock's: delivered again, it is still the same event.
+    plugin produced itself; the body cannot name it. An event without a time counts when `serve` took it
+    in, or at the message's own time, not the clock's: delivered again, it is still the same event.
 
     Raises:
         InvalidEvent: it cannot be metered; to be set aside.
@@ -100,7 +100,7 @@ def decode(record: Record, default_namespace: str) -> Received:
         headers = dict(record.headers)
         namespace = _namespace(headers, default_namespace)
         ingested_at = _ingested_at(headers)
-    if ingested_at is None or event.time is None:
+    if ingested_at is None:
         ingested_at = _moment(record.timestamp)
     door = _door(record.topic, record.partition)
     return Received(namespace, event, ingested_at, door, record.offset, as_it_came(event, value))
@@ -131,6 +131,8 @@ def _ingested_at(headers: dict[str, bytes]) -> datetime | None:
         raise _broken("headers.ingested_at", "invalid", "is not a time in RFC 3339") from err
     if moment.tzinfo is None:
         raise _broken("headers.ingested_at", "invalid", "has no time zone")
+    if not EARLIEST <= moment < LATEST:
+        raise _broken("headers.ingested_at", "invalid", "must be from 1970 to 2199")
     return moment
 
 

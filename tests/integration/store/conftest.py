@@ -2,7 +2,7 @@
 
 import asyncio
 import uuid
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 from tallyman.store.clickhouse import ClickHouse
@@ -29,6 +29,16 @@ def clickhouse(
         asyncio.run(EventStore(opened).migrate())
         yield opened
         asyncio.run(opened.close())
+
+
+@pytest.fixture
+async def empty(clickhouse_server: Server, clickhouse_database: str) -> AsyncIterator[ClickHouse]:
+    """A database of its own, without tables."""
+    credentials = f"{clickhouse_server.username}:{clickhouse_server.password}"
+    address = f"{clickhouse_server.host}:{clickhouse_server.port}"
+    opened = ClickHouse.server(f"http://{credentials}@{address}/{clickhouse_database}")
+    yield opened
+    await opened.close()
 
 
 @pytest.fixture

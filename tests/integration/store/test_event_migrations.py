@@ -3,7 +3,6 @@
 import asyncio
 import json
 import random
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -17,15 +16,6 @@ from tallyman.store.events import EventStore
 from tallyman.store.intake import INSERT_SETTINGS
 
 from tests.rigs.clickhouse import ClickHouse as Server
-
-
-@pytest.fixture
-async def empty(clickhouse_server: Server, clickhouse_database: str) -> AsyncIterator[ClickHouse]:
-    credentials = f"{clickhouse_server.username}:{clickhouse_server.password}"
-    address = f"{clickhouse_server.host}:{clickhouse_server.port}"
-    opened = ClickHouse.server(f"http://{credentials}@{address}/{clickhouse_database}")
-    yield opened
-    await opened.close()
 
 
 async def test_the_settings_name_the_cluster_that_tables_are_made_on(

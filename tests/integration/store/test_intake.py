@@ -284,20 +284,37 @@ async def test_after_a_crash_between_events_and_seen_the_first_content_still_win
 async def test_what_was_stored_but_not_remembered_before_a_crash_is_known_after_it(
     door: Door,
 ) -> None:
-    await door.accept(event("1", time=None), event("2"), from_plugin("3"))
+    untimed = event("1", time=None), from_plugin("4", time=None)
+    await door.accept(*untimed, event("2"), from_plugin("3"))
     await door.forget()
 
     accepted = await door.accept(
-        event("1", time=None),
+        *untimed,
         event("2", time="2026-11-21T10:00:00Z"),
         from_plugin("3"),
         at=NOW + timedelta(minutes=3),
     )
 
     assert accepted == Accepted(
-        new=0, known=2, conflicts=(conflict(door, "time", position=1, id_="2"),), known_at=(0, 2)
+        new=0, known=3, conflicts=(conflict(door, "time", position=2, id_="2"),), known_at=(0, 1, 3)
     )
-    assert await door.tokens() == 30
+    assert await door.tokens() == 40
+
+
+async def test_what_was_not_remembered_before_a_crash_is_known_also_where_the_clock_was_set_back(
+    empty: ClickHouse,
+) -> None:
+    door = Door(EventStore(empty), empty, "n")
+    await door.store.migrate()
+    await door.accept(event("before"))
+    later = "SELECT * REPLACE ('later' AS id, now64(3) + INTERVAL 2 HOUR AS stored_at) FROM events"
+    await empty.command(f"INSERT INTO events {later}")
+    await door.accept(event("1", time=None))
+    await door.forget()
+
+    again = await door.accept(event("1", time=None), at=NOW + timedelta(minutes=3))
+
+    assert again == Accepted(new=0, known=1, known_at=(0,))
 
 
 async def test_batches_at_once_with_the_same_events_store_each_once(door: Door) -> None:

@@ -68,6 +68,13 @@ def test_an_event_without_a_time_has_the_messages_time_whenever_it_is_read() -> 
     assert [decode(record, "default").time for _ in range(2)] == [SENT_AT, SENT_AT]
 
 
+def test_an_event_without_a_time_counts_when_serve_took_it_in_also_by_a_test_clock() -> None:
+    taken_in = datetime(2027, 3, 1, 12, tzinfo=UTC)
+    message = encode(Received("sandbox", parse_event(body(time="-")), taken_in))
+
+    assert decode(SomeRecord(message.value, message.headers), "default").time == taken_in
+
+
 def test_the_plugins_own_messages_are_of_the_default_namespace_whatever_the_body_says() -> None:
     record = SomeRecord(body(namespace="tenant-b"))
 
@@ -97,6 +104,11 @@ def test_the_plugins_own_messages_are_of_the_default_namespace_whatever_the_body
             SomeRecord(body(), [("ingested_at", b"2026-11-21T09:00:00")]),
             "headers.ingested_at",
             id="a time without a zone",
+        ),
+        pytest.param(
+            SomeRecord(body(), [("ingested_at", b"0001-01-01T00:00:00Z")]),
+            "headers.ingested_at",
+            id="a time before all",
         ),
         pytest.param(SomeRecord(body(time="-"), timestamp=-1), "time", id="no time anywhere"),
         pytest.param(SomeRecord(body(time="-"), timestamp=2**62), "time", id="an absurd time"),
