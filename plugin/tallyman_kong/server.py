@@ -24,10 +24,11 @@ from tallyman_kong.connection import LARGEST_MESSAGE, Connection
 from tallyman_kong.conversation import Conversation
 from tallyman_kong.intake import Intake
 from tallyman_kong.logs import configure
+from tallyman_kong.sequence_mark import SequenceMark
 from tallyman_kong.settings import Settings, host_name
 from tallyman_kong.sink import Sink, to_message
 from tallyman_kong.spool import Spool
-from tallyman_kong.spool_file import SequenceMark, replace_file
+from tallyman_kong.spool_file import replace_file
 
 log = logging.getLogger("tallyman_kong.server")
 
@@ -140,10 +141,9 @@ def run(settings: Settings) -> None:
 
 
 def open_spool(settings: Settings) -> Spool:
-    mark = SequenceMark(settings.spool.with_name(settings.spool.name + ".sequence"))
     return Spool(
         settings.spool,
-        settings.node_id or mark.first_node() or host_name(),
+        settings.node_id or SequenceMark(settings.spool).first_node() or host_name(),
         max_bytes=settings.spool_max_bytes,
         survives_power_loss=True,
     )

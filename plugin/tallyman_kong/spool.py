@@ -9,7 +9,7 @@ import sqlite3
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,8 @@ from tallyman_kong.durable_step import durable
 from tallyman_kong.event_rows import delete, insert, to_json
 from tallyman_kong.heartbeat import FIRST_SEQUENCE, SEQUENCE, SpoolState, read_states
 from tallyman_kong.metrics import EVENTS, REFUSED, SENT, SET_ASIDE, SPOOLED, Count
-from tallyman_kong.spool_file import SequenceMark, SpoolFile
+from tallyman_kong.sequence_mark import SequenceMark
+from tallyman_kong.spool_file import SpoolFile
 
 log = logging.getLogger("tallyman_kong.spool")
 
@@ -71,7 +72,7 @@ class Spool:
             SpoolError: it cannot be opened, or a newer version wrote it.
         """
         self._file = SpoolFile(path, survives_power_loss=survives_power_loss)
-        self._mark = SequenceMark(path.with_name(path.name + ".sequence"))
+        self._mark = SequenceMark(path)
         self._node_id = node_id
         self._max_bytes = max_bytes
         self._was_full = False
@@ -92,6 +93,8 @@ class Spool:
         """
         bodies = [to_json(event) for _, event in group.events]
         accepted = self._file.write(lambda connection: self._append(connection, group, bodies))
+        if accepted and group.events:
+            self._mark.gave(self._node_id, self._newest)
         if group.events and accepted is self._was_full:
             self._was_full = not accepted
             if self._was_full:
@@ -203,7 +206,11 @@ class Spool:
 
     def states(self) -> list[SpoolState]:
         """What there is to say of each node that has numbered events in this file."""
-        return self._file.read(read_states)
+        given = self._mark.all_given()  # first, so that the file has them all
+        return [
+            replace(state, newest=max(state.newest, given.get(state.node, 0)))
+            for state in self._file.read(read_states)
+        ]
 
     def probe(self) -> None:
         """Write something, to know that it can be.
@@ -238,9 +245,11 @@ class Spool:
         row = connection.execute(
             "SELECT value FROM counter WHERE name = ? AND labels = ?", (SEQUENCE, node)
         ).fetchone()
-        # A new file goes on where the old one may have come to.
+        # A new file goes on where the old one may have come to, one that was cut off behind the hole.
         last = int(row[0]) if row else self._mark.reserved(node)
-        self._mark.reserve(node, last + len(bodies))
+        last = max(last, self._mark.given(node))
+        self._newest = last + len(bodies)
+        self._mark.reserve(node, self._newest)
         now = time.time()
         prefix = f'{{"nodeid":{json.dumps(node)},"sequence":"'
         values: list[Any] = []
@@ -254,16 +263,11 @@ class Spool:
             "WHERE settings <> excluded.settings",
             list(group.sinks.items()),
         )
-        connection.execute(
+        marks = [(SEQUENCE, node, self._newest), (FIRST_SEQUENCE, node, last + 1)]
+        connection.executemany(
             "INSERT INTO counter VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET value = excluded.value",
-            (SEQUENCE, node, last + len(bodies)),
+            marks[:1] if row else marks,
         )
-        if row is None:
-            connection.execute(
-                "INSERT INTO counter VALUES (?, ?, ?) "
-                "ON CONFLICT DO UPDATE SET value = excluded.value",
-                (FIRST_SEQUENCE, node, last + 1),
-            )
         return _counts_of(group)
 
 

@@ -7,7 +7,6 @@ two of each.
 """
 
 import fcntl
-import json
 import logging
 import os
 import secrets
@@ -24,7 +23,6 @@ from tallyman_kong.durable_step import durable
 log = logging.getLogger("tallyman_kong.spool")
 
 BUSY_SECONDS = 5.0
-RESERVED_BLOCK = 10_000
 SCHEMA_VERSION = 1
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS event (
@@ -50,49 +48,6 @@ T = TypeVar("T")
 
 class SpoolError(Exception):
     """The spool file cannot be used, and setting it aside would not help."""
-
-
-class SequenceMark:
-    """How far the sequence may have come, per node, in a small file beside the spool.
-
-    It outlives the spool file, so that a new one does not give a sequence twice. Sequences are
-    reserved in blocks: one write and fsync per block, not per event.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._reserved: dict[str, int] = {}
-
-    def reserved(self, node: str) -> int:
-        """The highest sequence of the node that may have been given, 0 if none."""
-        return max(self._read().get(node, 0), self._reserved.get(node, 0))
-
-    def first_node(self) -> str | None:
-        return next(iter(self._read()), None)
-
-    @durable("spool.reserve")
-    def reserve(self, node: str, sequence: int) -> None:
-        """Make sure, before it is given, that `sequence` is known to be taken.
-
-        Call it inside the append's transaction: that is what keeps two processes apart.
-        """
-        if sequence <= self._reserved.get(node, 0):
-            return
-        marks = self._read()
-        if sequence > marks.get(node, 0):
-            marks[node] = sequence + RESERVED_BLOCK
-            replace_file(self._path, json.dumps(marks))
-        self._reserved[node] = marks[node]
-
-    def _read(self) -> dict[str, int]:
-        try:
-            marks = json.loads(self._path.read_text())
-            return {str(node): int(mark) for node, mark in marks.items()}
-        except FileNotFoundError:
-            return {}
-        except (ValueError, AttributeError, TypeError):
-            log.error("%s cannot be read; the spool file alone keeps the sequence", self._path)
-            return {}
 
 
 class SpoolFile:

@@ -5,9 +5,11 @@ import logging
 import random
 import shutil
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from tallyman.domain.completeness import Gap, GapKind, Heartbeat, Hole, sort_gap
 from tallyman_kong.intake import read_entry, reader
 from tallyman_kong.sink import HttpSink
 from tallyman_kong.spool import Group, Spool
@@ -75,10 +77,41 @@ def test_a_spool_that_is_cut_off_anywhere_goes_on_and_repeats_no_number(
 
         what = f"cut {cut} of {file.name}; {repeat_with('tests/faults/test_spool.py')}"
         assert after == sorted(set(after)), what
+        assert after[-2] > last, what  # a call is two events
         assert after[: len(left)] == left, what
         is_new = bool(list(folder.glob("*.corrupt-*")))
         assert not is_new or (left == [] and after[0] > last), what
         shutil.rmtree(folder)
+
+
+def test_what_was_lost_with_the_end_of_the_journal_is_a_hole_that_the_node_says_it_has_sent(
+    tmp_path: Path, seed: int
+) -> None:
+    """80 numbers are given, and the journal is cut to two thirds: what it lost is named, and no more."""
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    spool = opened(whole / "spool.db")
+    for these in groups(calls(seed, 40), 4):
+        spool.append(group(list(these)))
+    shutil.copytree(whole, cut)
+    spool.close()
+    journal = cut / "spool.db-wal"
+    with journal.open("r+b") as open_file:
+        open_file.truncate(journal.stat().st_size * 2 // 3)
+    again = opened(cut / "spool.db")
+    left = numbers(again)
+    again.acknowledge([e.position for e in again.read(SINK.name, 100, EVERYTHING)], "http")
+    [before] = again.states()
+    again.append(group(calls(seed + 1, 1)))
+    [state] = again.states()
+
+    assert 0 < len(left) < 80
+    assert (before.first, before.newest, before.oldest) == (1, 80, None)
+    assert (state.first, state.newest, state.oldest) == (1, 82, 81)
+    now = datetime.now(UTC)
+    hole = Hole("kong-1", left[-1] + 1, 80, now, now)
+    said = Heartbeat("kong-1", now, state.first, state.newest, state.oldest)
+    assert sort_gap(hole, said, None) == [Gap(hole, GapKind.LOST)]
+    again.close()
 
 
 def test_a_clock_that_goes_back_changes_neither_order_nor_numbers(

@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 from tallyman_kong.metrics import EVENTS, REFUSED, SENT, SET_ASIDE, Count
+from tallyman_kong.sequence_mark import RESERVED_BLOCK
 from tallyman_kong.spool import MOST_SET_ASIDE, Group, Spool, Spooled
-from tallyman_kong.spool_file import RESERVED_BLOCK, SpoolError
+from tallyman_kong.spool_file import SpoolError
 
 MEGABYTE = 1_000_000
 SETTINGS = '{"kind": "http"}'
@@ -364,6 +365,46 @@ def test_an_unreadable_mark_leaves_the_sequence_to_the_file(tmp_path: Path, text
     again.append(_group("b"))
 
     assert _numbered(_read(again)) == [("a", 1), ("b", 2)]
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"kong-1": "x"}', "7" * 100])
+def test_an_unreadable_mark_of_what_was_given_is_written_anew(tmp_path: Path, text: str) -> None:
+    spool = _open(tmp_path / "spool.db")
+    spool.append(_group("a"))
+    (tmp_path / "spool.db.given").write_text(text)
+
+    spool.append(_group("b"))
+
+    assert _numbered(_read(spool)) == [("a", 1), ("b", 2)]
+    assert json.loads((tmp_path / "spool.db.given").read_text()) == {"kong-1": 2}
+
+
+def test_a_restart_leaves_no_hole_in_the_numbers(tmp_path: Path) -> None:
+    path = tmp_path / "spool.db"
+    first, second = _open(path), _open(path)
+    first.append(_group("a", "b"))
+    second.append(_group("c", "d"))
+    first.append(_group("e"))
+    first.close()
+    third = _open(path)
+    third.append(_group("f"))
+
+    assert [number for _, number in _numbered(_read(third))] == [1, 2, 3, 4, 5, 6]
+    [state] = third.states()
+    assert (state.first, state.newest, state.oldest) == (1, 6, 1)
+
+
+def test_a_mark_that_cannot_be_written_keeps_no_event_from_the_spool(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "spool.db.given").mkdir()
+    spool = _open(tmp_path / "spool.db")
+
+    spool.append(_group("a"))
+    spool.append(_group("b"))
+
+    assert _numbered(_read(spool)) == [("a", 1), ("b", 2)]
+    assert "spool.db.given cannot be written" in caplog.text
 
 
 def test_a_file_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
