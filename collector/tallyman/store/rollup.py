@@ -16,11 +16,13 @@ Why a meter that takes hours from it is exact, whatever is killed and however la
 
 A kill leaves the older W, and the same hours are computed again. Two processes may do it at once: of an
 hour the row with the newer W stays, and it has all that the other one has. That the clock was set back is
-seen by rows from the future: then nothing is taken until they are past and all of it is computed anew.
+seen by rows from the future, or later by a clock that cannot be: then nothing is taken until those rows are
+past and all of it is computed anew.
 """
 
 import logging
-from collections.abc import Collection, Iterable, Iterator, Sequence
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
 
@@ -45,26 +47,40 @@ _WRITE_SETTINGS: Final[dict[str, Any]] = {
 _WATERMARK: Final = HourOf("", "", 0)
 _SET_BACK: Final = HourOf("", "", 1)
 _MILLISECOND: Final = timedelta(milliseconds=1)
+_CLOCKS_DIFFER: Final = timedelta(seconds=1)  # two that are right may, between two refreshes
 _STORED_AFTER: Final = "stored_at > fromUnixTimestamp64Milli({after:Int64}, 'UTC')"
 
 
 class _Standing(NamedTuple):
-    """How far the rollup is, if it can be asked; its newest row, and whether that is of the future."""
+    """How far the rollup is, if it can be asked; its newest row, and the event store's clock."""
 
     watermark: datetime | None
     newest: datetime
-    is_ahead: bool
+    now: datetime
+
+    @property
+    def is_ahead(self) -> bool:
+        """Whether there are rows of the future."""
+        return self.newest > self.now
 
 
 class Rollup:
     """The hours of every namespace; every call raises Unavailable where trying again may help.
 
-    `settle_seconds` keeps W so far behind: see `UsageQuantities`.
+    `settle_seconds` keeps W so far behind: see `UsageQuantities`. `monotonic` are the seconds by which it is
+    seen that the event store's clock was set back.
     """
 
-    def __init__(self, clickhouse: ClickHouse, settle_seconds: float = 0) -> None:
+    def __init__(
+        self,
+        clickhouse: ClickHouse,
+        settle_seconds: float = 0,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._clickhouse = clickhouse
         self._settle = timedelta(seconds=settle_seconds)
+        self._monotonic = monotonic
+        self._last_clock: tuple[float, datetime] | None = None  # when it was read, and what it said
         self._write_settings = _WRITE_SETTINGS
         if clickhouse.cluster:
             # Whoever sees the watermark must see the hours, also at another replica.
@@ -72,22 +88,25 @@ class Rollup:
 
     async def changed(self, namespace: str, type_: str) -> set[int] | None:
         """The hours of a type of event that must not be taken from the rollup; None if none may be."""
-        watermark, _, is_ahead = await self._standing()
-        if watermark is None or is_ahead:
+        standing = await self._standing()
+        if standing.watermark is None or standing.is_ahead:
             return None
+        watermark = standing.watermark
         changed = await self._changed(watermark, only=(namespace, type_))
         return {one.hour for one in changed if one.type == type_}
 
     async def refresh(self) -> datetime | None:
         """Compute the hours anew that have anything new; returns W, or None where it cannot be asked."""
-        before, newest, is_ahead = await self._standing()
-        if is_ahead:
+        asked_at = self._monotonic()
+        standing = await self._standing()
+        before = standing.watermark
+        if self._was_set_back(asked_at, standing.now) or standing.is_ahead:
             _log.warning("the event store's clock was set back: meters do without the rollup")
             if before is not None:
-                await self._mark(_SET_BACK, newest + _MILLISECOND)
+                await self._mark(_SET_BACK, standing.newest + _MILLISECOND)
             return None
         watermark = await newest_watermark(self._clickhouse, self._settle)
-        if watermark <= newest:
+        if watermark <= standing.newest:
             return before
         await self.write(await self._changed(before, watermark), watermark)
         await self._mark(_WATERMARK, watermark)
@@ -105,9 +124,10 @@ class Rollup:
         W is read first, and what is newer last: so nothing that came meanwhile is taken for a difference.
         """
         await self.refresh()
-        watermark, newest, is_ahead = await self._standing()
+        standing = await self._standing()
+        watermark = standing.watermark
         as_of = await newest_watermark(self._clickhouse, self._settle)
-        if watermark is None or is_ahead or as_of < newest:
+        if watermark is None or as_of < standing.newest:
             return []
         rows = await self._clickhouse.rows(*rollup_sql.render_hours(since))
         found: dict[HourOf, bool] = {}
@@ -126,14 +146,24 @@ class Rollup:
             f"toUnixTimestamp64Milli(maxIf(as_of, (namespace, type, hour) = {tuple(mark)}))"
             for mark in (_WATERMARK, _SET_BACK)
         )
-        [(watermark, set_back, newest, is_ahead)] = await self._clickhouse.rows(
-            f"SELECT {marks}, toUnixTimestamp64Milli(max(as_of)), max(as_of) > now64(3) FROM rollup"  # noqa: S608 – ours
+        [(watermark, set_back, newest, now)] = await self._clickhouse.rows(
+            f"SELECT {marks}, toUnixTimestamp64Milli(max(as_of)), toUnixTimestamp64Milli(now64(3)) "  # noqa: S608 – ours
+            "FROM rollup"
         )
         return _Standing(
             EPOCH + watermark * _MILLISECOND if watermark > set_back else None,
             EPOCH + newest * _MILLISECOND,
-            bool(is_ahead),
+            EPOCH + now * _MILLISECOND,
         )
+
+    def _was_set_back(self, asked_at: float, now: datetime) -> bool:
+        """Whether the clock says less than it must, since it was read for the last refresh."""
+        last, self._last_clock = self._last_clock, (self._monotonic(), now)
+        if last is None:
+            return False
+        read_at, clock = last
+        must_be = clock + timedelta(seconds=asked_at - read_at)
+        return now < must_be - max(self._settle / 2, _CLOCKS_DIFFER)
 
     async def _differing(self, hours: Collection[HourOf]) -> dict[HourOf, bool]:
         """Those of which the rollup says something else than the events, with whether they have any."""

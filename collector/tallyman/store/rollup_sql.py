@@ -172,10 +172,12 @@ def render_empty(hours: Collection[HourOf], as_of: datetime) -> str:
 
 
 def render_hours(since: datetime) -> tuple[str, Parameters]:
-    """The hours from that of a moment on that have events, or are in the rollup."""
+    """The hours from that of a moment on that have events or are in the rollup, and the older ones in which
+    anything was stored since."""
+    moment = "fromUnixTimestamp64Micro({since:Int64}, 'UTC')"
+    events = f"SELECT namespace, type, {HOUR} AS hour FROM events WHERE"  # noqa: S608 – ours
     sql = (
-        f"SELECT namespace, type, {HOUR} AS hour FROM events "  # noqa: S608 – ours
-        "WHERE time >= fromUnixTimestamp64Micro({since:Int64}, 'UTC') "
+        f"{events} time >= {moment} UNION DISTINCT {events} stored_at >= {moment} AND time < {moment} "  # noqa: S608 – ours
         "UNION DISTINCT SELECT namespace, type, hour FROM rollup "
         "WHERE hour >= {first:UInt32} AND namespace != ''"
     )

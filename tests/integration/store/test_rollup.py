@@ -324,30 +324,46 @@ async def test_what_is_acknowledged_counts_once_while_the_rollup_is_refreshed(
 
 
 async def test_after_the_clock_was_set_back_meters_do_without_until_all_is_computed_anew(
-    clickhouse_server: Any,
+    empty: ClickHouse,
 ) -> None:
-    with clickhouse_server.database() as database:
-        who = f"{clickhouse_server.username}:{clickhouse_server.password}"
-        clickhouse = ClickHouse.server(
-            f"http://{who}@{clickhouse_server.host}:{clickhouse_server.port}/{database}"
-        )
-        event_store, rollup = EventStore(clickhouse), Rollup(clickhouse)
-        await event_store.migrate()
-        await store(clickhouse, "n", [sent(1)])
-        await rollup.refresh()
-        await spoil(clickhouse, "n", 100)
-        ahead = "INSERT INTO rollup (hour, as_of) SELECT 0, now64(3) + INTERVAL 400 MILLISECOND"
-        await clickhouse.command(ahead)
+    event_store, rollup = EventStore(empty), Rollup(empty)
+    await event_store.migrate()
+    await store(empty, "n", [sent(1)])
+    await rollup.refresh()
+    await spoil(empty, "n", 100)
+    ahead = "INSERT INTO rollup (hour, as_of) SELECT 0, now64(3) + INTERVAL 400 MILLISECOND"
+    await empty.command(ahead)
 
-        assert await total(event_store, "n") == 1
-        assert await rollup.refresh() is None
-        await store(clickhouse, "n", [sent(2)])
-        while await rollup.refresh() is None:
-            assert await total(event_store, "n") == 2
+    assert await total(event_store, "n") == 1
+    assert await rollup.refresh() is None
+    await store(empty, "n", [sent(2)])
+    while await rollup.refresh() is None:
         assert await total(event_store, "n") == 2
-        assert await rollup.changed("n", "llm.tokens") == set()
+    assert await total(event_store, "n") == 2
+    assert await rollup.changed("n", "llm.tokens") == set()
 
-        await clickhouse.close()
+
+async def test_that_the_clock_was_set_back_is_seen_also_when_it_is_later_again(
+    empty: ClickHouse,
+) -> None:
+    """Something was stored meanwhile, and seems to be older than what the rollup has."""
+    passed = 0.0
+    event_store, rollup = EventStore(empty), Rollup(empty, monotonic=lambda: passed)
+    await event_store.migrate()
+    await store(empty, "n", [sent(1)])
+    await rollup.refresh()
+    older = "'2' AS id, stored_at - INTERVAL 5 SECOND AS stored_at"
+    await empty.command(f"INSERT INTO events SELECT * REPLACE ({older}) FROM events")
+    assert await total(event_store, "n") == 1
+
+    passed = 40.0
+
+    assert await rollup.refresh() is None
+    assert await total(event_store, "n") == 2
+    while await rollup.refresh() is None:
+        assert await total(event_store, "n") == 2
+    assert await total(event_store, "n") == 2
+    assert await rollup.changed("n", "llm.tokens") == set()
 
 
 def hours_of(namespace: str, found: Sequence[rollup_sql.HourOf]) -> list[int]:
@@ -359,7 +375,8 @@ def hours_of(namespace: str, found: Sequence[rollup_sql.HourOf]) -> list[int]:
 async def test_hours_that_say_something_else_than_the_events_are_found_and_put_right(
     clickhouse: ClickHouse, event_store: EventStore, namespace: str
 ) -> None:
-    """Each way in which they can: another sum, an hour that is gone, one that never was, and one before."""
+    """Each way in which they can: another sum, an hour that is gone, one that never was; and older ones in
+    which something was stored since, or was not."""
     rollup, begin = Rollup(clickhouse), int(BEGIN.timestamp()) // 3600
     await store(clickhouse, namespace, [sent(at, BEGIN + at * HOUR, at) for at in (1, 2, 3, 4)])
     await rollup.refresh()
@@ -371,14 +388,20 @@ async def test_hours_that_say_something_else_than_the_events_are_found_and_put_r
         f"INSERT INTO rollup SELECT * REPLACE (toUInt32({begin + 14}) AS hour) FROM rollup FINAL "
         f"WHERE namespace = '{namespace}' AND tokens = [4]"
     )
+    long_ago = (
+        f"INSERT INTO events SELECT * REPLACE (time - INTERVAL 1 HOUR AS time, toDateTime64({{}}, 3) AS stored_at) "
+        f"FROM events WHERE namespace = '{namespace}' AND tokens = 1"
+    )
+    await clickhouse.command(long_ago.format("'2026-01-01 00:00:00'"))
     assert await total(event_store, namespace) == 1000 + 1000 + 4 + 4
 
-    found = await rollup.mend(BEGIN + 2 * HOUR + timedelta(minutes=5))
+    since = BEGIN + 2 * HOUR + timedelta(minutes=5)
+    found = await rollup.mend(since)
 
-    assert hours_of(namespace, found) == [2, 3, 14]
-    assert await total(event_store, namespace) == 1000 + 2 + 3 + 4
-    assert hours_of(namespace, await rollup.mend(BEGIN)) == [1]
+    assert hours_of(namespace, found) == [1, 2, 3, 14]
     assert await total(event_store, namespace) == 1 + 2 + 3 + 4
+    assert hours_of(namespace, await rollup.mend(BEGIN - HOUR)) == [0]
+    assert await total(event_store, namespace) == 1 + 1 + 2 + 3 + 4
     assert await rollup.changed(namespace, "llm.tokens") == set()
     assert hours_of(namespace, await rollup.mend(BEGIN)) == []
 
