@@ -1,9 +1,9 @@
 """A node and an embedded collector from first call to last reconciliation, to be killed anywhere.
 
-Calls are spooled and sent; some are set aside and returned, the spool file is spoilt, an event is lost and
-one is taken away; then the log is replayed and everything is reconciled, and the rollup is refreshed again and
-again. In the end the meters, which are asked of the rollup, must have each call once, and nothing may be missing
-but what was taken away.
+Some calls are replayed before they are sent, and so are known by their id alone too. Calls are spooled and sent; some
+are set aside and returned, the spool file is spoilt, an event is lost and one that was replayed is taken away; then
+the log is replayed and everything is reconciled, and the rollup is refreshed again and again. In the end the
+meters, which are asked of the rollup, must have each call once, and nothing may be missing but what was taken away.
 
 `python -m tests.faults.embedded_world FOLDER SEED` takes faults on standard input.
 """
@@ -165,6 +165,8 @@ async def live(folder: Path, seed: int) -> dict[str, Any]:
     )
     store, rollup = EventStore(clickhouse, alone=True), Rollup(clickhouse)
     reconciliation = connections.reconciliation(settings, clickhouse, CustomerStore(database))
+    if not world.robbed.exists():
+        await _replay(store, world.calls[: TAKEN_AWAY + 1])
     async with GroupCommit(store) as group_commit:
         await _send(world, group_commit)
         await rollup.refresh()
@@ -176,7 +178,7 @@ async def live(folder: Path, seed: int) -> dict[str, Any]:
             await store.close()
             await world.rob(clickhouse)
         await _reconcile(reconciliation, None)
-        await _replay(world, store)
+        await _replay(store, world.calls)
         await rollup.refresh()
         shown = MadeGood(NODE, world.begin - timedelta(1), world.begin + timedelta(1))
         await _reconcile(reconciliation, shown)
@@ -214,9 +216,9 @@ async def _send(world: World, store: GroupCommit) -> None:
     await world.deliver(store)
 
 
-async def _replay(world: World, store: EventStore) -> None:
+async def _replay(store: EventStore, whose: Sequence[Call]) -> None:
     direct = Direct(store, "default")
-    for these in groups(world.calls, 7):
+    for these in groups(whose, 7):
         await direct.take([event for call in these for event in events_of(call.entry, PLUGIN)])
 
 

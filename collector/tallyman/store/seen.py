@@ -177,17 +177,30 @@ class Seen:
         second = {row[0] for row in await self._clickhouse.rows(stored, moments)}
         return [row[0] for row in first if row[0] not in second]
 
-    @durable("reconcile.forget")
     async def forget(self, hashes: Sequence[bytes], from_: datetime, to: datetime) -> None:
-        """Forget ids of [from, to), so that their events are stored when they are sent again."""
+        """Forget ids of [from, to), so that their events are stored when they are sent again.
+
+        By minute last: what is killed in between is found by `remembered_only` again.
+        """
         which = f"hex(id_hash) IN ({', '.join(repr(one.hex().upper()) for one in hashes)})"
-        bounds = f"minute >= toDateTime({int(from_.timestamp())}, 'UTC') AND minute < toDateTime({int(to.timestamp())}, 'UTC')"
-        for table, where in (("seen", f"{bounds} AND {which}"), ("seen_by_id", which)):
-            local = f"{table}_local" if self._clickhouse.cluster else table
-            on = (
-                f" ON CLUSTER {quote(self._clickhouse.cluster)}" if self._clickhouse.cluster else ""
-            )
-            await self._clickhouse.command(f"DELETE FROM {local}{on} WHERE {where}")  # noqa: S608 – tables of ours, numbers and hexadecimal
+        await self._forget_by_id(which)
+        await self._forget_by_minute(
+            f"minute >= toDateTime({int(from_.timestamp())}, 'UTC') "
+            f"AND minute < toDateTime({int(to.timestamp())}, 'UTC') AND {which}"
+        )
+
+    @durable("reconcile.forget_by_id")
+    async def _forget_by_id(self, where: str) -> None:
+        await self._delete("seen_by_id", where)
+
+    @durable("reconcile.forget_by_minute")
+    async def _forget_by_minute(self, where: str) -> None:
+        await self._delete("seen", where)
+
+    async def _delete(self, table: str, where: str) -> None:
+        local = f"{table}_local" if self._clickhouse.cluster else table
+        on = f" ON CLUSTER {quote(self._clickhouse.cluster)}" if self._clickhouse.cluster else ""
+        await self._clickhouse.command(f"DELETE FROM {local}{on} WHERE {where}")  # noqa: S608 – tables of ours, numbers and hexadecimal
 
     async def _find(self, table: str, where: str, hashes: Sequence[bytes]) -> dict[bytes, Trace]:
         found = await self._clickhouse.raw(
