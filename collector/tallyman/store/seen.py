@@ -30,6 +30,7 @@ LAST_MINUTE: Final = (
 _BY_MINUTE: Final = struct.Struct("<I16sqIII")  # RowBinary of `seen`
 _BY_ID: Final = struct.Struct("<16sqIII")  # and of `seen_by_id`
 MOST_LITERALS: Final = 500
+FORGOTTEN_AT_ONCE: Final = 5_000  # a cluster hands a deletion on in 1 MiB, and reads 256 KiB of it
 _LOOKUP_SETTINGS: Final = {"max_query_size": 1 << 28}  # the ids stand in the query, in hexadecimal
 _REMEMBER_SETTINGS: Final = {
     "optimize_on_insert": 0,  # nothing in a batch is twice
@@ -182,12 +183,12 @@ class Seen:
 
         By minute last: what is killed in between is found by `remembered_only` again.
         """
-        which = f"hex(id_hash) IN ({', '.join(repr(one.hex().upper()) for one in hashes)})"
-        await self._forget_by_id(which)
-        await self._forget_by_minute(
-            f"minute >= toDateTime({int(from_.timestamp())}, 'UTC') "
-            f"AND minute < toDateTime({int(to.timestamp())}, 'UTC') AND {which}"
-        )
+        bounds = f"minute >= toDateTime({int(from_.timestamp())}, 'UTC') AND minute < toDateTime({int(to.timestamp())}, 'UTC')"
+        for begin in range(0, len(hashes), FORGOTTEN_AT_ONCE):
+            some = hashes[begin : begin + FORGOTTEN_AT_ONCE]
+            which = f"hex(id_hash) IN ({', '.join(repr(one.hex().upper()) for one in some)})"
+            await self._forget_by_id(which)
+            await self._forget_by_minute(f"{bounds} AND {which}")
 
     @durable("reconcile.forget_by_id")
     async def _forget_by_id(self, where: str) -> None:

@@ -163,3 +163,18 @@ async def test_what_is_remembered_and_not_stored_is_found_and_forgotten(chdb: Cl
     assert (lost.known, stored.new) == (1, 1)
     assert await seen.remembered_only(*day) == []
     assert await store.count("default") == 3
+
+
+async def test_as_many_ids_as_there_are_can_be_forgotten(chdb: ClickHouse) -> None:
+    """A query of ClickHouse has at most 256 KiB, if nothing else is said: 7,400 ids."""
+    store, seen = EventStore(chdb), Seen(chdb)
+    await store.accept(numbered(range(12_000)))
+    await chdb.command("DELETE FROM events WHERE toUInt64(sequence) != 7")
+    day = (HOUR, HOUR + timedelta(days=1))
+
+    remembered = await seen.remembered_only(*day)
+    await seen.forget(remembered, *day)
+
+    assert len(remembered) == 11_999
+    assert await seen.remembered_only(*day) == []
+    assert (await store.accept(numbered(range(12_000)))).new == 11_999
