@@ -170,7 +170,7 @@ class Seen:
         )
         # What is remembered between the two readings is stored before: the second one sees it.
         first = await self._clickhouse.rows(
-            f"SELECT DISTINCT id_hash FROM seen WHERE {remembered} AND id_hash NOT IN ({stored})",  # noqa: S608 – ours
+            f"SELECT DISTINCT id_hash FROM seen WHERE {remembered} AND id_hash GLOBAL NOT IN ({stored})",  # noqa: S608 – ours
             moments,
         )
         if not first:
