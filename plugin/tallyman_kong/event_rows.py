@@ -2,7 +2,7 @@
 
 import json
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -43,11 +43,11 @@ def delete(connection: sqlite3.Connection, positions: Sequence[int]) -> int:
     """
     return sum(
         connection.execute("DELETE FROM event WHERE position BETWEEN ? AND ?", run).rowcount
-        for run in _runs(positions)
+        for run in runs(positions)
     )
 
 
-def _runs(positions: Sequence[int]) -> Iterator[tuple[int, int]]:
+def runs(positions: Iterable[int]) -> Iterator[tuple[int, int]]:
     """The first and the last of each run of numbers without a gap."""
     ordered = sorted(set(positions))
     for _, numbers in groupby(enumerate(ordered), lambda at: at[1] - at[0]):

@@ -9,13 +9,13 @@ import sqlite3
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
+from tallyman_kong.event_rows import runs
 from tallyman_kong.metrics import BAD_ENTRIES, REFUSED
 
 TYPE = "tallyman.heartbeat"
 SOURCE = "tallyman-kong"
 SEQUENCE = "sequence"  # the counters that hold a node's last sequence, and its first in this file
 FIRST_SEQUENCE = "first_sequence"
-MOST_NUMBERS = 200
 
 
 @dataclass(frozen=True)
@@ -23,8 +23,8 @@ class SpoolState:
     """A node's spool at one moment; `oldest` is None where nothing waits.
 
     Every number from `first` to `newest` that neither is `oldest` or above nor set aside has been
-    acknowledged. `set_aside_numbers` are the lowest ones of those that are set aside. `refused` and
-    `bad` count log entries that got no number at all, since the spool was begun.
+    acknowledged. `set_aside_ranges` are the first and last numbers of each run that is set aside.
+    `refused` and `bad` count log entries that got no number at all, since the spool was begun.
     """
 
     node: str
@@ -33,7 +33,7 @@ class SpoolState:
     oldest: int | None
     waiting: int
     set_aside: int
-    set_aside_numbers: tuple[int, ...]
+    set_aside_ranges: tuple[tuple[int, int], ...]
     refused: int
     bad: int
     sinks: int
@@ -55,8 +55,8 @@ def read_states(connection: sqlite3.Connection) -> list[SpoolState]:
             oldest=_oldest(connection, node),
             waiting=_count(connection, "event"),
             set_aside=len(aside),
-            set_aside_numbers=tuple(
-                sorted(number for body in aside if (number := _number(body, node)))[:MOST_NUMBERS]
+            set_aside_ranges=tuple(
+                runs(number for body in aside if (number := _number(body, node)))
             ),
             refused=sum(value for name, _, value in counters if name == REFUSED.name),
             bad=sum(value for name, _, value in counters if name == BAD_ENTRIES.name),

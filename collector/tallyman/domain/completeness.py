@@ -3,6 +3,7 @@
 It does not know where numbers are stored: see `store/completeness.py`.
 """
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -49,7 +50,7 @@ class Gap:
 
 @dataclass(frozen=True)
 class Heartbeat:
-    """What a node last said of its spool; see the plugin's `heartbeat.py`."""
+    """What a node last said of its spool; see the plugin's `heartbeat.py`. Numbers are in order."""
 
     node: str
     at: datetime
@@ -73,7 +74,8 @@ def sort_gap(hole: Hole, heartbeat: Heartbeat | None, consumed_until: datetime |
     if heartbeat is None or (consumed_until is not None and heartbeat.at > consumed_until):
         return [Gap(hole, GapKind.LATE)]
     left = heartbeat.newest if heartbeat.oldest is None else heartbeat.oldest - 1
-    aside = {number for number in heartbeat.set_aside_numbers if hole.first <= number <= hole.last}
+    aside = heartbeat.set_aside_numbers
+    aside = aside[bisect_left(aside, hole.first) : bisect_right(aside, hole.last)]
     gaps: list[Gap] = []
     if hole.first <= left:
         # Behind the last number of a spool file that is gone, some are reserved and never given.

@@ -359,7 +359,7 @@ async def test_a_heartbeat_says_how_far_the_node_has_numbered_and_what_waits(
     assert (last["nodeid"], last["subject"], "sequence" in last) == ("kong-1", "kong-1", False)
     assert last["data"] == {
         "first": 1, "newest": 6, "oldest": None, "waiting": 0, "set_aside": 2,
-        "set_aside_numbers": [3, 4], "refused": 0, "bad": 0, "sinks": 1,
+        "set_aside_ranges": [[3, 4]], "refused": 0, "bad": 0, "sinks": 1,
     }  # fmt: skip
 
 

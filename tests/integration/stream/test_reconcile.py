@@ -22,6 +22,7 @@ from tallyman.stream.batch import BatchLimits
 from tallyman.stream.reconcile_report import Report, RollupHourReport, missing_in
 from tallyman.stream.replay import connect
 from tallyman_kong.heartbeat import SpoolState, event_of
+from tallyman_kong.spool import Group, Spool
 
 from tests.integration.stream.test_commands import Deployment, deployment
 from tests.integration.stream.test_replay import entries, serving, tallyman
@@ -47,7 +48,7 @@ def numbered(*numbers: int) -> list[dict[str, Any]]:
 def heartbeat(newest: int, oldest: int | None = None, **changes: int) -> dict[str, Any]:
     """What the node says, now."""
     values: dict[str, Any] = {
-        "first": 1, "waiting": 0, "set_aside": 0, "set_aside_numbers": (), "refused": 0, "bad": 0,
+        "first": 1, "waiting": 0, "set_aside": 0, "set_aside_ranges": (), "refused": 0, "bad": 0,
         "sinks": 1, **changes,
     }  # fmt: skip
     state = SpoolState(node="kong-1", newest=newest, oldest=oldest, **values)
@@ -113,6 +114,43 @@ async def test_a_late_event_is_told_from_a_lost_one_by_the_nodes_heartbeat(here:
     assert (heard.is_complete, heard.lost, heard.late) == (False, 2, 5)
     assert [(gap.first, gap.last, str(gap.kind)) for gap in heard.gaps] == [
         (3, 4, "lost"), (7, 8, "late"), (10, 12, "late"),
+    ]  # fmt: skip
+
+
+async def test_whatever_a_node_has_set_aside_is_not_lost(here: Here, tmp_path: Path) -> None:
+    """300 numbers, no two of them beside each other."""
+    spool = Spool(tmp_path / "spool.db", "kong-1", max_bytes=10**9)
+    event = {"data": {"outcome": "complete", "usage_source": "provider"}}
+    spool.append(Group([("sink", event)] * 602, 602))
+    for waits in (waiting := spool.read("sink", 1000, 10**9))[1:-1:2]:
+        assert spool.set_aside(waits.position, "status 400")
+    spool.acknowledge([event.position for event in waiting], "http")
+    [state] = spool.states()
+    spool.close()
+    await here.store(*numbered(*range(1, 602, 2), 602), json.loads(event_of(state, NOW)))
+    report = await here.report()
+
+    assert (report.is_complete, report.lost, report.late, report.set_aside) == (True, 0, 0, 300)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        pytest.param({"set_aside_numbers": [2, 4, 5]}, id="an older plugin's"),
+        pytest.param({"set_aside_ranges": [[4, 5], [2, 2], [7, 10**15]]}, id="ranges"),
+    ],
+)
+async def test_a_heartbeat_of_any_version_says_what_is_set_aside(
+    here: Here, said: dict[str, Any]
+) -> None:
+    beat = heartbeat(7)
+    del beat["data"]["set_aside_ranges"]
+    beat["data"].update(said)
+    await here.store(*numbered(1, 7), beat)
+    report = await here.report()
+
+    assert [(gap.first, gap.last, str(gap.kind)) for gap in report.gaps] == [
+        (2, 2, "set_aside"), (3, 3, "lost"), (4, 4, "set_aside"), (5, 5, "set_aside"), (6, 6, "lost"),
     ]  # fmt: skip
 
 
