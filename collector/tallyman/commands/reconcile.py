@@ -117,7 +117,7 @@ def reconcile(
     """Say what is missing: of what the nodes have numbered, of what was accepted, of Kong's log.
 
     FILE is Kong's file-log or http-log, as for `replay`: a second witness of what was called. Ends
-    with status 1 if anything is missing.
+    with status 1 if anything is missing, or if a part of FILE cannot be read.
     """
     if node is not None and not files:
         raise click.UsageError("--node needs the node's log as FILE")
@@ -150,7 +150,8 @@ async def _reconcile(
         report = await stores.run(hours, made_good)
     if files:
         report.log = log.report
-        report.is_complete = report.is_complete and not log.report.uncounted
+        whole = not (log.report.uncounted or log.report.bad)
+        report.is_complete = report.is_complete and whole
     return report
 
 

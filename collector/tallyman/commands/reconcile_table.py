@@ -106,11 +106,15 @@ def _verdict(report: Report) -> str:
         calls = ", ".join(log.calls[:3])
         more = ", …" if log.uncounted > len(log.calls[:3]) else ""
         return f"Not counted: {calls}{more}. Make it good: tallyman replay {' '.join(log.files)}"
-    if report.is_complete:
-        return "Nothing is missing."
-    if not missing_in(report):
-        return f"Nothing is missing. {report.differing:,} hours of the rollup were wrong, and are right now."
-    return (
-        f"{missing_in(report):,} missing. Make it good with the log of the gateway: "
-        "tallyman replay FILE…, then tallyman reconcile --node NODE FILE…"
-    )
+    if missing_in(report):
+        return (
+            f"{missing_in(report):,} missing. Make it good with the log of the gateway: "
+            "tallyman replay FILE…, then tallyman reconcile --node NODE FILE…"
+        )
+    if log is not None and log.bad:
+        lines = "1 line" if log.bad == 1 else f"{log.bad:,} lines"
+        return f"{lines} of the log cannot be read, so it does not show what was called there. Else nothing is missing."
+    aside = report.set_aside + report.dead
+    waits = f" {aside:,} are set aside or dead letters, and not counted." if aside else ""
+    wrong = f" {report.differing:,} hours of the rollup were wrong, and are right now."
+    return f"Nothing is missing.{waits}{wrong if report.differing else ''}"

@@ -1,6 +1,7 @@
 """`tallyman reconcile` as an operator runs it: what is missing is said, with its status and the way out."""
 
 import asyncio
+import gzip
 import json
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -229,6 +230,27 @@ async def test_a_call_that_kongs_log_has_and_nobody_counted_is_found_until_it_is
     assert (good, made["lost"], made["log"]["uncounted"]) == (0, 0, 0)
     assert (after.returncode, after.stdout.splitlines()[-1]) == (0, "Nothing is missing.")
     assert "UTC: nothing is missing" in status.stdout
+
+
+def test_a_log_that_cannot_be_read_to_its_end_does_not_show_that_nothing_is_missing(
+    tmp_path: Path,
+) -> None:
+    whole = "".join(json.dumps(entry) + "\n" for entry in entries()).encode()
+    log, cut, torn = tmp_path / "kong.log", tmp_path / "kong.log.gz", tmp_path / "torn.log"
+    log.write_bytes(whole)
+    archive = gzip.compress(whole)
+    cut.write_bytes(archive[: len(archive) // 2])
+    torn.write_bytes(whole + b'{"torn\n')
+    tallyman(tmp_path, "replay", log)
+
+    good = tallyman(tmp_path, "reconcile", log)
+    of_cut, of_torn = (tallyman(tmp_path, "reconcile", path) for path in (cut, torn))
+    status, report = reconcile(tmp_path, torn)
+
+    assert (good.returncode, good.stdout.splitlines()[-1]) == (0, "Nothing is missing.")
+    assert (of_cut.returncode, of_torn.returncode) == (1, 1)
+    assert of_cut.stdout.splitlines()[-1].startswith("1 line of the log cannot be read")
+    assert (status, report["is_complete"], report["log"]["bad"]) == (1, False, 1)
 
 
 async def test_through_kafka_every_offset_is_counted_known_dead_or_missing(
