@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from tallyman_kong import usage
 from tallyman_kong.entry import decode
-from tallyman_kong.metrics import BAD_ENTRIES, ENTRIES, INVALID_COUNTS, REFUSED
+from tallyman_kong.metrics import BAD_ENTRIES, ENTRIES, INVALID_COUNTS, REFUSED, Count
 from tallyman_kong.sink import Sink, without_secrets
 from tallyman_kong.spool import Group, Spool
 from tallyman_kong.spool_file import SpoolError
@@ -25,6 +25,7 @@ log = logging.getLogger("tallyman_kong.intake")
 LARGEST_GROUP = 500  # entries in one transaction; the memory that it takes is not given back
 GATHER_SECONDS = 0.01  # what is not yet on disk is at most this old, plus one commit
 IDLE_SECONDS = 0.2
+COUNTING_SECONDS = 3.0  # a stop may take longer by this, to count what was given up
 STUCK_SECONDS = 5.0  # a spool that has taken nothing for so long is not waited for
 OVERHEAD_BYTES = 500  # of an entry in the queue, beside its text
 
@@ -64,7 +65,8 @@ class Intake:
         self._refused = dict.fromkeys(
             ("queue_full", "too_large", "configuration", "no_entry", "error"), 0
         )
-        self._refused_written: Counter[str] = Counter()
+        self._refused_written: Counter[Count] = Counter()
+        self._given_up: Counter[Count] = Counter()  # counts of groups that were not kept
         self._moved_at = 0.0
         self._give_up_at = float("inf")
         self._thread = threading.Thread(target=self._run, name="spool", daemon=True)
@@ -103,7 +105,7 @@ class Intake:
         """Append what was taken, and end the thread; blocks, at most as long as is given."""
         self._give_up_at = time.monotonic() + within_seconds
         self._queue.put(None)
-        self._thread.join(within_seconds)
+        self._thread.join(within_seconds + COUNTING_SECONDS)
         if self._thread.is_alive():
             log.error("the spool did not take all entries in %.0f s: they are lost", within_seconds)
 
@@ -114,15 +116,40 @@ class Intake:
             items, going_on = self._take()
             self._moved_at = time.monotonic()
             try:
-                group = self._read(items)
-                if (group.events or group.counts) and not self._until_written(
-                    lambda group=group: self._spool.append(group)  # type: ignore[misc]
-                ):
-                    log.error("%d log entries are lost at the stop", len(items))
+                self._append(self._read(items))
             except Exception as err:  # noqa: BLE001 - the plugin's border: the thread must live
-                log.error("%d log entries are lost: %s", len(items), type(err).__name__)
-                self._refused["error"] += len(items)
+                lost = sum(isinstance(item, _Entry) for item in items)
+                log.error("%d log entries are lost: %s", lost, type(err).__name__)
+                self._given_up[REFUSED.of(reason="error")] += lost
             self._taken_bytes += sum(item.size for item in items if isinstance(item, _Entry))
+        self._append(Group())
+        if self._given_up:
+            log.error("the spool took nothing to the end: what is lost is not counted in it")
+
+    def _append(self, group: Group) -> None:
+        """Spool the group, with what was refused or given up since the last one that was written."""
+        own, refused = Counter(group.counts), self._newly_refused()
+        if full := refused[REFUSED.of(reason="queue_full")]:
+            log.error("the queue was full: %d log entries refused", full)
+        group.counts += refused + self._given_up
+        if not (group.events or group.counts):
+            return
+        is_late = time.monotonic() >= self._give_up_at + COUNTING_SECONDS / 2
+        if not (group.events and is_late) and self._until_written(
+            lambda: self._spool.append(group)
+        ):
+            self._refused_written += refused
+            self._given_up.clear()
+            return
+        self._give_up_at = 0.0  # from now on the disk is asked once, for the counts
+        self._given_up += own + Counter({REFUSED.of(reason="stopping"): group.entries})
+        log.error("%d log entries are lost at the stop", group.entries)
+
+    def _newly_refused(self) -> Counter[Count]:
+        counts = Counter(
+            {REFUSED.of(reason=reason): refused for reason, refused in self._refused.items()}
+        )
+        return counts - self._refused_written
 
     def _take(self) -> tuple[list[_Entry | Sink], bool]:
         """What is in the queue, after waiting for the first; False once it was told to stop.
@@ -154,12 +181,6 @@ class Intake:
                 self._announce(item)
         if entries:
             group.counts[ENTRIES.of()] += entries
-        for reason, refused in self._refused.items():
-            if new := refused - self._refused_written[reason]:
-                self._refused_written[reason] = refused
-                group.counts[REFUSED.of(reason=reason)] += new
-                if reason == "queue_full":
-                    log.error("the queue was full: %d log entries refused", new)
         return group
 
     def _until_written(self, write: Callable[[], object]) -> bool:
@@ -174,9 +195,10 @@ class Intake:
                 return True
             except (sqlite3.Error, OSError, SpoolError) as err:
                 log.error("the spool cannot be written, trying again: %s", err)
-            if time.monotonic() >= self._give_up_at:
+            left = self._give_up_at - time.monotonic()
+            if left <= 0:
                 return False
-            time.sleep(pause)
+            time.sleep(min(pause, left))
             pause = min(pause * 2, 2.0)
 
 

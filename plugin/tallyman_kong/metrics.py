@@ -51,7 +51,7 @@ BAD_ENTRIES = _counter("bad_entries", "Log entries that could not become events.
 REFUSED = _counter(
     "refused",
     "Log entries that were not kept, by reason: queue_full, spool_full, too_large, "
-    "configuration, no_entry or error.",
+    "configuration, no_entry, stopping or error.",
     "reason",
 )
 SENT = _counter("sent", "Events that the sink has acknowledged.", "sink")
