@@ -25,7 +25,8 @@ from tallyman.store.customers import CustomerStore
 from tallyman.store.events import EventStore, Received
 from tallyman.store.rollup import Rollup
 from tallyman.stream.group_commit import GroupCommit
-from tallyman.stream.reconcile import MadeGood, Reconciliation
+from tallyman.stream.reconcile import Reconciliation
+from tallyman.stream.reconcile_nodes import MadeGood
 from tallyman.stream.replay import Direct
 from tallyman_kong import heartbeat
 from tallyman_kong.delivery import Delivery, Refused, SpoolAccess

@@ -17,7 +17,7 @@ from tallyman.api.state import CALLER, CLOCK, COMPLETENESS, RECONCILIATION, SETT
 from tallyman.api.wire import Time
 from tallyman.domain.event import parse_events
 from tallyman.errors import NotFound, TooLarge
-from tallyman.stream.reconcile import MadeGood
+from tallyman.stream.reconcile_nodes import MadeGood
 
 WEEK_HOURS: Final = 168
 
@@ -53,11 +53,14 @@ async def run(request: web.Request) -> web.Response:
         raise NotFound("only the commands of the server's own machine can ask for this")
     asked = await read_body(request, ReconcileRequest)
     made_good = asked.made_good
+    whose = request[CALLER].namespace
     now = request.app[CLOCK]()
     report = await request.app[RECONCILIATION].run(
         now,
         now - timedelta(hours=asked.hours),
-        made_good if made_good is None else MadeGood(made_good.node, made_good.from_, made_good.to),
+        made_good
+        if made_good is None
+        else MadeGood(made_good.node, made_good.from_, made_good.to, whose),
     )
     return web.Response(body=msgspec.json.encode(report), content_type=JSON)
 

@@ -26,7 +26,7 @@ from tallyman.kong_log_file import read_lines
 from tallyman.store.customers import CustomerStore
 from tallyman.store.events import EventStore
 from tallyman.stream.message import encode_event
-from tallyman.stream.reconcile import MadeGood
+from tallyman.stream.reconcile_nodes import MadeGood
 from tallyman.stream.reconcile_report import LogReport, Report
 
 EVENTS_AT_ONCE: Final = 1000
@@ -79,6 +79,7 @@ class _Log:
 class _Stores:
     """Where it is looked: at the server that runs, or in the stores themselves."""
 
+    namespace: str
     is_stored: Callable[[Sequence[CloudEvent]], Awaitable[Sequence[bool]]]
     run: Callable[[int, MadeGood | None], Awaitable[Report]]
 
@@ -146,7 +147,9 @@ async def _reconcile(
             await log.read(path)
         await log.look()
         is_whole = log.times and not log.report.uncounted and not log.report.bad
-        made_good = MadeGood(node, *log.times) if node is not None and is_whole else None
+        made_good = None
+        if node is not None and is_whole:
+            made_good = MadeGood(node, min(log.times), max(log.times), stores.namespace)
         report = await stores.run(hours, made_good)
     if files:
         report.log = log.report
@@ -179,7 +182,7 @@ async def _stores(settings: Settings, namespace: str | None) -> AsyncIterator[_S
             async def is_stored(events: Sequence[CloudEvent]) -> Sequence[bool]:
                 return await found.completeness.stored(namespace, events)
 
-            yield _Stores(is_stored, run)
+            yield _Stores(namespace, is_stored, run)
         finally:
             await database.close()
             await clickhouse.close()
@@ -201,4 +204,4 @@ def _served(settings: Settings, namespace: str) -> _Stores:
             stored: list[bool] = (await answer.json())["stored"]
             return stored
 
-    return _Stores(is_stored, run)
+    return _Stores(namespace, is_stored, run)

@@ -23,7 +23,7 @@ def show(report: Report) -> None:
     if report.nodes:
         console.print(_nodes(report))
     if report.gaps:
-        console.print(_gaps(report.gaps))
+        console.print(_gaps(report.gaps, _is_of_many(report)))
     if report.rollup:
         console.print(_rollup(report.rollup))
     console.print(_hours(report))
@@ -64,22 +64,34 @@ def _totals(report: Report) -> Table:
 
 def _nodes(report: Report) -> Table:
     table = Table("node", "numbered", "lost", "late", "refused", "waiting", "last heard", box=None)
+    is_of_many = _is_of_many(report)
     for node in report.nodes:
         heard = f"{node.heartbeat_at:%Y-%m-%d %H:%M:%S}" if node.heartbeat_at else "never"
         waiting = "?" if node.waiting is None else f"{node.waiting:,}"
         numbers = (f"{one:,}" for one in (node.last, node.lost, node.late, node.refused))
-        table.add_row(node.node, *numbers, waiting, heard)
+        table.add_row(_named(node.namespace, node.node, is_of_many), *numbers, waiting, heard)
     return table
 
 
-def _gaps(gaps: list[GapReport]) -> Table:
+def _is_of_many(report: Report) -> bool:
+    return len({node.namespace for node in report.nodes}) > 1
+
+
+def _named(namespace: str, lane: str, is_of_many: bool) -> str:
+    """A node's name, with whose it is where there are nodes of several namespaces."""
+    return f"{lane} of {namespace}" if is_of_many and namespace else lane
+
+
+def _gaps(gaps: list[GapReport], is_of_many: bool) -> Table:
     table = Table("missing in", "from", "to", "count", "after", "", box=None)
     for gap in gaps:
         count = gap.last - gap.first + 1
         after = f"{gap.after:%Y-%m-%d %H:%M:%S}"
         at_most = "at most " if gap.at_most else ""
         numbers = (str(gap.first), str(gap.last), f"{at_most}{count:,}")
-        table.add_row(gap.lane, *numbers, after, MEANINGS[gap.kind])
+        table.add_row(
+            _named(gap.namespace, gap.lane, is_of_many), *numbers, after, MEANINGS[gap.kind]
+        )
     return table
 
 

@@ -5,12 +5,15 @@ It does not know where numbers are stored: see `store/completeness.py`.
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
 HEARTBEAT: Final = "tallyman.heartbeat"  # the type of what a node says of itself; nobody's usage
+LARGEST_NUMBER: Final = 10**15 - 1  # 30,000 a second for a thousand years; none above is a node's
+
+Whose = tuple[str, str]  # a namespace, and a node in it
 
 
 class GapKind(StrEnum):
@@ -25,7 +28,7 @@ class GapKind(StrEnum):
 class Hole:
     """The numbers from `first` to `last` that a lane lacks, with the times of their neighbours.
 
-    `after_at` is None where nothing later is stored yet.
+    `after_at` is None where nothing later is stored yet. `namespace` is whose node it is; a door is nobody's.
     """
 
     lane: str
@@ -33,10 +36,15 @@ class Hole:
     last: int
     before_at: datetime
     after_at: datetime | None
+    namespace: str = ""
 
     @property
     def size(self) -> int:
         return self.last - self.first + 1
+
+    @property
+    def whose(self) -> Whose:
+        return self.namespace, self.lane
 
 
 @dataclass(frozen=True)
@@ -63,6 +71,7 @@ class Heartbeat:
     refused: int = 0
     bad: int = 0
     sinks: int = 1
+    namespace: str = ""
 
 
 def sort_gap(hole: Hole, heartbeat: Heartbeat | None, consumed_until: datetime | None) -> list[Gap]:
@@ -89,7 +98,7 @@ def sort_gap(hole: Hole, heartbeat: Heartbeat | None, consumed_until: datetime |
 
 
 def _part(hole: Hole, first: int, last: int) -> Hole:
-    return Hole(hole.lane, first, last, hole.before_at, hole.after_at)
+    return replace(hole, first=first, last=last)
 
 
 def _runs(first: int, last: int, aside: Iterable[int]) -> Iterable[tuple[int, int, bool]]:
@@ -129,6 +138,20 @@ def without(holes: Sequence[Hole], found: Mapping[str, Iterable[int]]) -> list[H
             for first, last, is_found in _runs(hole.first, hole.last, found.get(hole.lane, ()))
             if not is_found
         ]
+    return left
+
+
+def less(holes: Sequence[Hole], found: Mapping[Whose, Sequence[tuple[int, int]]]) -> list[Hole]:
+    """The holes without these ranges of numbers, both ends included, by whose they are."""
+    left: list[Hole] = []
+    for hole in holes:
+        at = hole.first
+        for first, last in sorted(found.get(hole.whose, ())):
+            if at < first <= hole.last:
+                left.append(_part(hole, at, first - 1))
+            at = max(at, last + 1)
+        if at <= hole.last:
+            left.append(_part(hole, at, hole.last))
     return left
 
 

@@ -15,6 +15,7 @@ from ulid import ULID
 
 from tallyman.domain.event import as_utc
 from tallyman.store.clickhouse import ClickHouse
+from tallyman.store.lane_sql import owned
 from tallyman.store.received import Received
 
 KNOWN: Final = "known"
@@ -97,7 +98,9 @@ def _line(received: Received, arrival: Arrival, reason: str) -> bytes:
             "door": arrival.door,
             "place": arrival.place,
             "reason": reason,
-            "nodeid": received.event.nodeid or "",
+            "nodeid": owned(received.namespace, received.event.nodeid)
+            if received.event.nodeid
+            else "",
             "sequence": received.event.sequence or "",
             "ingested_at": as_utc(received.ingested_at),
         }

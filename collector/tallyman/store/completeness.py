@@ -4,32 +4,34 @@ It reads; only what is remembered and not stored does it put right. What a hole 
 `domain/completeness.py`'s, and how it all is put together `stream/reconcile.py`'s.
 """
 
-import json
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
-from itertools import chain, islice
 from typing import Any
 
 from tallyman_kong.durable_step import durable
 
-from tallyman.domain.completeness import HEARTBEAT, Heartbeat, Hole, HourBalance
+from tallyman.domain.completeness import Hole, HourBalance, Whose, less
 from tallyman.domain.event import CloudEvent, as_utc
 from tallyman.domain.period import microseconds
 from tallyman.store.arrivals import CONFLICT, KNOWN
 from tallyman.store.clickhouse import ClickHouse
+from tallyman.store.heartbeats import Heartbeats
 from tallyman.store.json_sql import quote
 from tallyman.store.lane_sql import (
     BLOCK,
-    DOORS,
     MADE_GOOD,
+    NOT_MADE_GOOD,
     SINCE,
     Lane,
     Lanes,
+    lane_parameters,
+    owned,
+    render_lane,
     render_numbers,
     since_parameters,
 )
-
-MOST_SET_ASIDE = 100_000  # that are read of what a node says; its spool sets aside 10,000
 
 
 class Completeness:
@@ -37,48 +39,50 @@ class Completeness:
 
     def __init__(self, clickhouse: ClickHouse) -> None:
         self._clickhouse = clickhouse
+        self.heartbeats = Heartbeats(clickhouse)
 
     async def holes(self, lanes: Lanes, since: datetime) -> tuple[list[Lane], list[Hole]]:
         """The lanes that numbers came in by since then, and the holes before what came in.
 
         A number counts if it was stored or dropped, whenever that was.
         """
-        found: dict[str, Lane] = {}
+        found: dict[Whose, Lane] = {}
         holes: list[Hole] = []
-        for name, block, first, last, count, first_at, last_at in await self._blocks(lanes, since):
-            before = found.get(name)
+        for whose, block, first, last, count, first_at, last_at in await self._blocks(lanes, since):
+            before = found.get(whose)
+            whole = before or Lane(whose[0], whose[1], first, last, first_at, last_at)
             if before is not None and first > before.last + 1:
-                hole = Hole(name, before.last + 1, first - 1, before.last_at, first_at)
-                holes += await self._really_missing(lanes, hole)
+                holes += await self._between(lanes, before, first, first_at)
             if count < last - first + 1:
-                holes += await self._inside(lanes, name, block)
-            whole = before or Lane(name, first, last, first_at, last_at)
-            found[name] = Lane(name, whole.first, last, whole.first_at, last_at)
+                holes += await self._inside(lanes, whole, block)
+            found[whose] = replace(whole, last=last, last_at=last_at)
         for lane in found.values():
-            holes += await self._before(lanes, lane, since)
+            holes += await self._before(lanes, lane)
         # One at the beginning of a block may have been found twice.
-        once = {(hole.lane, hole.first): hole for hole in holes}
+        once = {(hole.whose, hole.first): hole for hole in holes}
         since_then = [
             once[key]
             for key in sorted(once)
             if (after_at := once[key].after_at) is None or after_at >= since
         ]
-        return list(found.values()), since_then
+        return list(found.values()), await self._less_made_good(lanes, since_then)
 
-    async def behind(self, lanes: Lanes, lane: str, newest: int, at: datetime) -> list[Hole]:
+    async def behind(
+        self, lanes: Lanes, lane: str, newest: int, at: datetime, namespace: str = ""
+    ) -> list[Hole]:
         """The hole behind a lane's last number, if numbers up to `newest` were given by then.
 
         None where no number of the lane was ever stored: it is not known where it began.
         """
         rows = await self._clickhouse.rows(
-            "SELECT max(number), argMax(ingested_at, number) FROM ("  # noqa: S608 – ours
-            + render_numbers(lanes, "1")
-            + ") WHERE lane = {lane:String} HAVING count() > 0",
-            {"lane": lane},
+            f"SELECT max(number), argMax(ingested_at, number) FROM {render_lane(lanes, '1')} "  # noqa: S608 – ours
+            "HAVING count() > 0",
+            lane_parameters(namespace, lane),
         )
         if not rows or int(rows[0][0]) >= newest:
             return []
-        return [Hole(lane, int(rows[0][0]) + 1, newest, _utc(rows[0][1]), None)]
+        hole = Hole(lane, int(rows[0][0]) + 1, newest, _utc(rows[0][1]), None, namespace)
+        return await self._less_made_good(lanes, [hole])
 
     async def hours(self, since: datetime) -> dict[datetime, HourBalance]:
         """What is stored, known and in conflict of what came in, by the hour that it came in."""
@@ -88,7 +92,7 @@ class Completeness:
             "GROUP BY door, hour UNION ALL "
             "SELECT door, toStartOfHour(ingested_at) AS hour, reason, "
             f"groupBitmapState(place) AS places FROM dropped WHERE {SINCE} "
-            f"AND {DOORS[2]} GROUP BY door, hour, reason"
+            f"AND {NOT_MADE_GOOD} GROUP BY door, hour, reason"
         )
         stored, known, conflict = (
             f"groupBitmapMergeStateIf(places, reason = {quote(reason)})"
@@ -107,24 +111,13 @@ class Completeness:
             for hour, counted, known, conflicts in rows
         }
 
-    async def heartbeats(self, since: datetime) -> dict[str, list[Heartbeat]]:
-        """Each node's first and last heartbeat since then."""
-        rows = await self._clickhouse.rows(
-            "SELECT subject, min(time), argMin(data, time), max(time), argMax(data, time) "  # noqa: S608 – ours
-            f"FROM events WHERE type = {quote(HEARTBEAT)} AND {SINCE} GROUP BY subject",
-            since_parameters(since),
-        )
-        return {
-            node: [_heartbeat(node, first_at, first), _heartbeat(node, last_at, last)]
-            for node, first_at, first, last_at, last in rows
-        }
-
-    async def event_times(self, lane: str, numbers: Sequence[int]) -> list[datetime]:
+    async def event_times(self, node: Whose, numbers: Sequence[int]) -> list[datetime]:
         """When the events with these numbers of a node happened, of those that are stored."""
         rows = await self._clickhouse.rows(
-            "SELECT time FROM events WHERE nodeid = {node:String} AND sequence != '' "
+            "SELECT time FROM events WHERE namespace = {namespace:String} "
+            "AND nodeid = {node:String} AND sequence != '' "
             "AND toUInt64OrZero(sequence) IN {numbers:Array(UInt64)}",
-            {"node": lane, "numbers": list(numbers)},
+            {"namespace": node[0], "node": node[1], "numbers": list(numbers)},
         )
         return sorted(_utc(row[0]) for row in rows)
 
@@ -154,18 +147,21 @@ class Completeness:
 
     @durable("reconcile.make_good")
     async def make_good(self, hole: Hole) -> None:
-        """Take a node's numbers for accounted for, from now on: its log shows every call counted."""
+        """Take a node's numbers for accounted for, from now on: its log shows every call counted.
+
+        It is one row, however many numbers they are.
+        """
         await self._clickhouse.command(
             "INSERT INTO dropped (door, place, reason, nodeid, sequence, ingested_at) SELECT "
-            "concat({door:String}, {node:String}), number, 'made_good', {node:String}, "
-            "toString(number), fromUnixTimestamp64Milli({at:Int64}) "
-            "FROM numbers({first:UInt64}, {size:UInt64})",
+            "concat({door:String}, {node:String}), {first:UInt64}, 'made_good', {node:String}, "
+            "concat(toString({first:UInt64}), '-', toString({last:UInt64})), "
+            "fromUnixTimestamp64Milli({at:Int64})",
             {
                 "door": MADE_GOOD,
-                "node": hole.lane,
+                "node": owned(hole.namespace, hole.lane),
                 "at": int(hole.before_at.timestamp() * 1000),
                 "first": hole.first,
-                "size": hole.size,
+                "last": hole.last,
             },
         )
 
@@ -186,95 +182,100 @@ class Completeness:
 
     async def _blocks(self, lanes: Lanes, since: datetime) -> list[Any]:
         rows = await self._clickhouse.rows(
-            "SELECT lane, block, min(number), max(number), "  # noqa: S608 – ours
+            "SELECT namespace, lane, block, min(number), max(number), "  # noqa: S608 – ours
             f"groupBitmap(toUInt32(number % {BLOCK})), "
             "argMin(ingested_at, number), argMax(ingested_at, number) FROM ("
             + render_numbers(lanes, SINCE)
-            + ") GROUP BY lane, block ORDER BY lane, block",
-            since_parameters(since),
+            + f") WHERE {'namespace != {nobody:String}' if lanes.has_owner else '1'} "
+            "GROUP BY namespace, lane, block ORDER BY namespace, lane, block",
+            since_parameters(since) | {"nobody": ""},
         )
-        return [(*row[:5], _utc(row[5]), _utc(row[6])) for row in rows]
+        return [((row[0], row[1]), *row[2:6], _utc(row[6]), _utc(row[7])) for row in rows]
 
-    async def _inside(self, lanes: Lanes, name: str, block: int) -> list[Hole]:
+    async def _inside(self, lanes: Lanes, lane: Lane, block: int) -> list[Hole]:
         """The holes in one block, looked for among all that is stored."""
+        return await self._holes_among(
+            lanes,
+            lane,
+            "SELECT number, min(ingested_at) AS at FROM "  # noqa: S608 – ours
+            + render_lane(lanes, "block = {block:UInt64}")
+            + " GROUP BY number",
+            {"block": block},
+        )
+
+    async def _between(
+        self, lanes: Lanes, lane: Lane, after: int, after_at: datetime
+    ) -> list[Hole]:
+        """The holes between a lane's last number and one after it, less what came in before `since`."""
+        holes = await self._holes_among(
+            lanes,
+            lane,
+            "SELECT arrayJoin([{before:UInt64}, {after:UInt64}]) AS number, "  # noqa: S608 – ours
+            "toDateTime64(0, 3, 'UTC') AS at UNION DISTINCT SELECT number, "
+            "toDateTime64(0, 3, 'UTC') AS at FROM "
+            + render_lane(lanes, "number > {before:UInt64} AND number < {after:UInt64}"),
+            {"before": lane.last, "after": after},
+        )
+        return [replace(hole, before_at=lane.last_at, after_at=after_at) for hole in holes]
+
+    async def _holes_among(
+        self, lanes: Lanes, lane: Lane, numbers: str, parameters: dict[str, Any]
+    ) -> list[Hole]:
+        """The holes between the numbers, distinct and each with when it came, that a query gives."""
         rows = await self._clickhouse.rows(
-            "SELECT before, number, before_at, ingested_at FROM (SELECT number, ingested_at, "  # noqa: S608 – ours
+            "SELECT before, number, before_at, at FROM (SELECT number, at, "  # noqa: S608 – ours
             "lagInFrame(number, 1, number) OVER w AS before, "
-            "lagInFrame(ingested_at, 1, ingested_at) OVER w AS before_at FROM ("
-            "SELECT number, min(ingested_at) AS ingested_at FROM ("
-            + render_numbers(lanes, "1")
-            + ") WHERE lane = {lane:String} AND block = {block:UInt64} GROUP BY number) "
+            f"lagInFrame(at, 1, at) OVER w AS before_at FROM ({numbers}) "
             "WINDOW w AS (ORDER BY number ROWS BETWEEN 1 PRECEDING AND CURRENT ROW)) "
             "WHERE number > before + 1 ORDER BY number",
-            {"lane": name, "block": block},
+            lane_parameters(lane.namespace, lane.name) | parameters,
         )
         return [
-            Hole(name, int(before) + 1, int(number) - 1, _utc(before_at), _utc(at))
+            Hole(
+                lane.name,
+                int(before) + 1,
+                int(number) - 1,
+                _utc(before_at),
+                _utc(at),
+                lane.namespace,
+            )
             for before, number, before_at, at in rows
         ]
 
-    async def _before(self, lanes: Lanes, lane: Lane, since: datetime) -> list[Hole]:
+    async def _before(self, lanes: Lanes, lane: Lane) -> list[Hole]:
         """The hole between what came in before and the first of what came in since."""
         rows = await self._clickhouse.rows(
-            "SELECT max(number), argMax(ingested_at, number) FROM ("  # noqa: S608 – ours
-            + render_numbers(lanes, "1")
-            + ") WHERE lane = {lane:String} AND number < {first:UInt64} HAVING count() > 0",
-            {"lane": lane.name, "first": lane.first},
+            "SELECT max(number), argMax(ingested_at, number) FROM "  # noqa: S608 – ours
+            + render_lane(lanes, "number < {first:UInt64}")
+            + " HAVING count() > 0",
+            lane_parameters(lane.namespace, lane.name) | {"first": lane.first},
         )
         if not rows:
             return []
         last, last_at = int(rows[0][0]), _utc(rows[0][1])
         if last + 1 == lane.first:
             return []
-        return [Hole(lane.name, last + 1, lane.first - 1, last_at, lane.first_at)]
+        return [Hole(lane.name, last + 1, lane.first - 1, last_at, lane.first_at, lane.namespace)]
 
-    async def _really_missing(self, lanes: Lanes, hole: Hole) -> list[Hole]:
-        """The hole between two blocks, less what came in by the same lane before `since`."""
+    async def _less_made_good(self, lanes: Lanes, holes: list[Hole]) -> list[Hole]:
+        """The holes less what logs have shown to be counted."""
+        if not holes or not lanes.has_owner:
+            return holes
+        # Those of an older version are a row for each number, and are read as numbers.
         rows = await self._clickhouse.rows(
-            "SELECT DISTINCT number FROM ("  # noqa: S608 – ours
-            + render_numbers(lanes, "1")
-            + ") WHERE lane = {lane:String} AND number BETWEEN {first:UInt64} AND {last:UInt64} "
-            "ORDER BY number",
-            {"lane": hole.lane, "first": hole.first, "last": hole.last},
+            "SELECT DISTINCT nodeid, sequence FROM dropped WHERE startsWith(door, {door:String}) "
+            "AND nodeid IN {nodes:Array(String)} AND match(sequence, '^[0-9]+-[0-9]+$')",
+            {"door": MADE_GOOD, "nodes": sorted({owned(*hole.whose) for hole in holes})},
         )
-        holes, at = [], hole.first
-        for number in [*(int(row[0]) for row in rows), hole.last + 1]:
-            if at < number:
-                holes.append(Hole(hole.lane, at, number - 1, hole.before_at, hole.after_at))
-            at = number + 1
-        return holes
+        shown: dict[str, list[tuple[int, int]]] = defaultdict(list)
+        for node, numbers in rows:
+            first, last = numbers.split("-")
+            shown[node].append((int(first), int(last)))
+        return less(holes, {hole.whose: shown[owned(*hole.whose)] for hole in holes})
 
 
 def _utc(moment: datetime) -> datetime:
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-
-
-def _heartbeat(node: str, at: datetime, data: str) -> Heartbeat:
-    """What a node said; what it did not is 0."""
-    said = json.loads(data)
-    oldest = said.get("oldest")
-    return Heartbeat(
-        node,
-        _utc(at),
-        first=int(said.get("first", 1)),
-        newest=int(said.get("newest", 0)),
-        oldest=None if oldest is None else int(oldest),
-        waiting=int(said.get("waiting", 0)),
-        set_aside=int(said.get("set_aside", 0)),
-        set_aside_numbers=_set_aside(said),
-        refused=int(said.get("refused", 0)),
-        bad=int(said.get("bad", 0)),
-        sinks=int(said.get("sinks", 1)),
-    )
-
-
-def _set_aside(said: Mapping[str, Any]) -> tuple[int, ...]:
-    """The numbers that are set aside, in order; before there were ranges, a node named the lowest 200."""
-    ranges = said.get("set_aside_ranges")
-    if ranges is None:
-        ranges = [(number, number) for number in said.get("set_aside_numbers", ())]
-    numbers = chain.from_iterable(range(int(first), int(last) + 1) for first, last in ranges)
-    return tuple(sorted(islice(numbers, MOST_SET_ASIDE)))
 
 
 def _key(namespace: str, event: CloudEvent) -> str:

@@ -15,17 +15,15 @@ import msgspec
 from tallyman.domain.completeness import (
     Gap,
     GapKind,
-    Heartbeat,
     Hole,
     HourBalance,
     below,
-    sort_gap,
     without,
 )
 from tallyman.domain.period import EPOCH
 from tallyman.errors import NotFound
 from tallyman.store.completeness import Completeness
-from tallyman.store.lane_sql import DOORS, NODES
+from tallyman.store.lane_sql import DOORS
 from tallyman.store.rollup import Rollup
 from tallyman.store.rollup_sql import HourOf
 from tallyman.store.seen import Seen
@@ -33,15 +31,16 @@ from tallyman.store.unattributed import UnattributedUsage
 from tallyman.stream.dead_letters import DeadLetter, read_dead_letters
 from tallyman.stream.kafka_connection import KafkaConnection
 from tallyman.stream.progress import Progress, consumed_until, read_progress
+from tallyman.stream.reconcile_nodes import MadeGood, Nodes
 from tallyman.stream.reconcile_report import (
     GapReport,
     HourReport,
-    NodeReport,
     Report,
     RollupHourReport,
 )
 
 MOST_GAPS: Final = 100  # that a report names; all are counted
+MOST: Final = 2**63 - 1  # that a report can say, if nodes name numbers that nobody has given
 DAY: Final = timedelta(days=1)
 
 
@@ -53,15 +52,6 @@ class KafkaTopics:
     topic: str
     dead_topic: str
     group: str
-
-
-@dataclass(frozen=True)
-class MadeGood:
-    """A node whose log of [from, to] has no call that is not counted."""
-
-    node: str
-    from_: datetime
-    to: datetime
 
 
 @dataclass(frozen=True)
@@ -86,17 +76,18 @@ class Reconciliation:
             Unavailable: a store or Kafka did not answer.
         """
         progress, dead, until = await self._kafka_says()
+        checked = Nodes(self.completeness)
         if made_good is not None:
-            await self._make_good(made_good, since, until)
-        nodes, node_gaps = await self._nodes(since, until)
+            await checked.make_good(made_good, since, until)
+        nodes, node_gaps = await checked.check(since, until)
         missing = await self._missing(since, progress, dead)
         hours = _hours(await self.completeness.hours(since), dead, missing, since)
         forgotten = await self._forget(since, now)
         differing = await self.rollup.mend(since)
         nobodys = await self.unattributed.subjects(now)
-        lost = sum(node.lost for node in nodes)
-        refused = sum(node.refused for node in nodes)
-        missing_numbers = sum(hole.size for hole in missing)
+        lost = _sum(node.lost for node in nodes)
+        refused = _sum(node.refused for node in nodes)
+        missing_numbers = _sum(hole.size for hole in missing)
         gaps = [*node_gaps, *(Gap(hole, GapKind.LOST) for hole in missing)]
         report = Report(
             at=now,
@@ -106,9 +97,9 @@ class Reconciliation:
             missing=missing_numbers,
             refused=refused,
             forgotten=forgotten,
-            late=sum(node.late for node in nodes),
+            late=_sum(node.late for node in nodes),
             waiting=sum(one.lag for one in progress),
-            set_aside=sum(node.set_aside for node in nodes),
+            set_aside=_sum(node.set_aside for node in nodes),
             dead=sum(hour.dead for hour in hours),
             unattributed_events=sum(one.events for one in nobodys),
             unattributed_subjects=len(nobodys),
@@ -137,37 +128,6 @@ class Reconciliation:
         except NotFound:
             dead = []
         return progress, dead, until
-
-    async def _make_good(
-        self, made_good: MadeGood, since: datetime, until: datetime | None
-    ) -> None:
-        _, gaps = await self._nodes(since, until)
-        for gap in gaps:
-            hole = gap.hole
-            if hole.lane != made_good.node or gap.kind is not GapKind.LOST:
-                continue
-            times = await self.completeness.event_times(hole.lane, [hole.first - 1, hole.last + 1])
-            times = times if len(times) > 1 else [hole.before_at, hole.after_at or until or since]
-            if made_good.from_ <= times[0] and times[-1] <= made_good.to:
-                await self.completeness.make_good(hole)
-
-    async def _nodes(
-        self, since: datetime, until: datetime | None
-    ) -> tuple[list[NodeReport], list[Gap]]:
-        lanes, holes = await self.completeness.holes(NODES, since)
-        beats = await self.completeness.heartbeats(since)
-        for node, (_, last) in beats.items():
-            holes += await self.completeness.behind(NODES, node, last.newest, last.at)
-        by_node: dict[str, list[Gap]] = defaultdict(list)
-        for hole in holes:
-            beat = beats[hole.lane][1] if hole.lane in beats else None
-            by_node[hole.lane] += sort_gap(hole, beat, until)
-        numbered = {lane.name: lane.last for lane in lanes}
-        nodes = [
-            _node(name, numbered.get(name, 0), by_node[name], beats.get(name, ()))
-            for name in sorted(numbered.keys() | beats.keys() | by_node.keys())
-        ]
-        return nodes, [gap for name in sorted(by_node) for gap in by_node[name]]
 
     async def _missing(
         self, since: datetime, progress: Iterable[Progress], dead: Iterable[DeadLetter]
@@ -201,30 +161,6 @@ class Reconciliation:
         return forgotten
 
 
-def _node(name: str, last: int, gaps: Iterable[Gap], beats: Sequence[Heartbeat]) -> NodeReport:
-    counted: dict[GapKind, int] = defaultdict(int)
-    for gap in gaps:
-        counted[gap.kind] += gap.hole.size
-    newest = beats[1] if beats else None
-    return NodeReport(
-        node=name,
-        last=max(last, newest.newest if newest else 0),
-        late=counted[GapKind.LATE],
-        lost=counted[GapKind.LOST],
-        set_aside=newest.set_aside if newest else 0,
-        refused=_rise(beats[0].refused, beats[1].refused) if beats else 0,
-        bad=_rise(beats[0].bad, beats[1].bad) if beats else 0,
-        waiting=newest.waiting if newest else None,
-        heartbeat_at=newest.at if newest else None,
-        sinks=newest.sinks if newest else 1,
-    )
-
-
-def _rise(first: int, last: int) -> int:
-    """By how much a count rose that begins anew with a new spool."""
-    return last - first if last >= first else last
-
-
 def _hours(
     stored: Mapping[datetime, HourBalance],
     dead: Iterable[DeadLetter],
@@ -242,6 +178,10 @@ def _hours(
         hour = hours.setdefault(begin, HourBalance(begin))
         hours[begin] = replace(hour, missing=hour.missing + hole.size)
     return [hours[begin] for begin in sorted(hours)]
+
+
+def _sum(counts: Iterable[int]) -> int:
+    return min(sum(counts), MOST)
 
 
 def _hour_of(moment: datetime) -> datetime:
@@ -270,4 +210,12 @@ def _rollup_hour(one: HourOf) -> RollupHourReport:
 
 def _gap(gap: Gap) -> GapReport:
     hole = gap.hole
-    return GapReport(hole.lane, hole.first, hole.last, gap.kind, hole.before_at, gap.is_upper_bound)
+    return GapReport(
+        hole.lane,
+        hole.first,
+        hole.last,
+        gap.kind,
+        hole.before_at,
+        gap.is_upper_bound,
+        hole.namespace,
+    )

@@ -11,7 +11,7 @@ from tallyman.domain.completeness import GapKind
 
 
 class NodeReport(msgspec.Struct):
-    """A gateway node: its numbers that came in, and what it last said of its spool.
+    """A gateway node of a namespace: its numbers that came in, and what it last said of its spool.
 
     `refused` and `bad` are log entries that got no number between its first and last heartbeat.
     """
@@ -26,12 +26,13 @@ class NodeReport(msgspec.Struct):
     waiting: int | None
     heartbeat_at: datetime | None
     sinks: int
+    namespace: str = ""
 
 
 class GapReport(msgspec.Struct):
     """Numbers of a node or a door that are missing, after what came in at `after`.
 
-    `at_most`: some of them may never have been given.
+    `at_most`: some of them may never have been given. `namespace` is the node's; a door has none.
     """
 
     lane: str
@@ -40,6 +41,7 @@ class GapReport(msgspec.Struct):
     kind: GapKind
     after: datetime
     at_most: bool = False
+    namespace: str = ""
 
 
 class HourReport(msgspec.Struct):

@@ -68,7 +68,7 @@ async def test_no_question_of_a_reconciliation_or_a_meter_is_one_that_a_cluster_
         completeness.holes(NODES, since),
         completeness.behind(DOORS, "usage/0", 7, since),
         completeness.hours(since),
-        completeness.heartbeats(since),
+        completeness.heartbeats.since(since),
         two_shards.rows(*rollup_sql.render(meter, MeterQuery(), [500_000])),
         two_shards.rows(*rollup_sql.render_hours(since)),
         two_shards.rows(rollup_sql.render_compared(hours)),

@@ -5,13 +5,14 @@ from collections.abc import AsyncIterator, Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import msgspec
 import pytest
-from tallyman.domain.completeness import HourBalance
+from tallyman.domain.completeness import LARGEST_NUMBER, HourBalance
 from tallyman.domain.event import parse_event
 from tallyman.store.clickhouse import ClickHouse
 from tallyman.store.completeness import Completeness
 from tallyman.store.events import EventStore, Received
-from tallyman.store.lane_sql import BLOCK, DOORS, NODES
+from tallyman.store.lane_sql import BLOCK, DOORS, NODES, Lanes
 from tallyman.store.seen import Seen
 
 HOUR = datetime(2026, 11, 19, 9, tzinfo=UTC)
@@ -27,11 +28,13 @@ async def chdb(tmp_path: Path) -> AsyncIterator[ClickHouse]:
     await clickhouse.close()
 
 
-def numbered(numbers: Iterable[int], at: datetime = HOUR, node: str = "kong-1") -> list[Received]:
+def numbered(
+    numbers: Iterable[int], at: datetime = HOUR, node: str = "kong-1", namespace: str = "default"
+) -> list[Received]:
     """The plugin's events with these numbers, as Kafka brought them, ten an hour."""
     return [
         Received(
-            "default",
+            namespace,
             parse_event(
                 json.dumps(
                     {
@@ -55,7 +58,7 @@ def numbered(numbers: Iterable[int], at: datetime = HOUR, node: str = "kong-1") 
 
 
 async def holes_of(
-    chdb: ClickHouse, lanes: tuple[str, str, str], since: datetime = LONG_AGO
+    chdb: ClickHouse, lanes: Lanes, since: datetime = LONG_AGO
 ) -> list[tuple[str, int, int]]:
     _, holes = await Completeness(chdb).holes(lanes, since)
     return [(hole.lane, hole.first, hole.last) for hole in holes]
@@ -147,6 +150,69 @@ async def test_a_number_that_a_log_has_shown_is_no_hole_any_more(chdb: ClickHous
 
     assert await holes_of(chdb, NODES) == []
     assert len(await holes_of(chdb, DOORS)) == 1
+
+
+async def test_what_another_namespace_stores_or_sends_again_fills_no_hole_of_a_node(
+    chdb: ClickHouse,
+) -> None:
+    """Only the rows of an older version, which do not say whose they are, are taken for anybody's."""
+    store = EventStore(chdb)
+    await store.accept(numbered([1, 2, 5, 6, 9]))
+    others = numbered([3, 4, 7, 8, 9_999_999], namespace="evil")
+    await store.accept(others)
+    assert (await store.accept(others)).known == 5
+    apart = await holes_of(chdb, NODES)
+    await chdb.command(
+        "INSERT INTO dropped (door, place, reason, nodeid, sequence) "
+        "VALUES ('usage/1', 1, 'known', 'kong-1', '000000000000000003')"
+    )
+
+    _, holes = await Completeness(chdb).holes(NODES, LONG_AGO)
+
+    assert sorted(apart) == [
+        ("kong-1", 3, 4), ("kong-1", 5, 6), ("kong-1", 7, 8), ("kong-1", 9, 9_999_998),
+    ]  # fmt: skip
+    assert [(hole.first, hole.last) for hole in holes if hole.namespace == "default"] == [
+        (4, 4),
+        (7, 8),
+    ]
+
+
+async def test_numbers_that_were_sent_again_fill_holes_of_their_namespace(
+    chdb: ClickHouse,
+) -> None:
+    """Its call was replayed without a number before the node's event came, which was known then."""
+    store = EventStore(chdb)
+    for namespace in ("default", "other"):
+        await store.accept(numbered([1, 3], namespace=namespace))
+    [one] = numbered([2], namespace="other")
+    replayed = msgspec.structs.replace(one.event, nodeid=None, sequence=None)
+    await store.accept([Received("other", replayed, one.ingested_at)])
+    assert (await store.accept([one])).known == 1
+
+    _, holes = await Completeness(chdb).holes(NODES, LONG_AGO)
+
+    assert [(hole.namespace, hole.first, hole.last) for hole in holes] == [("default", 2, 2)]
+
+
+async def test_a_number_that_no_node_can_have_given_is_no_number(chdb: ClickHouse) -> None:
+    await EventStore(chdb).accept(numbered([1, LARGEST_NUMBER + 1, 2**64 - 1, 3]))
+
+    assert await holes_of(chdb, NODES) == [("kong-1", 2, 2)]
+
+
+async def test_however_many_numbers_are_made_good_it_is_one_row(chdb: ClickHouse) -> None:
+    completeness = Completeness(chdb)
+    await EventStore(chdb).accept(numbered([1, LARGEST_NUMBER - 1]))
+    _, [hole] = await completeness.holes(NODES, LONG_AGO)
+    await completeness.make_good(hole)
+    rows = await chdb.rows("SELECT count() FROM dropped")
+    await EventStore(chdb).accept(numbered([LARGEST_NUMBER], namespace="other"))
+    behind = await completeness.behind(NODES, "kong-1", LARGEST_NUMBER, HOUR, "default")
+
+    assert rows == [(1,)]
+    assert await holes_of(chdb, NODES) == []
+    assert [(one.first, one.last) for one in behind] == [(LARGEST_NUMBER, LARGEST_NUMBER)]
 
 
 async def test_what_is_remembered_and_not_stored_is_found_and_forgotten(chdb: ClickHouse) -> None:

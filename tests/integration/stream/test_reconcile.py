@@ -73,8 +73,11 @@ class Here:
             Settings(billing_settle_seconds=0), clickhouse, customers
         )
 
-    async def store(self, *events: dict[str, Any]) -> None:
-        await self._store.accept(at_once(*events))
+    async def store(self, *events: dict[str, Any], namespace: str = "default") -> None:
+        received = at_once(*events)
+        await self._store.accept(
+            [msgspec.structs.replace(one, namespace=namespace) for one in received]
+        )
 
     async def tokens(self) -> int:
         meter = await self._meters.get("default", "kong_konnect_llm_tokens")
@@ -153,6 +156,46 @@ async def test_a_heartbeat_of_any_version_says_what_is_set_aside(
     assert [(gap.first, gap.last, str(gap.kind)) for gap in report.gaps] == [
         (2, 2, "set_aside"), (3, 3, "lost"), (4, 4, "set_aside"), (5, 5, "set_aside"), (6, 6, "lost"),
     ]  # fmt: skip
+
+
+async def test_a_heartbeat_that_cannot_be_read_is_passed_over(here: Here) -> None:
+    """They are of the same node, and its first and its last."""
+    unreadable: list[dict[str, Any] | None] = [
+        {"newest": "x"}, {"newest": 5.5}, {"newest": -1}, {"newest": 10**18}, {"newest": True},
+        {"newest": None}, {"oldest": "soon"}, {"oldest": 1e300}, {"refused": [1]}, {"first": {}},
+        {"set_aside_numbers": ["a"]}, {"set_aside_ranges": [1]}, {"set_aside_ranges": [[1, 2, 3]]},
+        {"set_aside_ranges": [[1, -1]]}, {"set_aside_ranges": 7}, None,
+    ]  # fmt: skip
+    sound = heartbeat(6)
+    broken = [
+        sound
+        | {"id": f"{at}-{side}", "time": (NOW + timedelta(hours=side, seconds=at)).isoformat()}
+        | {"data": None if said is None else sound["data"] | said}
+        for at, said in enumerate(unreadable)
+        for side in (-1, 1)
+    ]
+    await here.store(*numbered(1, 2, 5, 6), sound, *broken)
+    report = await here.report()
+
+    assert (report.lost, report.late, report.refused) == (2, 0, 0)
+    assert report.nodes[0].heartbeat_at == datetime.fromisoformat(sound["time"])
+
+
+async def test_what_is_sent_in_one_namespace_says_nothing_of_anothers_node_of_that_name(
+    here: Here,
+) -> None:
+    await here.store(*numbered(1, 2, 5, 6), heartbeat(6))
+    alone = await here.report()
+    await here.store(*numbered(3, 4, 9_999_999), namespace="evil")
+    forged = heartbeat(10_000_000, oldest=1, refused=7)
+    await here.store(forged, namespace="evil")
+    both = await here.report()
+
+    mine = [node for node in both.nodes if node.namespace == "default"]
+    assert mine == alone.nodes
+    assert [gap for gap in both.gaps if gap.namespace == "default"] == alone.gaps
+    assert [(gap.first, gap.last, str(gap.kind)) for gap in alone.gaps] == [(3, 4, "lost")]
+    assert (both.lost, both.late) == (2, 9_999_999 - 4 + 0)
 
 
 async def test_calls_that_a_node_refused_are_missing(here: Here) -> None:
