@@ -155,6 +155,11 @@ class FakeStripe(StripeMoney):
             case "GET invoices":
                 found = [x for x in self.invoices if self._asked(self.invoices[x], request)]
                 return 200, _list([self._shown(x) for x in found])
+            case "POST checkout:id" | "POST billing_portal:id":
+                return 200, {
+                    "id": f"cs_{next(self._numbers)}", "created": int(self.now), "livemode": False,
+                    "setup_intent": "seti_1", "url": "https://stripe.example", **params,
+                }  # fmt: skip
             case "GET account:id" | "GET account":
                 return 200, {"id": "acct_1", "object": "account"}
         if id_ not in self.invoices:
