@@ -24,7 +24,7 @@ _fault = _asked if ":" in _asked else ""
 
 
 def durable(name: str) -> Callable[[F], F]:
-    """Name a function, async or not, as a durable step; several functions may be one step."""
+    """Name a function, async or not, as a durable step; a name is one function's."""
 
     def decorate(function: F) -> F:
         if not _asked:

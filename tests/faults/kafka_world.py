@@ -1,7 +1,7 @@
 """A way in, a topic, a consumer and its store, from the first event to the last reconciliation.
 
-Events are produced, some messages are none, the store refuses one event until it is mended, and the dead
-letter of it is replayed. It may be killed anywhere; in the end every event counts once.
+Events are produced, some messages are none, the store refuses one event until it is mended; Kong's log is
+replayed, which has that event too, and its dead letter. It may be killed anywhere; in the end every event counts once.
 
 `python -m tests.faults.kafka_world FOLDER SEED` with KAFKA's address takes faults on standard input.
 """
@@ -20,6 +20,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from prometheus_client import CollectorRegistry
 from tallyman.domain.event import parse_event
 from tallyman.errors import InvalidInput
+from tallyman.kong_entry import events_of
 from tallyman.store.clickhouse import ClickHouse
 from tallyman.store.completeness import Completeness
 from tallyman.store.customers import CustomerStore
@@ -37,9 +38,10 @@ from tallyman.stream.metrics import ConsumerMetrics
 from tallyman.stream.producer import KafkaIntake
 from tallyman.stream.progress import read_progress
 from tallyman.stream.reconcile import KafkaTopics, Reconciliation
-from tallyman_kong.usage import configuration, read
+from tallyman.stream.replay import Produced
+from tallyman_kong.usage import read
 
-from tests.faults.embedded_world import tokens_of, usage_events
+from tests.faults.embedded_world import PLUGIN, tokens_of, usage_events
 from tests.faults.forked import serve
 from tests.faults.traffic import calls, expected, groups
 
@@ -96,9 +98,7 @@ class World:
             mark = self.folder / f"acknowledged-{number}"
             if mark.exists():
                 continue
-            events = [
-                event for call in these for event in read(call.entry, configuration(None)).events
-            ]
+            events = [event for call in these for event in read(call.entry, PLUGIN).events]
             parsed = [parse_event(json.dumps(event).encode()) for event in events]
             await intake.accept([Received("default", event, now) for event in parsed])
             mark.touch()
@@ -133,6 +133,15 @@ class World:
         consumer.stop()
         await running
 
+    async def replay_log(self, store: EventStore) -> None:
+        """What the store does not know goes to Kafka once more."""
+        intake = KafkaIntake(self.connection, self.topic, PATIENCE_SECONDS)
+        produced = Produced(store, intake, "default")
+        for these in groups(self.calls, IN_A_BATCH):
+            events = [event for call in these for event in events_of(call.entry, PLUGIN)]
+            await produced.take(events)
+        await intake.close()
+
     async def replay_letters(self) -> None:
         """Those that the store refused; rubbish stays dead."""
         producer = AIOKafkaProducer(**self.connection.durable_producer_options())
@@ -162,6 +171,7 @@ async def live(folder: Path, seed: int) -> dict[str, Any]:
     store = EventStore(clickhouse)
     await world.produce()
     await world.consume(store)
+    await world.replay_log(store)
     world.mended.touch()
     await world.replay_letters()
     await world.consume(store)

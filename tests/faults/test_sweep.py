@@ -22,16 +22,17 @@ EMBEDDED = frozenset(
     [
         "spool.append", "spool.reserve", "spool.acknowledge", "spool.set_aside", "spool.return",
         "spool.set_corrupt_aside", "sender.send", "store.mend", "store.insert", "store.remember",
-        "store.drop", "replay.take", "reconcile.forget_by_id", "reconcile.forget_by_minute",
+        "store.drop", "replay.store", "reconcile.forget_by_id", "reconcile.forget_by_minute",
         "reconcile.make_good", "reconcile.report", "rollup.write", "rollup.mark",
     ]
 )  # fmt: skip
 KAFKA = frozenset(
     [
         "producer.produce", "store.insert", "store.remember", "consumer.bury", "consumer.commit",
-        "dead.produce", "dead.mark",
+        "dead.produce", "dead.mark", "replay.produce",
     ]
 )  # fmt: skip
+SERVED = frozenset(["replay.post"])
 ROOT = Path(__file__).parents[2]
 NAMED = re.compile(r'@durable\("([^"]+)"\)')
 MOST_TIMES = 6  # that a step is tried at in the long form
@@ -41,9 +42,9 @@ WHENS = ("before", "after")
 
 def test_every_durable_step_is_swept() -> None:
     sources = [*ROOT.glob("plugin/**/*.py"), *ROOT.glob("collector/**/*.py")]
-    named = {name for source in sources for name in NAMED.findall(source.read_text())}
+    named = [name for source in sources for name in NAMED.findall(source.read_text())]
 
-    assert named == EMBEDDED | KAFKA
+    assert sorted(named) == sorted(EMBEDDED | KAFKA | SERVED)
 
 
 def test_a_node_and_an_embedded_collector_killed_at_any_step_count_each_call_once(
@@ -71,6 +72,15 @@ def test_what_goes_through_kafka_killed_at_any_step_counts_once(
     faults = faults_of(whole["reached"], KAFKA, seed, both=IS_LONG)
     faults.append("before:consumer.bury:99")  # more often than any life reaches it
     for found in lived("kafka_world", tmp_path, seed, faults, environment):
+        check(found)
+
+
+def test_a_log_that_is_replayed_to_a_server_killed_at_any_batch_counts_once(
+    tmp_path: Path, seed: int
+) -> None:
+    faults = [f"{when}:{step}:{number}" for step in SERVED for when in WHENS for number in (1, 2)]
+    faults = faults if IS_LONG else [random.Random(seed).choice(faults)]
+    for found in lived("server_world", tmp_path, seed, faults):
         check(found)
 
 

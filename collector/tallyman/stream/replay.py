@@ -51,7 +51,7 @@ class Server:
     session: aiohttp.ClientSession
     namespace: str
 
-    @durable("replay.take")
+    @durable("replay.post")
     async def take(self, events: Sequence[CloudEvent]) -> Counts:
         """Post a batch."""
         body = b",".join(encode_event(event) for event in events)
@@ -89,7 +89,7 @@ class Direct:
     store: Intake
     namespace: str
 
-    @durable("replay.take")
+    @durable("replay.store")
     async def take(self, events: Sequence[CloudEvent]) -> Counts:
         """Store a batch."""
         accepted: Accepted = await self.store.accept(_received(events, self.namespace))
@@ -104,7 +104,7 @@ class Produced:
     intake: Intake
     namespace: str
 
-    @durable("replay.take")
+    @durable("replay.produce")
     async def take(self, events: Sequence[CloudEvent]) -> Counts:
         """Produce the unknown part of a batch."""
         received = _received(events, self.namespace)
