@@ -64,9 +64,6 @@ async def ingest(request: web.Request) -> web.Response:
     except InvalidEvent as err:
         metrics.EVENTS.labels("rejected").inc(len(err.parameters))
         raise
-    most = request.app[SETTINGS].max_batch_events
-    if len(events) > most:
-        raise TooLarge(f"the batch has {len(events)} events, and may have {most}")
     accepted = await accept(request, events)
     response = web.Response(status=202)
     if accepted is not None:
@@ -80,18 +77,28 @@ async def accept(request: web.Request, events: Sequence[CloudEvent]) -> Accepted
     """Make the events durable in the caller's namespace, and count what became of them.
 
     None where they went to Kafka: only its consumer will know which were new.
+
+    Raises:
+        TooLarge: they are more than one request may bring.
+        TooManyRequests: the key has its share under way.
+        TooManySubjects: they bring new subjects, and the key has none left.
     """
+    most = request.app[SETTINGS].max_batch_events
+    if len(events) > most:
+        raise TooLarge(f"the batch has {len(events)} events, and may have {most}")
     says_what_was_new = request.app[SAYS_WHAT_WAS_NEW]
     if not events:
         return Accepted(new=0, known=0) if says_what_was_new else None
     namespace = request[CALLER].namespace
     received = [Received(namespace, event, request[NOW]) for event in events]
     shares, actor = request.app[SHARES], request[CALLER].actor
-    if not auth.is_local(request):
-        subjects = (event.subject for event in events)
-        await request.app[NEW_SUBJECTS].admit(actor, namespace, subjects)
-    with shares.taken(actor, len(events)), metrics.INGEST_SECONDS.time():
-        accepted = await request.app[INTAKE].accept(received)
+    # The share is taken first: what is beyond it asks no store for its subjects.
+    with shares.taken(actor, len(events)):
+        if not auth.is_local(request):
+            subjects = (event.subject for event in events)
+            await request.app[NEW_SUBJECTS].admit(actor, namespace, subjects)
+        with metrics.INGEST_SECONDS.time():
+            accepted = await request.app[INTAKE].accept(received)
     if not says_what_was_new:
         metrics.EVENTS.labels("queued").inc(len(events))
         return None

@@ -13,10 +13,10 @@ from tallyman import app
 from tallyman.api.new_subjects import NewSubjects
 from tallyman.api.shares import Shares
 from tallyman.api.state import EVENTS, INTAKE, KEYS, NEW_SUBJECTS, SHARES
-from tallyman.config import Settings
 from tallyman.domain.access import Scope
 from tallyman.errors import Unavailable
-from tallyman.store.events import Accepted
+from tallyman.store.events import Accepted, Received
+from tallyman.stream.group_commit import GroupCommit
 
 from tests.integration.api.conftest import Client, ClientOf
 from tests.rigs.plugin import until
@@ -216,58 +216,82 @@ async def test_what_is_not_durable_is_not_accepted(settings: Any) -> None:
         assert application[EVENTS] is not None
 
 
-async def server_post(server: TestServer, secret: str) -> Any:
-    """Send one event."""
+async def server_post(server: TestServer, secret: str, body: object = None) -> Any:
+    """Send one event, or what is given."""
     from aiohttp.test_utils import TestClient
 
     client: Client = TestClient(server, headers={"Authorization": f"Bearer {secret}"})
     try:
-        answer = await client.post(EVENTS_PATH, json=event())
+        answer = await client.post(EVENTS_PATH, json=body or event())
         await answer.read()
         return answer
     finally:
         await client.session.close()
 
 
-class SlowIntake:
-    """An intake that takes what it is given when it is told to."""
+class Gate:
+    """The store behind the real intake, which goes on when it is told to."""
 
-    def __init__(self) -> None:
+    def __init__(self, application: web.Application) -> None:
+        intake = application[INTAKE]
+        assert isinstance(intake, GroupCommit)
+        self._store = intake._store
+        intake._store = self
+        self._shares = application._state[SHARES] = Shares(events=2)
         self.go_on = asyncio.Event()
-        self.waiting = 0
 
-    async def accept(self, batch: Sequence[object]) -> Accepted:
-        self.waiting += 1
+    async def accept(self, batch: Sequence[Received]) -> Accepted:
         await self.go_on.wait()
-        return Accepted(len(batch), 0)
+        return await self._store.accept(batch)
+
+    async def has_under_way(self, events: int) -> None:
+        await until(lambda: self._shares._under_way.total() == events)
 
 
 async def test_a_flood_of_one_key_is_told_to_wait_and_does_not_starve_another(
-    settings: Settings,
+    server: TestServer,
 ) -> None:
-    application = app.build(settings)
-    intake = SlowIntake()
+    gate = Gate(server.app)
+    keys = [await server.app[KEYS].create("default", "k", [Scope.INGEST]) for _ in range(2)]
+    flood, other = (secret for _, secret in keys)
+    held = [asyncio.create_task(server_post(server, flood, event(number))) for number in (1, 2)]
+    await gate.has_under_way(2)
+    refused = [await server_post(server, flood, event(number)) for number in (3, 4, 5)]
+    served = asyncio.create_task(server_post(server, other, event(6)))
+    await gate.has_under_way(3)
+    gate.go_on.set()
+    answers = [await one for one in (*held, served)]
+    again = await server_post(server, flood, event(3))
 
-    async def slow_down(application: web.Application) -> None:
-        application[INTAKE] = intake
-        application[SHARES] = Shares(events=2)
-
-    application.on_startup.append(slow_down)
-    server = TestServer(application)
-    async with server:
-        keys = [await application[KEYS].create("default", "k", [Scope.INGEST]) for _ in range(2)]
-        flood, other = (secret for _, secret in keys)
-        held = [asyncio.create_task(server_post(server, flood)) for _ in range(2)]
-        await until(lambda: intake.waiting == 2)
-        refused = await server_post(server, flood)
-        served = asyncio.create_task(server_post(server, other))
-        await until(lambda: intake.waiting == 3)
-        intake.go_on.set()
-        answers = [await one for one in (*held, served)]
-        again = await server_post(server, flood)
-
-    assert (refused.status, refused.headers["Retry-After"]) == (429, "1")
+    assert {(one.status, one.headers["Retry-After"]) for one in refused} == {(429, "1")}
     assert [answer.status for answer in (*answers, again)] == [202] * 4
+    assert await server.app[EVENTS].count("default") == 4
+
+
+async def test_what_is_beyond_a_keys_share_is_refused_before_the_store_is_asked_for_its_subjects(
+    server: TestServer,
+) -> None:
+    asked: list[str] = []
+
+    async def stored(namespace: str, subjects: Sequence[str]) -> set[str]:
+        asked.extend(subjects)
+        return await server.app[EVENTS].stored_subjects(namespace, subjects)
+
+    gate = Gate(server.app)
+    server.app._state[NEW_SUBJECTS] = NewSubjects(1, stored, Seconds())
+    _, secret = await server.app[KEYS].create("default", "k", [Scope.INGEST])
+    held = asyncio.create_task(server_post(server, secret, of("a", "b")))
+    await gate.has_under_way(2)
+    refused = await server_post(server, secret, of("c"))
+    gate.go_on.set()
+    taken = await held
+    waits = await server_post(server, secret, of("c"))
+
+    assert [answer.status for answer in (refused, taken, waits)] == [429, 202, 429]
+    assert [(await one.json())["code"] for one in (refused, waits)] == [
+        "too_many_requests", "too_many_subjects",
+    ]  # fmt: skip
+    assert asked == ["c"]  # for what was sent when there was room
 
 
 class Seconds:

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp.test_utils import TestServer
+from tallyman.api.state import EVENTS, SETTINGS
 from tallyman.config import Settings
 from tallyman.domain.access import Scope
 from tallyman_kong.usage import configuration, read
@@ -69,6 +71,22 @@ async def test_what_is_no_log_is_refused(client: Client, body: bytes) -> None:
 
     assert answer.status == 400
     assert (await answer.json())["invalid_parameters"][0]["field"] == "body"
+
+
+async def test_a_batch_with_more_events_than_one_may_have_is_refused_whole(
+    client: Client, server: TestServer
+) -> None:
+    few = server.app[SETTINGS].model_copy(update={"max_batch_events": 3})
+    server.app._state[SETTINGS] = few
+    other = entry()
+    other["request"]["id"] = "another"
+
+    refused = await client.post(LOG, json=[entry(), other])
+    taken = await client.post(LOG, json=other)
+
+    assert (refused.status, taken.status) == (413, 200)
+    assert (await refused.json())["detail"] == "the batch has 4 events, and may have 3"
+    assert await server.app[EVENTS].count("default") == 2
 
 
 async def test_an_ingest_key_is_enough(client_of: ClientOf) -> None:
