@@ -1,7 +1,9 @@
 """Events as no test of a single part sends them: each is stored once as it is, or set aside and said."""
 
+import itertools
 import json
 import random
+from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -109,42 +111,66 @@ async def test_the_same_id_with_another_content_is_kept_first_and_reported(door:
     assert await door.unaccounted() == []
 
 
+ZONES = (
+    "Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "Africa/Cairo", "America/Santiago",
+)  # fmt: skip
+
+
+def changes_of_clocks(zone: ZoneInfo) -> list[datetime]:
+    """When in 2026 the offset is another than half an hour before, found by looking."""
+    half = timedelta(minutes=30)
+    moments = [datetime(2026, 1, 2, tzinfo=UTC) + half * n for n in range(363 * 48)]
+    offsets = [at.astimezone(zone).utcoffset() for at in moments]
+    pairs = zip(offsets, offsets[1:], moments[1:], strict=False)
+    return [at for before, now, at in pairs if before != now]
+
+
+def window_of(at: datetime, zone: ZoneInfo, granularity: Granularity) -> tuple[object, ...]:
+    """What the clock on the wall says of it; an hour that comes twice is two."""
+    local = at.astimezone(zone)
+    match granularity:
+        case Granularity.HOUR:
+            return local.date(), local.hour, local.utcoffset()
+        case Granularity.DAY:
+            return (local.date(),)
+        case _:
+            return local.year, local.month
+
+
 async def test_any_order_over_a_months_end_and_changes_of_clocks_sums_the_same(
     door: Door, seed: int
 ) -> None:
-    """Clocks change on 8 March in New York, 29 March in Europe, 5 April and 4 October in Sydney."""
-    begins = [
-        datetime(2026, 1, 31, 22, tzinfo=UTC),
-        datetime(2026, 3, 8, 5, tzinfo=UTC),
-        datetime(2026, 3, 28, 23, tzinfo=UTC),
-        datetime(2026, 4, 4, 14, tzinfo=UTC),
-        datetime(2026, 10, 3, 14, tzinfo=UTC),
-        datetime(2028, 2, 28, 22, tzinfo=UTC),
-    ]
-    moments = [begin + timedelta(minutes=15 * n) for begin in begins for n in range(24)]
+    """By the hour, the day and the month: clocks are set forth and back by an hour, or by half of one."""
+    zones = [ZoneInfo(name) for name in ZONES]
+    changes = [at for zone in zones for at in changes_of_clocks(zone)]
+    assert len(changes) == 2 * len(ZONES)
+    begins = [at - timedelta(hours=15) for at in changes] + [
+        datetime(2026, 1, 31, tzinfo=UTC), datetime(2028, 2, 28, 10, tzinfo=UTC),
+    ]  # fmt: skip
+    moments = sorted({begin + timedelta(minutes=10 * n) for begin in begins for n in range(240)})
     events = [usage(n, tokens=n + 1, time=at.isoformat()) for n, at in enumerate(moments)]
     random.Random(seed).shuffle(events)
-    for cut in range(0, len(events), 17):
-        await door.take(*events[cut : cut + 17])
-    zones = (
-        "UTC", "Europe/Vienna", "America/New_York", "Australia/Sydney", "Asia/Kolkata",
-        "Pacific/Chatham",
-    )  # fmt: skip
+    for cut in range(0, len(events), 170):
+        await door.take(*events[cut : cut + 170])
+    asked = itertools.product(
+        [ZoneInfo("UTC"), *zones], (Granularity.HOUR, Granularity.DAY, Granularity.MONTH)
+    )
 
-    for name in zones:
-        by_month: dict[tuple[int, int], int] = {}
+    for zone, granularity in asked:
+        expected: Counter[tuple[object, ...]] = Counter()
         for number, at in enumerate(moments):
-            local = at.astimezone(ZoneInfo(name))
-            month = (local.year, local.month)
-            by_month[month] = by_month.get(month, 0) + number + 1
-        query = MeterQuery(granularity=Granularity.MONTH, time_zone=name)
+            expected[window_of(at, zone, granularity)] += number + 1
+        query = MeterQuery(granularity=granularity, time_zone=zone.key)
         rows = await door.store.query(_meter(), query)
-        starts = [row.from_.astimezone(ZoneInfo(name)) for row in rows]
-        found = {
-            (start.year, start.month): int(row.value)
-            for start, row in zip(starts, rows, strict=True)
-        }
-        assert found == by_month, f"{name}; {repeat_with('tests/faults/test_events.py')}"
+        found = [(window_of(row.from_, zone, granularity), int(row.value)) for row in rows]
+        again = f"{zone} {granularity}; {repeat_with('tests/faults/test_events.py')}"
+        assert len(found) == len(expected), again
+        assert dict(found) == expected, again
+        for row in rows:
+            assert row.from_ < row.to, again
+            last = row.to - timedelta(microseconds=1)
+            assert window_of(last, zone, granularity) == window_of(row.from_, zone, granularity)
+            assert window_of(row.to, zone, granularity) != window_of(row.from_, zone, granularity)
 
 
 @pytest.mark.parametrize(
