@@ -48,6 +48,18 @@ class Hole:
 
 
 @dataclass(frozen=True)
+class Ends:
+    """The first and the last number that a lane must have, as far as it was known at a moment.
+
+    `first` is None where it is not known where it begins.
+    """
+
+    first: int | None
+    last: int
+    at: datetime
+
+
+@dataclass(frozen=True)
 class Gap:
     """A hole, or a part of one, with the reason. `is_upper_bound`: the numbers may never have been given."""
 
@@ -73,6 +85,36 @@ class Heartbeat:
     sinks: int = 1
     namespace: str = ""
 
+    @property
+    def left(self) -> int:
+        """The number up to which all had left its spool, but for those that are set aside."""
+        return self.newest if self.oldest is None else self.oldest - 1
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What was heard of a node since a moment: the first and last heartbeat of each of its spools, the
+    newest spool at the end; the last one `before` that moment; and the last of all.
+
+    `first_at` and `last_at` are when these came in.
+    """
+
+    spools: tuple[tuple[Heartbeat, Heartbeat], ...]
+    before: Heartbeat | None
+    last: Heartbeat
+    first_at: datetime
+    last_at: datetime
+
+    def begins(self, is_new: bool) -> int:
+        """The first number that must have come in since then, or be known to be missing.
+
+        What had left the spool when it was first heard may have gone elsewhere, unless the node is new.
+        """
+        if self.before is not None:
+            return self.before.left + 1
+        first = self.spools[0][0]
+        return first.first if is_new else first.left + 1
+
 
 def sort_gap(hole: Hole, heartbeat: Heartbeat | None, consumed_until: datetime | None) -> list[Gap]:
     """Why the numbers of a node's hole are missing, in order.
@@ -82,7 +124,11 @@ def sort_gap(hole: Hole, heartbeat: Heartbeat | None, consumed_until: datetime |
     """
     if heartbeat is None or (consumed_until is not None and heartbeat.at > consumed_until):
         return [Gap(hole, GapKind.LATE)]
-    left = heartbeat.newest if heartbeat.oldest is None else heartbeat.oldest - 1
+    if hole.first < heartbeat.first <= hole.last:
+        spoilt = _part(hole, hole.first, heartbeat.first - 1)
+        rest = _part(hole, heartbeat.first, hole.last)
+        return [one for part in (spoilt, rest) for one in sort_gap(part, heartbeat, consumed_until)]
+    left = heartbeat.left
     aside = heartbeat.set_aside_numbers
     aside = aside[bisect_left(aside, hole.first) : bisect_right(aside, hole.last)]
     gaps: list[Gap] = []

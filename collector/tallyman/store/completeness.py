@@ -12,7 +12,7 @@ from typing import Any
 
 from tallyman_kong.durable_step import durable
 
-from tallyman.domain.completeness import Hole, HourBalance, Whose, less
+from tallyman.domain.completeness import Ends, Hole, HourBalance, Whose, less
 from tallyman.domain.event import CloudEvent, as_utc
 from tallyman.domain.period import microseconds
 from tallyman.store.arrivals import CONFLICT, KNOWN
@@ -67,22 +67,37 @@ class Completeness:
         ]
         return list(found.values()), await self._less_made_good(lanes, since_then)
 
-    async def behind(
-        self, lanes: Lanes, lane: str, newest: int, at: datetime, namespace: str = ""
+    async def at_the_ends(
+        self, lanes: Lanes, whose: Whose, ends: Ends, since: datetime
     ) -> list[Hole]:
-        """The hole behind a lane's last number, if numbers up to `newest` were given by then.
+        """The holes before a lane's first number and behind its last, by what is known of both ends.
 
-        None where no number of the lane was ever stored: it is not known where it began.
+        One before a number that came in before `since` is of that time.
         """
-        rows = await self._clickhouse.rows(
-            f"SELECT max(number), argMax(ingested_at, number) FROM {render_lane(lanes, '1')} "  # noqa: S608 – ours
-            "HAVING count() > 0",
-            lane_parameters(namespace, lane),
+        [(count, first, first_at, last, last_at)] = await self._clickhouse.rows(
+            "SELECT count(), min(number), argMin(ingested_at, number), max(number), "  # noqa: S608 – ours
+            f"argMax(ingested_at, number) FROM {render_lane(lanes, '1')}",
+            lane_parameters(*whose),
         )
-        if not rows or int(rows[0][0]) >= newest:
-            return []
-        hole = Hole(lane, int(rows[0][0]) + 1, newest, _utc(rows[0][1]), None, namespace)
-        return await self._less_made_good(lanes, [hole])
+        namespace, lane = whose
+        holes: list[Hole] = []
+        if not count:
+            if ends.first is not None and ends.first <= ends.last:
+                holes.append(Hole(lane, ends.first, ends.last, ends.at, None, namespace))
+            return await self._less_made_good(lanes, holes)
+        if ends.first is not None and ends.first < first and _utc(first_at) >= since:
+            holes.append(Hole(lane, ends.first, first - 1, ends.at, _utc(first_at), namespace))
+        if last < ends.last:
+            holes.append(Hole(lane, last + 1, ends.last, _utc(last_at), None, namespace))
+        return await self._less_made_good(lanes, holes)
+
+    async def is_older(self, moment: datetime) -> bool:
+        """Whether anything was stored before a moment."""
+        rows = await self._clickhouse.rows(
+            "SELECT 1 FROM events WHERE stored_at < fromUnixTimestamp64Milli({at:Int64}) LIMIT 1",
+            {"at": int(moment.timestamp() * 1000)},
+        )
+        return bool(rows)
 
     async def hours(self, since: datetime) -> dict[datetime, HourBalance]:
         """What is stored, known and in conflict of what came in, by the hour that it came in."""
@@ -147,10 +162,7 @@ class Completeness:
 
     @durable("reconcile.make_good")
     async def make_good(self, hole: Hole) -> None:
-        """Take a node's numbers for accounted for, from now on: its log shows every call counted.
-
-        It is one row, however many numbers they are.
-        """
+        """Take a node's numbers for accounted for, from now on, in one row: its log shows all counted."""
         await self._clickhouse.command(
             "INSERT INTO dropped (door, place, reason, nodeid, sequence, ingested_at) SELECT "
             "concat({door:String}, {node:String}), {first:UInt64}, 'made_good', {node:String}, "

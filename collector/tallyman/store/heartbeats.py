@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from itertools import chain, islice
 from typing import Any, Final
 
-from tallyman.domain.completeness import HEARTBEAT, LARGEST_NUMBER, Heartbeat, Whose
+from tallyman.domain.completeness import HEARTBEAT, LARGEST_NUMBER, Heard, Heartbeat, Whose
 from tallyman.store.clickhouse import ClickHouse
 from tallyman.store.json_sql import quote
 from tallyman.store.lane_sql import SINCE, since_parameters
@@ -49,30 +49,64 @@ class Heartbeats:
     def __init__(self, clickhouse: ClickHouse) -> None:
         self._clickhouse = clickhouse
 
-    async def since(self, since: datetime) -> dict[Whose, tuple[Heartbeat, Heartbeat]]:
-        """Each node's first and last heartbeat that came in since then, of those that can be read."""
+    async def heard(self, since: datetime) -> dict[Whose, Heard]:
+        """What was heard of each node since then and last before it, of what can be read."""
+        before = await self._last_before(since)
         rows = await self._clickhouse.rows(
-            "SELECT namespace, subject, min(time), argMin(said, time), max(time), argMax(said, time) "  # noqa: S608 – ours
-            f"FROM (SELECT namespace, subject, time, {_SAID} AS said FROM events "
+            "SELECT namespace, subject, min(time), argMin(said, time), max(time) AS last_at, "  # noqa: S608 – ours
+            "argMax(said, time), min(ingested_at), max(ingested_at) "
+            f"FROM (SELECT namespace, subject, time, ingested_at, {_SAID} AS said FROM events "
             f"WHERE type = {quote(HEARTBEAT)} AND {SINCE}) WHERE {_IS_READABLE} "
-            "GROUP BY namespace, subject",
+            "GROUP BY namespace, subject, toUInt64OrZero(said.first) "
+            "ORDER BY last_at, namespace, subject",
             since_parameters(since),
         )
-        return {
-            (namespace, node): (
+        heard = {
+            whose: Heard((), beat, beat, came_in_at, came_in_at)
+            for whose, (beat, came_in_at) in before.items()
+        }
+        for namespace, node, first_at, first, last_at, last, first_in_at, last_in_at in rows:
+            spool = (
                 _heartbeat(namespace, node, first_at, first),
                 _heartbeat(namespace, node, last_at, last),
             )
-            for namespace, node, first_at, first, last_at, last in rows
+            known = heard.get((namespace, node))
+            heard[namespace, node] = Heard(
+                (*(known.spools if known else ()), spool),
+                known.before if known else None,
+                spool[1],
+                min(known.first_at, _utc(first_in_at)) if known else _utc(first_in_at),
+                max(known.last_at, _utc(last_in_at)) if known else _utc(last_in_at),
+            )
+        return heard
+
+    async def _last_before(self, since: datetime) -> dict[Whose, tuple[Heartbeat, datetime]]:
+        """Each node's last heartbeat before then, and when it came in; only these are read."""
+        is_before = f"type = {quote(HEARTBEAT)} AND NOT ({SINCE})"
+        rows = await self._clickhouse.rows(
+            "SELECT namespace, subject, time, said, ingested_at "  # noqa: S608 – ours
+            f"FROM (SELECT namespace, subject, time, ingested_at, {_SAID} AS said FROM events "
+            f"WHERE {is_before} AND (namespace, subject, time) GLOBAL IN (SELECT namespace, subject, "
+            f"max(time) FROM events WHERE {is_before} GROUP BY namespace, subject)) "
+            f"WHERE {_IS_READABLE}",
+            since_parameters(since),
+        )
+        return {
+            (namespace, node): (_heartbeat(namespace, node, at, said), _utc(came_in_at))
+            for namespace, node, at, said, came_in_at in rows
         }
+
+
+def _utc(moment: datetime) -> datetime:
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
 def _heartbeat(namespace: str, node: str, at: datetime, said: Any) -> Heartbeat:
     """What a node said; what it did not is as if it had nothing to say."""
     return Heartbeat(
         node,
-        at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC),
-        first=int(said["first"] or 1),
+        _utc(at),
+        first=max(int(said["first"] or 1), 1),
         newest=int(said["newest"]),
         oldest=int(said["oldest"]) if said["oldest"] else None,
         waiting=int(said["waiting"] or 0),

@@ -77,6 +77,31 @@ async def consumed_until(
     return datetime.fromtimestamp(min(oldest) / 1000, UTC)
 
 
+async def first_since(
+    connection: KafkaConnection, topic: str, since: datetime, patience_seconds: float = 10.0
+) -> dict[int, int]:
+    """The offset of each partition's first message that is kept and was sent since then, where there is one.
+
+    Raises:
+        Unavailable: Kafka did not answer.
+    """
+    moment = int(since.timestamp() * 1000)
+    try:
+        async with asyncio.timeout(patience_seconds):
+            partitions = await partitions_of(connection, topic)
+            if not partitions:
+                return {}
+            consumer = AIOKafkaConsumer(**connection.options(), enable_auto_commit=False)
+            try:
+                await consumer.start()
+                found = await consumer.offsets_for_times(dict.fromkeys(partitions, moment))
+            finally:
+                await consumer.stop()
+    except (KafkaError, TimeoutError, OSError) as err:
+        raise Unavailable(f"Kafka did not answer: {err!r}") from err
+    return {partition.partition: one.offset for partition, one in found.items() if one is not None}
+
+
 async def _committed(connection: KafkaConnection, group: str) -> Any:
     admin = AIOKafkaAdminClient(**connection.options())
     try:

@@ -13,6 +13,7 @@ from typing import Final
 import msgspec
 
 from tallyman.domain.completeness import (
+    Ends,
     Gap,
     GapKind,
     Hole,
@@ -30,7 +31,7 @@ from tallyman.store.seen import Seen
 from tallyman.store.unattributed import UnattributedUsage
 from tallyman.stream.dead_letters import DeadLetter, read_dead_letters
 from tallyman.stream.kafka_connection import KafkaConnection
-from tallyman.stream.progress import Progress, consumed_until, read_progress
+from tallyman.stream.progress import Progress, consumed_until, first_since, read_progress
 from tallyman.stream.reconcile_nodes import MadeGood, Nodes
 from tallyman.stream.reconcile_report import (
     GapReport,
@@ -137,9 +138,13 @@ class Reconciliation:
         Behind what is committed nothing is missing: a batch may be stored before the one before it.
         """
         _, holes = await self.completeness.holes(DOORS, since)
+        begins: Mapping[int, int] = {}
+        if self.kafka is not None:
+            begins = await first_since(self.kafka.connection, self.kafka.topic, since)
         for one in progress:
             door = f"{self.kafka.topic}/{one.partition}" if self.kafka else ""
-            holes += await self.completeness.behind(DOORS, door, one.committed - 1, since)
+            ends = Ends(begins.get(one.partition), one.committed - 1, since)
+            holes += await self.completeness.at_the_ends(DOORS, ("", door), ends, since)
             holes = below(holes, door, one.committed)
         found: dict[str, list[int]] = defaultdict(list)
         for letter in dead:

@@ -4,15 +4,18 @@ It does not own how holes are found (`store/completeness.py`) nor what they mean
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import Final
 
 from tallyman.domain.access import DEFAULT_NAMESPACE
-from tallyman.domain.completeness import Gap, GapKind, Heartbeat, Whose, sort_gap
+from tallyman.domain.completeness import Ends, Gap, GapKind, Heard, Hole, Whose, sort_gap
 from tallyman.store.completeness import Completeness
-from tallyman.store.lane_sql import NODES
+from tallyman.store.lane_sql import NODES, Lane
 from tallyman.stream.reconcile_report import NodeReport
+
+YOUNG: Final = timedelta(hours=1)  # a store whose nodes may be older than it
 
 
 @dataclass(frozen=True)
@@ -37,19 +40,38 @@ class Nodes:
         """What each node lacks of what came in since then; `until` is when the oldest message was sent
         that is not read."""
         lanes, holes = await self.completeness.holes(NODES, since)
-        beats = await self.completeness.heartbeats.since(since)
-        for (namespace, node), (_, last) in beats.items():
-            holes += await self.completeness.behind(NODES, node, last.newest, last.at, namespace)
+        lane_of = {(lane.namespace, lane.name): lane for lane in lanes}
+        heard = {
+            whose: one
+            for whose, one in (await self.completeness.heartbeats.heard(since)).items()
+            if one.spools
+        }
+        for whose, one in heard.items():
+            holes += await self._at_the_ends(whose, one, lane_of.get(whose), since)
         by_node: dict[Whose, list[Gap]] = defaultdict(list)
         for hole in holes:
-            beat = beats[hole.whose][1] if hole.whose in beats else None
+            beat = heard[hole.whose].last if hole.whose in heard else None
             by_node[hole.whose] += sort_gap(hole, beat, until)
-        numbered = {(lane.namespace, lane.name): lane.last for lane in lanes}
         nodes = [
-            _node(whose, numbered.get(whose, 0), by_node[whose], beats.get(whose, ()))
-            for whose in sorted(numbered.keys() | beats.keys() | by_node.keys(), key=_by_name)
+            _node(whose, lane_of.get(whose), by_node[whose], heard.get(whose))
+            for whose in sorted(lane_of.keys() | heard.keys() | by_node.keys(), key=_by_name)
         ]
         return nodes, [gap for whose in sorted(by_node, key=_by_name) for gap in by_node[whose]]
+
+    async def _at_the_ends(
+        self, whose: Whose, heard: Heard, lane: Lane | None, since: datetime
+    ) -> list[Hole]:
+        """What a node lacks of its first and last numbers, by what it said.
+
+        A node that was first heard when the store was young may be the older one: its first numbers
+        went elsewhere then, or were stored and deleted.
+        """
+        is_new = False
+        if heard.before is None:
+            first_at = min(heard.first_at, lane.first_at) if lane else heard.first_at
+            is_new = await self.completeness.is_older(first_at - YOUNG)
+        ends = Ends(heard.begins(is_new), heard.last.newest, heard.last.at)
+        return await self.completeness.at_the_ends(NODES, whose, ends, since)
 
     async def make_good(self, made_good: MadeGood, since: datetime, until: datetime | None) -> None:
         """Take what a node lost for accounted for, where its log has shown it to be counted."""
@@ -68,14 +90,15 @@ def _by_name(whose: Whose) -> tuple[str, str]:
     return whose[1], whose[0]
 
 
-def _node(whose: Whose, last: int, gaps: Iterable[Gap], beats: Sequence[Heartbeat]) -> NodeReport:
+def _node(whose: Whose, lane: Lane | None, gaps: Iterable[Gap], heard: Heard | None) -> NodeReport:
     counted: dict[GapKind, int] = defaultdict(int)
     for gap in gaps:
         counted[gap.kind] += gap.hole.size
-    newest = beats[1] if beats else None
+    newest = heard.last if heard else None
+    beats = heard.spools[-1] if heard else ()
     return NodeReport(
         node=whose[1],
-        last=max(last, newest.newest if newest else 0),
+        last=max(lane.last if lane else 0, newest.newest if newest else 0),
         late=counted[GapKind.LATE],
         lost=counted[GapKind.LOST],
         set_aside=newest.set_aside if newest else 0,

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from clickhouse_connect.driver.exceptions import ClickHouseError
 from tallyman.domain.builtin_meters import DIMENSIONS
+from tallyman.domain.completeness import Ends
 from tallyman.domain.meter import Aggregation, Meter, MeterQuery
 from tallyman.errors import Unavailable
 from tallyman.store import meter_sql, rollup_sql
@@ -66,9 +67,10 @@ async def test_no_question_of_a_reconciliation_or_a_meter_is_one_that_a_cluster_
     for asked in (
         seen.remembered_only(since, now),
         completeness.holes(NODES, since),
-        completeness.behind(DOORS, "usage/0", 7, since),
+        completeness.at_the_ends(DOORS, ("", "usage/0"), Ends(0, 7, since), since),
+        completeness.is_older(since),
         completeness.hours(since),
-        completeness.heartbeats.since(since),
+        completeness.heartbeats.heard(since),
         two_shards.rows(*rollup_sql.render(meter, MeterQuery(), [500_000])),
         two_shards.rows(*rollup_sql.render_hours(since)),
         two_shards.rows(rollup_sql.render_compared(hours)),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from tallyman.domain.completeness import LARGEST_NUMBER, HourBalance
+from tallyman.domain.completeness import LARGEST_NUMBER, Ends, HourBalance
 from tallyman.domain.event import parse_event
 from tallyman.store.clickhouse import ClickHouse
 from tallyman.store.completeness import Completeness
@@ -208,7 +208,9 @@ async def test_however_many_numbers_are_made_good_it_is_one_row(chdb: ClickHouse
     await completeness.make_good(hole)
     rows = await chdb.rows("SELECT count() FROM dropped")
     await EventStore(chdb).accept(numbered([LARGEST_NUMBER], namespace="other"))
-    behind = await completeness.behind(NODES, "kong-1", LARGEST_NUMBER, HOUR, "default")
+    behind = await completeness.at_the_ends(
+        NODES, ("default", "kong-1"), Ends(None, LARGEST_NUMBER, HOUR), LONG_AGO
+    )
 
     assert rows == [(1,)]
     assert await holes_of(chdb, NODES) == []

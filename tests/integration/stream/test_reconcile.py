@@ -84,8 +84,21 @@ class Here:
         [row] = await self._store.query(meter, MeterQuery())
         return int(row.value)
 
-    async def report(self) -> Report:
-        return await self._reconciliation.run(NOW + timedelta(minutes=1), NOW - timedelta(days=1))
+    async def age(self, by: timedelta) -> None:
+        """Let all that is stored be older."""
+        await self.clickhouse.command(
+            "INSERT INTO events SELECT * REPLACE (stored_at - {by:Int64} AS stored_at, "
+            "ingested_at - {by:Int64} AS ingested_at, time - {by:Int64} AS time) FROM events",
+            {"by": int(by.total_seconds())},
+        )
+        await self.clickhouse.command(
+            "DELETE FROM events WHERE stored_at > now() - {by:Int64} / 2",
+            {"by": int(by.total_seconds())},
+        )
+
+    async def report(self, later: timedelta = timedelta(0)) -> Report:
+        now = NOW + timedelta(minutes=1) + later
+        return await self._reconciliation.run(now, now - timedelta(days=1))
 
 
 @pytest.fixture
@@ -195,7 +208,54 @@ async def test_what_is_sent_in_one_namespace_says_nothing_of_anothers_node_of_th
     assert mine == alone.nodes
     assert [gap for gap in both.gaps if gap.namespace == "default"] == alone.gaps
     assert [(gap.first, gap.last, str(gap.kind)) for gap in alone.gaps] == [(3, 4, "lost")]
-    assert (both.lost, both.late) == (2, 9_999_999 - 4 + 0)
+    assert (both.lost, both.late) == (2, 9_999_997)
+
+
+@pytest.mark.parametrize(
+    ("stored", "first", "lost"),
+    [
+        pytest.param((), 1, [(1, 20)], id="nothing of a node came"),
+        pytest.param((10, 11), 1, [(1, 9), (12, 20)], id="neither its first nor its last"),
+        pytest.param((), 15, [(15, 20)], id="nothing of its new spool"),
+    ],
+)
+async def test_the_first_numbers_of_a_new_node_are_missed(
+    here: Here, stored: tuple[int, ...], first: int, lost: list[tuple[int, int]]
+) -> None:
+    await here.store(json.loads(usage(1)))
+    await here.age(timedelta(hours=2))
+    await here.store(*numbered(*stored), heartbeat(20, first=first))
+    report = await here.report()
+
+    assert [(gap.first, gap.last) for gap in report.gaps] == lost
+    assert (report.is_complete, report.late) == (False, 0)
+
+
+async def test_the_first_numbers_of_a_node_that_may_be_older_than_the_store_are_not_missed(
+    here: Here,
+) -> None:
+    """What waits when it is first heard is for this store."""
+    await here.store(*numbered(50, 51), heartbeat(60, oldest=53))
+    young = await here.report()
+    await here.store(heartbeat(70, waiting=0, bad=0))
+    emptied = await here.report()
+
+    assert (young.is_complete, [(gap.first, gap.last) for gap in young.gaps]) == (
+        False, [(52, 52), (53, 60)],
+    )  # fmt: skip
+    assert [(gap.first, gap.last) for gap in emptied.gaps] == [(52, 70)]
+
+
+async def test_the_numbers_that_a_node_gave_before_what_is_looked_at_are_not_missed_again(
+    here: Here,
+) -> None:
+    """Whatever became of them: stored or deleted, they are of that time."""
+    await here.store(heartbeat(100, oldest=98))
+    await here.age(timedelta(days=3))
+    await here.store(*numbered(101), heartbeat(101, bad=0))
+    report = await here.report()
+
+    assert [(gap.first, gap.last) for gap in report.gaps] == [(98, 100)]
 
 
 async def test_calls_that_a_node_refused_are_missing(here: Here) -> None:
@@ -317,6 +377,27 @@ async def test_through_kafka_every_offset_is_counted_known_dead_or_missing(
     assert not robbed["is_complete"]
     assert (robbed["missing"], robbed["forgotten"]) == (1, 1)
     assert _sums(robbed) == {"accepted": 342, "counted": 289, "known": 50, "dead": 2, "missing": 1}
+
+
+async def test_a_partition_of_which_nothing_or_not_the_first_is_stored_is_missing(
+    stream: Stream, deployment: Deployment, http_store: EventStore
+) -> None:
+    events = [json.dumps(event).encode() for event in numbered(*range(1, 101))]
+    async with stream.consumer(http_store):
+        await stream.put(events)
+        await stream.wait_until_committed(100)
+    clickhouse = http_store._clickhouse
+    doors = await clickhouse.rows("SELECT door, count() FROM events GROUP BY door ORDER BY door")
+    (robbed, of_one), (other, _) = doors[0], doors[-1]
+    await clickhouse.command(
+        "DELETE FROM events WHERE door = {robbed:String} OR door = {other:String} AND place < 2",
+        {"robbed": robbed, "other": other},
+    )
+    report = await _report(deployment)
+
+    assert len(doors) > 1
+    assert (report["is_complete"], report["missing"]) == (False, of_one + 2)
+    assert _sums(report)["accepted"] == 100
 
 
 async def test_what_is_stored_before_a_batch_that_fails_leaves_no_hole_before_it(

@@ -1,5 +1,6 @@
 """Why numbers are missing: what the node's last heartbeat says about each part of a hole."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -9,6 +10,7 @@ from tallyman.domain.completeness import (
     Hole,
     HourBalance,
     below,
+    less,
     sort_gap,
     without,
 )
@@ -59,8 +61,12 @@ def test_a_hole_is_late_set_aside_or_lost_by_what_the_node_has_said(
 
 def test_a_hole_before_a_new_spool_is_an_upper_bound() -> None:
     [gap] = sort_gap(hole(10, 10_000), heartbeat(10_050, None, 10_001), None)
+    both = sort_gap(hole(10, 10_020), heartbeat(10_050, None, 10_001), None)
 
     assert (gap.kind, gap.is_upper_bound) == (LOST, True)
+    assert [(one.hole.first, one.hole.last, one.is_upper_bound) for one in both] == [
+        (10, 10_000, True), (10_001, 10_020, False),
+    ]  # fmt: skip
 
 
 def test_what_was_sent_and_not_yet_read_is_late() -> None:
@@ -68,6 +74,15 @@ def test_what_was_sent_and_not_yet_read_is_late() -> None:
 
     assert [gap.kind for gap in sort_gap(hole(10, 19), said, NOW - timedelta(seconds=1))] == [LATE]
     assert [gap.kind for gap in sort_gap(hole(10, 19), said, NOW)] == [LOST]
+
+
+def test_what_logs_have_shown_is_no_hole() -> None:
+    mine = [replace(one, namespace="default") for one in (hole(10, 19), hole(30, 30))]
+    left = less(
+        mine, {("default", "kong-1"): [(15, 16), (5, 10), (18, 99)], ("", "kong-1"): [(1, 99)]}
+    )
+
+    assert [(one.first, one.last) for one in left] == [(11, 14), (17, 17)]
 
 
 def test_what_is_found_elsewhere_is_no_hole() -> None:
