@@ -4,7 +4,7 @@ It does not know where numbers are stored: see `store/completeness.py`.
 """
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
@@ -104,6 +104,18 @@ class Heard:
     last: Heartbeat
     first_at: datetime
     last_at: datetime
+
+    def risen(self, count: Callable[[Heartbeat], int]) -> int:
+        """By how much a count rose that begins at 0 with each spool, also before it was first said."""
+        total = 0
+        for first, last in self.spools:
+            is_known = self.before is not None and self.before.first == first.first
+            at = count(self.before) if self.before is not None and is_known else 0
+            for beat in (first, last):
+                # A spool file may have been made anew with the same first number.
+                total += count(beat) - at if count(beat) >= at else count(beat)
+                at = count(beat)
+        return total
 
     def begins(self, is_new: bool) -> int:
         """The first number that must have come in since then, or be known to be missing.

@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from operator import attrgetter
 from typing import Final
 
 from tallyman.domain.access import DEFAULT_NAMESPACE
@@ -95,22 +96,16 @@ def _node(whose: Whose, lane: Lane | None, gaps: Iterable[Gap], heard: Heard | N
     for gap in gaps:
         counted[gap.kind] += gap.hole.size
     newest = heard.last if heard else None
-    beats = heard.spools[-1] if heard else ()
     return NodeReport(
         node=whose[1],
         last=max(lane.last if lane else 0, newest.newest if newest else 0),
         late=counted[GapKind.LATE],
         lost=counted[GapKind.LOST],
         set_aside=newest.set_aside if newest else 0,
-        refused=_rise(beats[0].refused, beats[1].refused) if beats else 0,
-        bad=_rise(beats[0].bad, beats[1].bad) if beats else 0,
+        refused=heard.risen(attrgetter("refused")) if heard else 0,
+        bad=heard.risen(attrgetter("bad")) if heard else 0,
         waiting=newest.waiting if newest else None,
         heartbeat_at=newest.at if newest else None,
         sinks=newest.sinks if newest else 1,
         namespace=whose[0],
     )
-
-
-def _rise(first: int, last: int) -> int:
-    """By how much a count rose that begins anew with a new spool."""
-    return last - first if last >= first else last

@@ -13,7 +13,8 @@ from tallyman.domain.completeness import GapKind
 class NodeReport(msgspec.Struct):
     """A gateway node of a namespace: its numbers that came in, and what it last said of its spool.
 
-    `refused` and `bad` are log entries that got no number between its first and last heartbeat.
+    `refused` and `bad` are log entries that got no number up to its last heartbeat, since the last one of
+    its spool that came in before, or since the spool was begun.
     """
 
     node: str

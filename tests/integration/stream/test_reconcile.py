@@ -265,6 +265,31 @@ async def test_calls_that_a_node_refused_are_missing(here: Here) -> None:
     assert (report.is_complete, report.refused, report.nodes[0].bad) == (False, 3, 2)
 
 
+async def test_what_a_node_refused_before_it_was_first_heard_is_missing(here: Here) -> None:
+    await here.store(*numbered(1), heartbeat(1, refused=100, bad=7))
+    report = await here.report()
+
+    assert (report.is_complete, report.refused, report.nodes[0].bad) == (False, 100, 7)
+
+
+@pytest.mark.parametrize(
+    ("first", "refused"),
+    [
+        pytest.param(1, 1, id="the same spool"),
+        pytest.param(10_001, 6, id="a new spool that counts beyond the old one"),
+    ],
+)
+async def test_what_a_node_refused_since_is_counted_from_what_it_last_said_of_the_same_spool(
+    here: Here, first: int, refused: int
+) -> None:
+    await here.store(*numbered(1), heartbeat(1, refused=5))
+    await here.age(timedelta(days=3))
+    await here.store(heartbeat(1, first=first, refused=6))
+    report = await here.report()
+
+    assert report.refused == refused
+
+
 async def test_an_hour_of_the_rollup_that_differs_is_reported_and_put_right(here: Here) -> None:
     await here.store(*numbered(1, 2, 3))
     clean = await here.report()

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from tallyman.domain.completeness import (
     GapKind,
+    Heard,
     Heartbeat,
     Hole,
     HourBalance,
@@ -74,6 +75,30 @@ def test_what_was_sent_and_not_yet_read_is_late() -> None:
 
     assert [gap.kind for gap in sort_gap(hole(10, 19), said, NOW - timedelta(seconds=1))] == [LATE]
     assert [gap.kind for gap in sort_gap(hole(10, 19), said, NOW)] == [LOST]
+
+
+@pytest.mark.parametrize(
+    ("before", "spools", "expected"),
+    [
+        pytest.param(None, [(1, 100, 100)], 100, id="a node counts from nothing"),
+        pytest.param((1, 5), [(1, 5, 6)], 1, id="one that was heard before from what it said"),
+        pytest.param((1, 5), [(1, 8, 9)], 4, id="also where it rose unheard"),
+        pytest.param((1, 5), [(11, 6, 6)], 6, id="a new spool from nothing"),
+        pytest.param((1, 5), [(1, 7, 7), (11, 2, 3)], 5, id="after the old one's last"),
+        pytest.param((1, 5), [(1, 2, 3)], 3, id="a spool that begins anew with the same number"),
+        pytest.param((1, 5), [(1, 6, 2)], 3, id="also in between"),
+    ],
+)
+def test_a_count_rises_from_nothing_with_each_spool(
+    before: tuple[int, int] | None, spools: list[tuple[int, int, int]], expected: int
+) -> None:
+    def said(first: int, refused: int) -> Heartbeat:
+        return Heartbeat("kong-1", NOW, first, 50, None, refused=refused)
+
+    pairs = tuple((said(first, begin), said(first, end)) for first, begin, end in spools)
+    heard = Heard(pairs, said(*before) if before else None, pairs[-1][1], NOW, NOW)
+
+    assert heard.risen(lambda beat: beat.refused) == expected
 
 
 def test_what_logs_have_shown_is_no_hole() -> None:
