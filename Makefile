@@ -22,7 +22,6 @@ test: install  ## all tests, the linters and mypy
 	@tests/run
 
 faults: install  ## every fault, everywhere: killed at each durable step, thousands of histories
-	-@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[fuzz]'
 	FAULTS=long $(BIN)/pytest tests/faults
 
 soak: install  ## an hour of random faults at a steady load, in which nothing grows; MINUTES=10 for less

@@ -1,7 +1,7 @@
 """What is fed with anything at all: the envelope, the JSONPath, the spool's reader, the plugin's rules.
 
 Each target takes bytes and raises only if a promise is broken. `test_fuzz.py` feeds them with hypothesis;
-`python -m tests.faults.fuzz TARGET SECONDS` with atheris, which follows what code the bytes reach.
+`python -m tests.faults.fuzz TARGET SECONDS SEED` with atheris, which follows what code the bytes reach.
 """
 
 import copy
@@ -42,6 +42,7 @@ ENTRIES = [case.entry for case in recorded_cases()]
 SINK = HttpSink("sink-1", "http://collector/events")
 PLUGIN = configuration(None)
 MOST_TOKENS = 2**53
+ANY = "any"
 
 
 def envelope(data: bytes) -> None:
@@ -128,6 +129,13 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "envelope": envelope, "json_path": json_path, "usage": usage, "spool": spool,
 }  # fmt: skip
 
+
+def any_of_them(data: bytes) -> None:
+    """One of the targets, which the first byte chooses: a short run goes through all in one process."""
+    if data:
+        list(TARGETS.values())[data[0] % len(TARGETS)](data[1:])
+
+
 SEEDS = {
     "envelope": (
         usage_event(1),
@@ -166,19 +174,31 @@ def _fill(path: Path) -> None:
     filled.close()
 
 
-def main(target: str, seconds: str) -> None:
-    atheris: Any = importlib.import_module("atheris")  # an extra of its own
+def seeds(target: str) -> list[bytes]:
+    """What a run begins with."""
+    if target != ANY:
+        return list(SEEDS.get(target, ()))
+    return [
+        bytes([number]) + seed
+        for number, name in enumerate(TARGETS)
+        for seed in SEEDS.get(name, (b"\0\0\0\0",))
+    ]
+
+
+def main(target: str, seconds: str, seed: str) -> None:
+    atheris: Any = importlib.import_module("atheris")  # not there on every machine
     logging.getLogger("tallyman_kong").setLevel(logging.CRITICAL)
     for module in FOLLOWED:
         for name, function in list(vars(module).items()):
             if inspect.isfunction(function) and function.__module__ == module.__name__:
                 setattr(module, name, atheris.instrument_func(function))
     corpus = Path(tempfile.mkdtemp())
-    for number, seed in enumerate(SEEDS.get(target, ())):
-        (corpus / str(number)).write_bytes(seed)
+    for number, begin in enumerate(seeds(target)):
+        (corpus / str(number)).write_bytes(begin)
     kept = f"-artifact_prefix={tempfile.gettempdir()}/"  # what it finds, which it prints as well
-    options = [f"-max_total_time={seconds}", "-max_len=4096", kept, str(corpus)]
-    atheris.Setup([sys.argv[0], *options], TARGETS[target])
+    length = [f"-max_total_time={seconds}", f"-seed={seed}", "-max_len=4096"]
+    fed = any_of_them if target == ANY else TARGETS[target]
+    atheris.Setup([sys.argv[0], *length, kept, str(corpus)], fed)
     atheris.Fuzz()
 
 
