@@ -1,14 +1,17 @@
 """A node and an embedded collector from first call to last reconciliation, to be killed anywhere.
 
 Some calls are replayed before they are sent, and so are known by their id alone too. Calls are spooled and sent; some
-are set aside and returned, the spool file is spoilt, an event is lost and one that was replayed is taken away; then
+are set aside and returned, the spool file is spoilt, an event is lost. What has arrived by then is looked at before
+the whole log is replayed, which makes good whatever plugin or sender lose. One that was replayed is taken away; then
 the log is replayed and everything is reconciled, and the rollup is refreshed again and again. In the end the
 meters, which are asked of the rollup, must have each call once, and nothing may be missing but what was taken away.
 
 `python -m tests.faults.embedded_world FOLDER SEED` takes faults on standard input.
 """
 
+import json
 import logging
+import os
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -29,12 +32,13 @@ from tallyman.stream.reconcile import Reconciliation
 from tallyman.stream.reconcile_nodes import MadeGood
 from tallyman.stream.replay import Direct
 from tallyman_kong import heartbeat
-from tallyman_kong.delivery import Delivery, Refused, SpoolAccess
+from tallyman_kong.delivery import Refused, SpoolAccess, event_id
 from tallyman_kong.intake import read_entry, reader
 from tallyman_kong.sink import HttpSink
 from tallyman_kong.spool import Group, Spool, Spooled
 from tallyman_kong.usage import configuration
 
+from tests.faults.arrived import DELIVERIES, compared
 from tests.faults.forked import serve
 from tests.faults.traffic import Call, calls, expected, groups
 
@@ -80,10 +84,12 @@ class World:
         for number in numbers:
             if self.first_time(f"group-{number}"):
                 self.spool.append(group_of(self.groups[number]))
+                self.first_time(f"appended-{number}")
 
     async def deliver(self, store: GroupCommit) -> None:
         spool = SpoolAccess(self.spool)
-        delivery = Delivery(spool, SINK, lambda _: Collector(self, store))
+        made = DELIVERIES[os.environ.get("BUG", "")]
+        delivery = made(spool, SINK, lambda _: Collector(self, store))
         delivery.stop()
         await delivery.run()
 
@@ -101,7 +107,30 @@ class World:
         """Acknowledge an event that was never sent, as no sender does."""
         if self.first_time("losing"):
             lost = self.spool.read(SINK.name, 1, 10**6)
+            (self.folder / "losing").write_text("".join(event_id(event) for event in lost))
             self.spool.acknowledge([event.position for event in lost], "http")
+
+    def may_lack(self) -> set[str]:
+        """Ids of what stood in an append that was killed, and of what was lost on purpose."""
+        killed = (
+            self.groups[number]
+            for number in range(len(self.groups))
+            if not (self.folder / f"begun-appended-{number}").exists()
+        )
+        ids = {name for these in killed for call in these for name in call.tokens_by_id}
+        return ids | {(self.folder / "losing").read_text()}
+
+    async def look_at_what_arrived(self, store: EventStore, clickhouse: ClickHouse) -> None:
+        """Keep it, once, before anything is made good."""
+        seen = self.folder / "arrived"
+        if seen.exists():
+            return
+        rows = await clickhouse.rows("SELECT id FROM events FINAL WHERE type = 'llm.tokens'")
+        stored = [str(row[0]) for row in rows]
+        arrived = compared(self.calls, stored, await tokens_of(store), self.may_lack())
+        whole = seen.with_suffix(".new")
+        whole.write_text(json.dumps(arrived))
+        whole.rename(seen)
 
     async def rob(self, clickhouse: ClickHouse) -> None:
         """Take an event away behind everybody's back, if it came in before this.
@@ -171,6 +200,7 @@ async def live(folder: Path, seed: int) -> dict[str, Any]:
     async with GroupCommit(store) as group_commit:
         await _send(world, group_commit)
         await rollup.refresh()
+        await world.look_at_what_arrived(store, clickhouse)
         for state in world.spool.states():
             beat = parse_event(heartbeat.event_of(state, datetime.now(UTC)).encode())
             await group_commit.accept([Received("default", beat, datetime.now(UTC))])
@@ -186,6 +216,7 @@ async def live(folder: Path, seed: int) -> dict[str, Any]:
         report = await _reconcile(reconciliation, None)
     await rollup.refresh()
     found = {
+        "arrived": json.loads((world.folder / "arrived").read_text()),
         "tokens": await tokens_of(store),
         "expected": expected(world.calls),
         "events": await usage_events(clickhouse),
@@ -205,8 +236,8 @@ async def live(folder: Path, seed: int) -> dict[str, Any]:
 async def _send(world: World, store: GroupCommit) -> None:
     world.call_kong([0, 1, 2])
     await world.deliver(store)
-    if world.first_time("mending"):
-        world.spool.return_set_aside()
+    world.first_time("mending")
+    world.spool.return_set_aside()
     await world.deliver(store)
     world.spoil_the_spool()
     world.call_kong([3, 4])

@@ -25,6 +25,12 @@ class Call:
     answer: int
 
     @property
+    def tokens_by_id(self) -> dict[str, int]:
+        """Its events' ids, with the tokens of each."""
+        name = f"{self.entry['request']['id']}:proxy"
+        return {f"{name}:request": self.prompt, f"{name}:response": self.answer}
+
+    @property
     def line(self) -> str:
         return json.dumps(self.entry)
 
