@@ -110,7 +110,7 @@ def test_what_was_lost_with_the_end_of_the_journal_is_a_hole_that_the_node_says_
     now = datetime.now(UTC)
     hole = Hole("kong-1", left[-1] + 1, 80, now, now)
     said = Heartbeat("kong-1", now, state.first, state.newest, state.oldest)
-    assert sort_gap(hole, said, None) == [Gap(hole, GapKind.LOST)]
+    assert sort_gap(hole, said) == [Gap(hole, GapKind.LOST)]
     again.close()
 
 

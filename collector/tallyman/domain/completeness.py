@@ -128,18 +128,18 @@ class Heard:
         return first.first if is_new else first.left + 1
 
 
-def sort_gap(hole: Hole, heartbeat: Heartbeat | None, consumed_until: datetime | None) -> list[Gap]:
+def sort_gap(hole: Hole, heartbeat: Heartbeat | None) -> list[Gap]:
     """Why the numbers of a node's hole are missing, in order.
 
-    `consumed_until` is how far what the node has sent has been read; None where it is stored when it is
-    acknowledged. A node that has not said that a number has left its spool may still send it.
+    All that the node had sent before this heartbeat must have been read before the hole was looked for. A
+    node that has not said that a number has left its spool may still send it.
     """
-    if heartbeat is None or (consumed_until is not None and heartbeat.at > consumed_until):
+    if heartbeat is None:
         return [Gap(hole, GapKind.LATE)]
     if hole.first < heartbeat.first <= hole.last:
         spoilt = _part(hole, hole.first, heartbeat.first - 1)
         rest = _part(hole, heartbeat.first, hole.last)
-        return [one for part in (spoilt, rest) for one in sort_gap(part, heartbeat, consumed_until)]
+        return [one for part in (spoilt, rest) for one in sort_gap(part, heartbeat)]
     left = heartbeat.left
     aside = heartbeat.set_aside_numbers
     aside = aside[bisect_left(aside, hole.first) : bisect_right(aside, hole.last)]

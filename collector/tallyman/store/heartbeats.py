@@ -10,6 +10,7 @@ from itertools import chain, islice
 from typing import Any, Final
 
 from tallyman.domain.completeness import HEARTBEAT, LARGEST_NUMBER, Heard, Heartbeat, Whose
+from tallyman.domain.period import microseconds
 from tallyman.store.clickhouse import ClickHouse
 from tallyman.store.json_sql import quote
 from tallyman.store.lane_sql import SINCE, since_parameters
@@ -79,6 +80,20 @@ class Heartbeats:
                 max(known.last_at, _utc(last_in_at)) if known else _utc(last_in_at),
             )
         return heard
+
+    async def last_said(self, since: datetime, until: datetime) -> dict[Whose, Heartbeat]:
+        """Each node's last heartbeat up to `until`, by its own clock, of those that came in since then."""
+        rows = await self._clickhouse.rows(
+            f"SELECT namespace, subject, max(time), argMax(said, time) FROM (SELECT namespace, subject, "  # noqa: S608 – ours
+            f"time, {_SAID} AS said FROM events WHERE type = {quote(HEARTBEAT)} AND {SINCE} "
+            f"AND time <= fromUnixTimestamp64Micro({{until:Int64}}, 'UTC')) WHERE {_IS_READABLE} "
+            "GROUP BY namespace, subject",
+            {**since_parameters(since), "until": microseconds(until)},
+        )
+        return {
+            (namespace, node): _heartbeat(namespace, node, at, said)
+            for namespace, node, at, said in rows
+        }
 
     async def _last_before(self, since: datetime) -> dict[Whose, tuple[Heartbeat, datetime]]:
         """Each node's last heartbeat before then, and when it came in; only these are read."""

@@ -76,11 +76,15 @@ class Reconciliation:
         Raises:
             Unavailable: a store or Kafka did not answer.
         """
-        progress, dead, until = await self._kafka_says()
+        # In this order nothing that comes in meanwhile looks lost: what the nodes say, how far what they
+        # had sent by then is read, and only then what is not stored.
         checked = Nodes(self.completeness)
+        heard = await checked.hear(since)
+        progress, dead, until = await self._kafka_says()
+        told = await checked.judge(heard, since, until)
         if made_good is not None:
-            await checked.make_good(made_good, since, until)
-        nodes, node_gaps = await checked.check(since, until)
+            await checked.make_good(made_good, since, told)
+        nodes, node_gaps = await checked.check(since, told)
         missing = await self._missing(since, progress, dead)
         hours = _hours(await self.completeness.hours(since), dead, missing, since)
         forgotten = await self._forget(since, now)

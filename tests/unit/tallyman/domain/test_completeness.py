@@ -1,7 +1,7 @@
 """Why numbers are missing: what the node's last heartbeat says about each part of a hole."""
 
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import pytest
 from tallyman.domain.completeness import (
@@ -54,27 +54,20 @@ def heartbeat(newest: int, oldest: int | None, first: int = 1, *aside: int) -> H
 def test_a_hole_is_late_set_aside_or_lost_by_what_the_node_has_said(
     said: Heartbeat | None, expected: list[tuple[int, int, GapKind]]
 ) -> None:
-    gaps = sort_gap(hole(10, 19), said, None)
+    gaps = sort_gap(hole(10, 19), said)
 
     assert [(gap.hole.first, gap.hole.last, gap.kind) for gap in gaps] == expected
     assert not any(gap.is_upper_bound for gap in gaps)
 
 
 def test_a_hole_before_a_new_spool_is_an_upper_bound() -> None:
-    [gap] = sort_gap(hole(10, 10_000), heartbeat(10_050, None, 10_001), None)
-    both = sort_gap(hole(10, 10_020), heartbeat(10_050, None, 10_001), None)
+    [gap] = sort_gap(hole(10, 10_000), heartbeat(10_050, None, 10_001))
+    both = sort_gap(hole(10, 10_020), heartbeat(10_050, None, 10_001))
 
     assert (gap.kind, gap.is_upper_bound) == (LOST, True)
     assert [(one.hole.first, one.hole.last, one.is_upper_bound) for one in both] == [
         (10, 10_000, True), (10_001, 10_020, False),
     ]  # fmt: skip
-
-
-def test_what_was_sent_and_not_yet_read_is_late() -> None:
-    said = heartbeat(50, None)
-
-    assert [gap.kind for gap in sort_gap(hole(10, 19), said, NOW - timedelta(seconds=1))] == [LATE]
-    assert [gap.kind for gap in sort_gap(hole(10, 19), said, NOW)] == [LOST]
 
 
 @pytest.mark.parametrize(
