@@ -25,7 +25,7 @@ SOCKET = "tallyman.sock"  # in the folder, whose own path may be too long for a 
 
 async def prepare(folder: Path, _seed: int) -> dict[str, Any]:
     """The tables, and when it all began."""
-    runner = await _running(folder)
+    runner = await running(folder)
     await runner.cleanup()
     (folder / "began").write_text(str(int(datetime.now(UTC).timestamp()) - 3600))
     return {}
@@ -35,7 +35,7 @@ async def live(folder: Path, seed: int) -> dict[str, Any]:
     """The log from its beginning to its end."""
     began = datetime.fromtimestamp(float((folder / "began").read_text()), UTC)
     log = calls(seed, CALLS, began)
-    runner = await _running(folder)
+    runner = await running(folder)
     os.chdir(folder)
     await web.UnixSite(runner, SOCKET).start()
     async with connect(Path(SOCKET)) as session:
@@ -51,7 +51,7 @@ async def live(folder: Path, seed: int) -> dict[str, Any]:
     return found
 
 
-async def _running(folder: Path) -> web.AppRunner:
+async def running(folder: Path) -> web.AppRunner:
     """The server's application, without what it does by itself."""
     settings = Settings(
         data_dir=folder,

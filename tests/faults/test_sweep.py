@@ -35,6 +35,9 @@ KAFKA = frozenset(
     ]
 )  # fmt: skip
 SERVED = frozenset(["replay.post"])
+SENT = frozenset(
+    ["spool.append", "spool.acknowledge", "sender.send", "store.insert", "store.remember"]
+)
 ROOT = Path(__file__).parents[2]
 NAMED = re.compile(r'@durable\("([^"]+)"\)')
 MOST_TIMES = 6  # that a step is tried at in the long form
@@ -69,6 +72,15 @@ def test_a_sender_that_acknowledges_before_it_sends_is_found(tmp_path: Path, see
 
     assert found["tokens"] == found["expected"], "what is lost is made good by the replay"
     with pytest.raises(AssertionError, match="unexplained"):
+        check(found)
+
+
+def test_a_sender_and_a_server_over_http_killed_at_any_step_count_each_call_once(
+    tmp_path: Path, seed: int
+) -> None:
+    faults = [f"{when}:{step}:{number}" for step in SENT for when in WHENS for number in (1, 3)]
+    faults = faults if IS_LONG else [random.Random(seed).choice(sorted(faults))]
+    for found in lived("sender_world", tmp_path, seed, faults):
         check(found)
 
 
