@@ -118,7 +118,7 @@ async def test_a_consumer_killed_between_store_and_commit_counts_nothing_twice(
     assert (stored_before, await tokens(http_store)) == (401, 401)
 
 
-async def test_consumers_killed_at_any_moment_lose_and_double_nothing(
+async def test_consumers_that_are_killed_in_mid_stream_lose_and_double_nothing(
     stream: Stream, deployment: Deployment, http_store: EventStore
 ) -> None:
     await stream.put([usage(number) for number in range(6_000)])
