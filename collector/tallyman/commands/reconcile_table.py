@@ -67,6 +67,7 @@ def _nodes(report: Report) -> Table:
     is_of_many = _is_of_many(report)
     for node in report.nodes:
         heard = f"{node.heartbeat_at:%Y-%m-%d %H:%M:%S}" if node.heartbeat_at else "never"
+        heard += " (silent)" if node.silent else ""
         waiting = "?" if node.waiting is None else f"{node.waiting:,}"
         numbers = (f"{one:,}" for one in (node.last, node.lost, node.late, node.refused))
         table.add_row(_named(node.namespace, node.node, is_of_many), *numbers, waiting, heard)

@@ -90,6 +90,11 @@ class Heartbeat:
         """The number up to which all had left its spool, but for those that are set aside."""
         return self.newest if self.oldest is None else self.oldest - 1
 
+    @property
+    def held(self) -> int | None:
+        """The lowest number that its spool holds, to be sent or set aside."""
+        return min(filter(None, (self.oldest, *self.set_aside_numbers[:1])), default=None)
+
 
 @dataclass(frozen=True)
 class Heard:

@@ -52,9 +52,11 @@ class Completeness:
             before = found.get(whose)
             whole = before or Lane(whose[0], whose[1], first, last, first_at, last_at)
             if before is not None and first > before.last + 1:
-                holes += await self._between(lanes, before, first, first_at)
+                ends = Ends(before.last + 1, first - 1, before.last_at)
+                within = await self.within(lanes, whose, ends)
+                holes += [replace(hole, after_at=first_at) for hole in within]
             if count < last - first + 1:
-                holes += await self._inside(lanes, whole, block)
+                holes += await self._inside(lanes, whose, block)
             found[whose] = replace(whole, last=last, last_at=last_at)
         for lane in found.values():
             holes += await self._before(lanes, lane)
@@ -90,6 +92,19 @@ class Completeness:
         if last < ends.last:
             holes.append(Hole(lane, last + 1, ends.last, _utc(last_at), None, namespace))
         return await self._less_made_good(lanes, holes)
+
+    async def within(self, lanes: Lanes, whose: Whose, ends: Ends) -> list[Hole]:
+        """The holes from a lane's `ends.first`, at least 1, to its `ends.last`, whenever they came about."""
+        never = "toDateTime64(0, 3, 'UTC') AS at"
+        holes = await self._holes_among(
+            whose,
+            f"SELECT arrayJoin([{{before:UInt64}}, {{after:UInt64}}]) AS number, {never} "  # noqa: S608 – ours
+            f"UNION DISTINCT SELECT number, {never} FROM "
+            + render_lane(lanes, "number > {before:UInt64} AND number < {after:UInt64}"),
+            {"before": (ends.first or 1) - 1, "after": ends.last + 1},
+        )
+        since_then = [replace(hole, before_at=ends.at, after_at=None) for hole in holes]
+        return await self._less_made_good(lanes, since_then)
 
     async def is_older(self, moment: datetime) -> bool:
         """Whether anything was stored before a moment."""
@@ -204,34 +219,18 @@ class Completeness:
         )
         return [((row[0], row[1]), *row[2:6], _utc(row[6]), _utc(row[7])) for row in rows]
 
-    async def _inside(self, lanes: Lanes, lane: Lane, block: int) -> list[Hole]:
+    async def _inside(self, lanes: Lanes, whose: Whose, block: int) -> list[Hole]:
         """The holes in one block, looked for among all that is stored."""
         return await self._holes_among(
-            lanes,
-            lane,
+            whose,
             "SELECT number, min(ingested_at) AS at FROM "  # noqa: S608 – ours
             + render_lane(lanes, "block = {block:UInt64}")
             + " GROUP BY number",
             {"block": block},
         )
 
-    async def _between(
-        self, lanes: Lanes, lane: Lane, after: int, after_at: datetime
-    ) -> list[Hole]:
-        """The holes between a lane's last number and one after it, less what came in before `since`."""
-        holes = await self._holes_among(
-            lanes,
-            lane,
-            "SELECT arrayJoin([{before:UInt64}, {after:UInt64}]) AS number, "  # noqa: S608 – ours
-            "toDateTime64(0, 3, 'UTC') AS at UNION DISTINCT SELECT number, "
-            "toDateTime64(0, 3, 'UTC') AS at FROM "
-            + render_lane(lanes, "number > {before:UInt64} AND number < {after:UInt64}"),
-            {"before": lane.last, "after": after},
-        )
-        return [replace(hole, before_at=lane.last_at, after_at=after_at) for hole in holes]
-
     async def _holes_among(
-        self, lanes: Lanes, lane: Lane, numbers: str, parameters: dict[str, Any]
+        self, whose: Whose, numbers: str, parameters: dict[str, Any]
     ) -> list[Hole]:
         """The holes between the numbers, distinct and each with when it came, that a query gives."""
         rows = await self._clickhouse.rows(
@@ -240,17 +239,11 @@ class Completeness:
             f"lagInFrame(at, 1, at) OVER w AS before_at FROM ({numbers}) "
             "WINDOW w AS (ORDER BY number ROWS BETWEEN 1 PRECEDING AND CURRENT ROW)) "
             "WHERE number > before + 1 ORDER BY number",
-            lane_parameters(lane.namespace, lane.name) | parameters,
+            lane_parameters(*whose) | parameters,
         )
+        namespace, lane = whose
         return [
-            Hole(
-                lane.name,
-                int(before) + 1,
-                int(number) - 1,
-                _utc(before_at),
-                _utc(at),
-                lane.namespace,
-            )
+            Hole(lane, int(before) + 1, int(number) - 1, _utc(before_at), _utc(at), namespace)
             for before, number, before_at, at in rows
         ]
 

@@ -78,7 +78,7 @@ class Reconciliation:
         """
         # In this order nothing that comes in meanwhile looks lost: what the nodes say, how far what they
         # had sent by then is read, and only then what is not stored.
-        checked = Nodes(self.completeness)
+        checked = Nodes(self.completeness, now)
         heard = await checked.hear(since)
         progress, dead, until = await self._kafka_says()
         told = await checked.judge(heard, since, until)

@@ -14,7 +14,8 @@ class NodeReport(msgspec.Struct):
     """A gateway node of a namespace: its numbers that came in, and what it last said of its spool.
 
     `refused` and `bad` are log entries that got no number up to its last heartbeat, since the last one of
-    its spool that came in before, or since the spool was begun.
+    its spool that came in before, or since the spool was begun. A `silent` one was not heard for a day:
+    what its spool held is lost, as far as anybody knows.
     """
 
     node: str
@@ -28,6 +29,7 @@ class NodeReport(msgspec.Struct):
     heartbeat_at: datetime | None
     sinks: int
     namespace: str = ""
+    silent: bool = False
 
 
 class GapReport(msgspec.Struct):

@@ -4,6 +4,7 @@ import asyncio
 import gzip
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from tallyman.store.database import Database
 from tallyman.store.events import EventStore, Received
 from tallyman.store.meters import MeterStore
 from tallyman.stream.batch import BatchLimits
+from tallyman.stream.reconcile_nodes import MadeGood
 from tallyman.stream.reconcile_report import Report, RollupHourReport, missing_in
 from tallyman.stream.replay import connect
 from tallyman_kong.heartbeat import SpoolState, event_of
@@ -46,7 +48,7 @@ def numbered(*numbers: int) -> list[dict[str, Any]]:
     ]
 
 
-def heartbeat(newest: int, oldest: int | None = None, **changes: int) -> dict[str, Any]:
+def heartbeat(newest: int, oldest: int | None = None, **changes: Any) -> dict[str, Any]:
     """What the node says, now."""
     values: dict[str, Any] = {
         "first": 1, "waiting": 0, "set_aside": 0, "set_aside_ranges": (), "refused": 0, "bad": 0,
@@ -73,10 +75,14 @@ class Here:
             Settings(billing_settle_seconds=0), clickhouse, customers
         )
 
-    async def store(self, *events: dict[str, Any], namespace: str = "default") -> None:
-        received = at_once(*events)
+    async def store(
+        self, *events: dict[str, Any], namespace: str = "default", later: timedelta = timedelta(0)
+    ) -> None:
         await self._store.accept(
-            [msgspec.structs.replace(one, namespace=namespace) for one in received]
+            [
+                msgspec.structs.replace(one, namespace=namespace, ingested_at=NOW + later)
+                for one in at_once(*events)
+            ]
         )
 
     async def tokens(self) -> int:
@@ -96,9 +102,14 @@ class Here:
             {"by": int(by.total_seconds())},
         )
 
-    async def report(self, later: timedelta = timedelta(0)) -> Report:
+    async def report(
+        self,
+        later: timedelta = timedelta(0),
+        days: int = 1,
+        made_good: MadeGood | None = None,
+    ) -> Report:
         now = NOW + timedelta(minutes=1) + later
-        return await self._reconciliation.run(now, now - timedelta(days=1))
+        return await self._reconciliation.run(now, now - timedelta(days=days), made_good)
 
 
 @pytest.fixture
@@ -209,6 +220,53 @@ async def test_what_is_sent_in_one_namespace_says_nothing_of_anothers_node_of_th
     assert [gap for gap in both.gaps if gap.namespace == "default"] == alone.gaps
     assert [(gap.first, gap.last, str(gap.kind)) for gap in alone.gaps] == [(3, 4, "lost")]
     assert (both.lost, both.late) == (2, 9_999_997)
+
+
+DAY = timedelta(days=1)
+
+
+async def test_what_a_silent_nodes_spool_holds_is_missing_after_a_day_until_it_comes(
+    here: Here,
+) -> None:
+    """It was switched off, for longer than a reconciliation looks back."""
+    await here.store(*numbered(1, 2, 4), heartbeat(10, oldest=5, set_aside_ranges=((3, 3),)))
+    young = await here.report(DAY - timedelta(minutes=2), days=7)
+    old = [await here.report(later, days) for later, days in ((DAY, 7), (DAY, 1), (30 * DAY, 7))]
+    await here.age(30 * DAY)
+    await here.store(heartbeat(10, oldest=5, set_aside_ranges=((3, 3),), bad=0))
+    back = await here.report(days=7)
+    await here.store(*numbered(3, *range(5, 11)))
+    whole = await here.report(30 * DAY, days=7)
+
+    assert (young.is_complete, young.late, young.nodes[0].silent) == (True, 6, False)
+    for report in old:
+        assert (report.is_complete, report.lost, report.late) == (False, 7, 0)
+        assert [(gap.first, gap.last) for gap in report.gaps] == [(3, 3), (5, 10)]
+        assert [node.silent for node in report.nodes] == [True]
+    assert (back.lost, back.late, back.nodes[0].silent) == (0, 6, False)
+    assert (whole.is_complete, whole.nodes) == (True, [])
+
+
+async def test_what_a_silent_nodes_spool_held_is_missing_until_its_log_has_made_it_good(
+    here: Here,
+) -> None:
+    await here.store(*numbered(1, 2, 3, 4), heartbeat(10, oldest=5))
+    shown = MadeGood("kong-1", NOW - timedelta(hours=1), NOW + timedelta(seconds=1))
+    others = await here.report(30 * DAY, 7, replace(shown, namespace="evil"))
+    too_old = await here.report(30 * DAY, 7, replace(shown, to=NOW - timedelta(seconds=1)))
+    good = await here.report(30 * DAY, 7, shown)
+    after = await here.report(60 * DAY, 7)
+
+    assert (others.lost, too_old.lost, good.lost, after.lost) == (6, 6, 0, 0)
+
+
+async def test_a_node_whose_numbers_come_in_is_not_silent(here: Here) -> None:
+    """Its heartbeats were switched off."""
+    await here.store(*numbered(1, 2), heartbeat(4, oldest=3))
+    await here.store(*numbered(5), later=2 * DAY)
+    report = await here.report(2 * DAY, days=7)
+
+    assert (report.is_complete, report.late, report.nodes[0].silent) == (True, 2, False)
 
 
 @pytest.mark.parametrize(
