@@ -3,6 +3,8 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import Final
 from urllib.parse import quote
 
 import aiohttp
@@ -22,6 +24,8 @@ from tallyman.store.customers import CustomerStore
 from tallyman.store.events import EventStore
 from tallyman.stream.reconcile import Reconciliation
 from tallyman.stream.replay import LOCAL_NAMESPACE_HEADER, connect
+
+MISSED_RECONCILIATIONS: Final = 3  # the first after a start is one, and one may take its time
 
 
 @click.command()
@@ -104,7 +108,7 @@ def _rows(settings: Settings, answer: StatusAnswer, namespace: str) -> list[tupl
         (f"newest in {namespace}", f"{newest:%Y-%m-%d %H:%M:%S} UTC" if newest else "none"),
         *((_kind(one), f"{one.events:,}") for one in answer.today),
         ("usage without customer", _unattributed_row(answer)),
-        ("reconciled", _reconciled_row(answer)),
+        ("reconciled", _reconciled_row(settings, answer)),
         ("API keys made", str(answer.keys)),
     ]
     if settings.kafka_brokers is not None:
@@ -128,14 +132,24 @@ def _unattributed_row(answer: StatusAnswer) -> str:
     return f"{found.events:,} {events} of {found.subjects_in_all:,} {subjects} ({named}{more})"
 
 
-def _reconciled_row(answer: StatusAnswer) -> str:
+def _reconciled_row(settings: Settings, answer: StatusAnswer) -> str:
     found = answer.reconciled
+    overdue = "; overdue: the server's log says why" if _is_overdue(settings, answer) else ""
     if found is None:
-        return "not yet; `tallyman reconcile` does it now"
+        return f"not yet; `tallyman reconcile` does it now{overdue}"
     late = f", {found.late:,} still on their way" if found.late else ""
     says = f"{found.missing:,} missing" if found.missing else "nothing is missing"
     wrong = f", {found.differing:,} hours of the rollup put right" if found.differing else ""
-    return f"{found.at:%Y-%m-%d %H:%M} UTC: {says}{late}{wrong}"
+    return f"{found.at:%Y-%m-%d %H:%M} UTC: {says}{late}{wrong}{overdue}"
+
+
+def _is_overdue(settings: Settings, answer: StatusAnswer) -> bool:
+    """Whether the server has run for long enough for a newer reconciliation than the last: it fails."""
+    most = MISSED_RECONCILIATIONS * settings.reconcile_interval_seconds
+    if not most or answer.uptime_seconds is None or answer.uptime_seconds <= most:
+        return False
+    found = answer.reconciled
+    return found is None or (datetime.now(UTC) - found.at).total_seconds() > most
 
 
 def _lag_rows(answer: StatusAnswer) -> list[tuple[str, str]]:

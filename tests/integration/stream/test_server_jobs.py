@@ -1,5 +1,6 @@
 """What `tallyman serve` does by itself, without being asked: the rollup is refreshed, and everything reconciled."""
 
+import asyncio
 import json
 import re
 import time
@@ -7,6 +8,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from tallyman import data_directory
+from tallyman.store.clickhouse import ClickHouse
+from tallyman.store.events import EventStore
 from tallyman_kong.heartbeat import SpoolState, event_of
 
 from tests.integration.api.serving import Server, serving, tallyman
@@ -87,3 +91,23 @@ def test_a_server_refreshes_the_rollup_and_says_what_is_missing_by_itself(tmp_pa
     assert "UTC: 1 missing" in while_missing.stdout
     assert "1 are missing since" in log
     assert "hours of the rollup" not in log
+
+
+def test_a_reconciliation_that_fails_is_overdue_in_the_status(tmp_path: Path) -> None:
+    asyncio.run(hide_what_was_dropped(tmp_path / "data"))
+    with serving(tmp_path, **OFTEN) as server:
+        server.hear("the reconciliation failed: DatabaseError")
+        deadline = time.monotonic() + WAIT_SECONDS
+        while "overdue" not in (status := tallyman(tmp_path, "status", **OFTEN).stdout):
+            assert time.monotonic() < deadline, status
+
+    assert "not yet; `tallyman reconcile` does it now; overdue: the server's log says why" in status
+
+
+async def hide_what_was_dropped(directory: Path) -> None:
+    """A table that a reconciliation reads, and nothing else does."""
+    data_directory.create(directory)
+    clickhouse = ClickHouse.embedded(str(data_directory.events_path(directory)))
+    await EventStore(clickhouse).migrate()
+    await clickhouse.command("RENAME TABLE dropped TO hidden")
+    await clickhouse.close()
