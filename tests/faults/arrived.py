@@ -1,15 +1,20 @@
 """What has arrived of calls before anything is made good, and a sender whose bug must be found by that.
 
-It asks no store, and knows nothing of what may lack.
+It does not know why something may lack: its caller does.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
+from tallyman.domain.builtin_meters import DIMENSIONS
+from tallyman.domain.meter import Aggregation, Meter, MeterQuery
+from tallyman.store.clickhouse import ClickHouse
+from tallyman.store.events import EventStore
 from tallyman_kong.delivery import Delivery
 from tallyman_kong.spool import Spooled
 
-from tests.faults.traffic import Call
+from tests.faults.traffic import Call, expected
 
 
 class AcknowledgesFirst(Delivery):
@@ -23,21 +28,48 @@ class AcknowledgesFirst(Delivery):
 DELIVERIES = {"": Delivery, "acknowledges_first": AcknowledgesFirst}
 
 
-def compared(
-    these: Sequence[Call],
-    stored: Sequence[str],
-    counted: Mapping[str, int],
-    may_lack: Collection[str],
+async def arrived(
+    clickhouse: ClickHouse, these: Sequence[Call], may_lack: Collection[str]
 ) -> dict[str, Any]:
-    """How many ids lack, which of them may not, and whether the meter counted just those that are stored."""
+    """What lacks that may not, what the meter counts, and what it should of what may not lack.
+
+    Also whether it counts just what is stored. What may lack has lost whole calls.
+    """
+    rows = await clickhouse.rows("SELECT id FROM events FINAL WHERE type = 'llm.tokens'")
+    stored = [str(row[0]) for row in rows]
     tokens = {name: number for call in these for name, number in call.tokens_by_id.items()}
+    counted = await tokens_of(EventStore(clickhouse))
     lacks = tokens.keys() - set(stored)
     sums = {
         kind: sum(tokens[name] for name in stored if name.endswith(f":{kind}"))
         for kind in ("request", "response")
     }
-    return {
+    looked = {
         "lacks": len(lacks),
         "unexplained": sorted(lacks - set(may_lack)),
         "adds_up": counted == sums and len(set(stored)) == len(stored),
     }
+    excused = lacks & set(may_lack)
+    return {
+        "arrived": looked,
+        "tokens": counted,
+        "expected": expected(call for call in these if not excused & call.tokens_by_id.keys()),
+    }
+
+
+async def tokens_of(store: EventStore) -> dict[str, int]:
+    now = datetime.now(UTC)
+    meter = Meter(
+        id="m",
+        namespace="default",
+        key="tokens",
+        name="tokens",
+        aggregation=Aggregation.SUM,
+        event_type="llm.tokens",
+        value_property="$.tokens",
+        dimensions=dict(DIMENSIONS),
+        created_at=now,
+        updated_at=now,
+    )
+    rows = await store.query(meter, MeterQuery(group_by=("type",)))
+    return {str(row.dimensions["type"]): int(row.value) for row in rows}

@@ -19,9 +19,7 @@ from typing import Any
 
 from tallyman import connections
 from tallyman.config import Settings
-from tallyman.domain.builtin_meters import DIMENSIONS
 from tallyman.domain.event import parse_event
-from tallyman.domain.meter import Aggregation, Meter, MeterQuery
 from tallyman.kong_entry import events_of
 from tallyman.store.clickhouse import ClickHouse
 from tallyman.store.customers import CustomerStore
@@ -38,7 +36,7 @@ from tallyman_kong.sink import HttpSink
 from tallyman_kong.spool import Group, Spool, Spooled
 from tallyman_kong.usage import configuration
 
-from tests.faults.arrived import DELIVERIES, compared
+from tests.faults.arrived import DELIVERIES, arrived, tokens_of
 from tests.faults.forked import serve
 from tests.faults.traffic import Call, calls, expected, groups
 
@@ -120,16 +118,14 @@ class World:
         ids = {name for these in killed for call in these for name in call.tokens_by_id}
         return ids | {(self.folder / "losing").read_text()}
 
-    async def look_at_what_arrived(self, store: EventStore, clickhouse: ClickHouse) -> None:
+    async def look_at_what_arrived(self, clickhouse: ClickHouse) -> None:
         """Keep it, once, before anything is made good."""
         seen = self.folder / "arrived"
         if seen.exists():
             return
-        rows = await clickhouse.rows("SELECT id FROM events FINAL WHERE type = 'llm.tokens'")
-        stored = [str(row[0]) for row in rows]
-        arrived = compared(self.calls, stored, await tokens_of(store), self.may_lack())
+        looked = await arrived(clickhouse, self.calls, self.may_lack())
         whole = seen.with_suffix(".new")
-        whole.write_text(json.dumps(arrived))
+        whole.write_text(json.dumps(looked["arrived"]))
         whole.rename(seen)
 
     async def rob(self, clickhouse: ClickHouse) -> None:
@@ -200,7 +196,7 @@ async def live(folder: Path, seed: int) -> dict[str, Any]:
     async with GroupCommit(store) as group_commit:
         await _send(world, group_commit)
         await rollup.refresh()
-        await world.look_at_what_arrived(store, clickhouse)
+        await world.look_at_what_arrived(clickhouse)
         for state in world.spool.states():
             beat = parse_event(heartbeat.event_of(state, datetime.now(UTC)).encode())
             await group_commit.accept([Received("default", beat, datetime.now(UTC))])
@@ -257,24 +253,6 @@ async def _replay(store: EventStore, whose: Sequence[Call]) -> None:
 async def _reconcile(reconciliation: Reconciliation, made_good: MadeGood | None) -> Any:
     now = datetime.now(UTC) + timedelta(minutes=1)
     return await reconciliation.run(now, now - timedelta(days=1), made_good)
-
-
-async def tokens_of(store: EventStore) -> dict[str, int]:
-    now = datetime.now(UTC)
-    meter = Meter(
-        id="m",
-        namespace="default",
-        key="tokens",
-        name="tokens",
-        aggregation=Aggregation.SUM,
-        event_type="llm.tokens",
-        value_property="$.tokens",
-        dimensions=dict(DIMENSIONS),
-        created_at=now,
-        updated_at=now,
-    )
-    rows = await store.query(meter, MeterQuery(group_by=("type",)))
-    return {str(row.dimensions["type"]): int(row.value) for row in rows}
 
 
 async def usage_events(clickhouse: ClickHouse) -> int:

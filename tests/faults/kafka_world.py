@@ -1,6 +1,6 @@
 """A way in, a topic, a consumer and its store, from the first event to the last reconciliation.
 
-Events are produced, some messages are none, the store refuses one event until it is mended; Kong's log is
+Events are produced, and spooled and sent by the plugin's sender, some messages are none, the store refuses one event until it is mended; Kong's log is
 replayed, which has that event too, and its dead letter. It may be killed anywhere; in the end every event counts once.
 
 `python -m tests.faults.kafka_world FOLDER SEED` with KAFKA's address takes faults on standard input.
@@ -39,13 +39,17 @@ from tallyman.stream.producer import KafkaIntake
 from tallyman.stream.progress import read_progress
 from tallyman.stream.reconcile import KafkaTopics, Reconciliation
 from tallyman.stream.replay import Produced
+from tallyman_kong.sink import KafkaSink
+from tallyman_kong.spool import Spool
 from tallyman_kong.usage import read
 
-from tests.faults.embedded_world import PLUGIN, tokens_of, usage_events
+from tests.faults.arrived import arrived
+from tests.faults.embedded_world import NODE, PLUGIN, SINK, usage_events
 from tests.faults.forked import serve
-from tests.faults.traffic import calls, expected, groups
+from tests.faults.sender_world import deliver, spool_once
+from tests.faults.traffic import calls, groups
 
-CALLS, IN_A_BATCH, REFUSED_CALL = 12, 3, 5
+CALLS, IN_A_BATCH, REFUSED_CALL, SPOOLED = 12, 3, 5, 6
 PARTITIONS = 2
 PATIENCE_SECONDS = 240.0  # two worlds at once on a busy machine
 # A killed member's partitions are given away soon.
@@ -74,6 +78,7 @@ class World:
         self.calls = calls(
             seed, CALLS, datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
         )
+        self.spooled = calls(seed + 1, SPOOLED, datetime.now(UTC))
         named = folder / "topic"
         if not named.exists():
             named.write_text(f"sweep-{uuid.uuid4().hex[:12]}")
@@ -110,6 +115,20 @@ class World:
             await producer.send_and_wait(self.topic, b"no event", partition=0)
             await producer.stop()
             mark.touch()
+
+    async def spool_and_send(self) -> list[str]:
+        """Other calls go the plugin's way, spooled once and sent; gives the ids that may lack then."""
+        sink = KafkaSink(SINK.name, self.connection.brokers, self.topic)
+        spool = Spool(self.folder / "spool.db", NODE, max_bytes=10**9, survives_power_loss=True)
+        may_lack: list[str] = []
+        for number, these in enumerate(groups(self.spooled, IN_A_BATCH)):
+            may_lack += spool_once(spool, these, self.folder / f"group-{number}")
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                await deliver(spool, sink)
+                while spool.figures().waiting:
+                    await deliver(spool, sink)
+        spool.close()
+        return may_lack
 
     async def consume(self, store: EventStore) -> None:
         """Until nothing waits."""
@@ -170,6 +189,7 @@ async def live(folder: Path, seed: int) -> dict[str, Any]:
     database = Database.sqlite(folder / "tallyman.sqlite3")
     store = EventStore(clickhouse)
     await world.produce()
+    may_lack = await world.spool_and_send()
     await world.consume(store)
     await world.replay_log(store)
     world.mended.touch()
@@ -181,8 +201,7 @@ async def live(folder: Path, seed: int) -> dict[str, Any]:
         Completeness(clickhouse), Seen(clickhouse), Rollup(clickhouse), nobodys, world.topics
     ).run(now, now - timedelta(days=1))
     found = {
-        "tokens": await tokens_of(store),
-        "expected": expected(world.calls),
+        **await arrived(clickhouse, [*world.calls, *world.spooled], may_lack),
         "events": await usage_events(clickhouse),
         "lost": report.lost,
         "missing": report.missing,

@@ -16,17 +16,16 @@ from tallyman import connections
 from tallyman.api.state import KEYS
 from tallyman.config import Settings
 from tallyman.domain.access import Scope
-from tallyman.store.events import EventStore
 from tallyman_kong.delivery import SpoolAccess
 from tallyman_kong.sender import make_client
-from tallyman_kong.sink import HttpSink
+from tallyman_kong.sink import HttpSink, Sink
 from tallyman_kong.spool import Spool
 
-from tests.faults.arrived import DELIVERIES, compared
-from tests.faults.embedded_world import NODE, SINK, group_of, tokens_of
+from tests.faults.arrived import DELIVERIES, arrived
+from tests.faults.embedded_world import NODE, SINK, group_of
 from tests.faults.forked import serve
 from tests.faults.server_world import prepare, running
-from tests.faults.traffic import Call, calls, expected, groups
+from tests.faults.traffic import Call, calls, groups
 
 CALLS, IN_A_GROUP = 12, 3
 
@@ -44,15 +43,18 @@ async def live(folder: Path, seed: int) -> dict[str, Any]:
     spool = Spool(folder / "spool.db", NODE, max_bytes=10**9, survives_power_loss=True)
     may_lack: list[str] = []
     for number, these in enumerate(groups(log, IN_A_GROUP)):
-        may_lack += _spool_once(spool, these, folder / f"group-{number}")
-        await _deliver(spool, sink)
+        may_lack += spool_once(spool, these, folder / f"group-{number}")
+        await deliver(spool, sink)
     waiting = spool.figures().waiting
     spool.close()
     await runner.cleanup()
-    return await _arrived(folder, log, may_lack) | {"waiting": waiting}
+    clickhouse = connections.open_clickhouse(Settings(data_dir=folder))
+    found = await arrived(clickhouse, log, may_lack)
+    await clickhouse.close()
+    return found | dict.fromkeys(("lost", "missing", "taken_away"), 0) | {"waiting": waiting}
 
 
-def _spool_once(spool: Spool, these: Sequence[Call], mark: Path) -> list[str]:
+def spool_once(spool: Spool, these: Sequence[Call], mark: Path) -> list[str]:
     """Kong hands a group over once. Gives the ids that may lack, since a kill cut off their append."""
     appended = mark.with_suffix(".appended")
     if not mark.exists():
@@ -62,26 +64,11 @@ def _spool_once(spool: Spool, these: Sequence[Call], mark: Path) -> list[str]:
     return [] if appended.exists() else [name for call in these for name in call.tokens_by_id]
 
 
-async def _deliver(spool: Spool, sink: HttpSink) -> None:
+async def deliver(spool: Spool, sink: Sink) -> None:
     made = DELIVERIES[os.environ.get("BUG", "")]
     delivery = made(SpoolAccess(spool), sink, make_client)
     delivery.stop()
     await delivery.run()
-
-
-async def _arrived(folder: Path, log: Sequence[Call], may_lack: Sequence[str]) -> dict[str, Any]:
-    clickhouse = connections.open_clickhouse(Settings(data_dir=folder))
-    counted = await tokens_of(EventStore(clickhouse))
-    rows = await clickhouse.rows("SELECT id FROM events FINAL WHERE type = 'llm.tokens'")
-    await clickhouse.close()
-    stored = [str(row[0]) for row in rows]
-    lacks = set(may_lack) - set(stored)
-    return {
-        "arrived": compared(log, stored, counted, may_lack),
-        "tokens": counted,
-        "expected": expected(call for call in log if not lacks & call.tokens_by_id.keys()),
-        **dict.fromkeys(("lost", "missing", "taken_away"), 0),
-    }
 
 
 if __name__ == "__main__":

@@ -15,7 +15,8 @@ from tallyman.config import Settings
 from tallyman.kong_entry import events_of
 from tallyman.stream.replay import Server, connect
 
-from tests.faults.embedded_world import PLUGIN, tokens_of
+from tests.faults.arrived import tokens_of
+from tests.faults.embedded_world import PLUGIN
 from tests.faults.forked import serve
 from tests.faults.traffic import calls, expected, groups
 

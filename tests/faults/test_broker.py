@@ -22,8 +22,9 @@ from tallyman_kong.metrics import SEND_ERRORS
 from tallyman_kong.sink import KafkaSink
 from tallyman_kong.spool import Spool
 
+from tests.faults.arrived import tokens_of
 from tests.faults.conftest import IS_LONG, repeat_with
-from tests.faults.embedded_world import PLUGIN, SINK, group_of, tokens_of
+from tests.faults.embedded_world import PLUGIN, SINK, group_of
 from tests.faults.traffic import Call, calls, expected, groups
 from tests.rigs.kafka import Kafka, KafkaUnavailable
 from tests.rigs.plugin import until

@@ -10,7 +10,7 @@ from tallyman.store.events import Accepted, EventStore, Received
 from tallyman.stream import consumer as consumer_module
 from tallyman.stream.batch import BatchLimits
 
-from tests.faults.embedded_world import tokens_of
+from tests.faults.arrived import tokens_of
 from tests.rigs.clickhouse import Shim
 from tests.rigs.kafka import Kafka
 from tests.rigs.stream import FailingStore, Running, Stream, until, usage

@@ -21,8 +21,8 @@ from tallyman.store.events import Accepted, EventStore
 from tallyman.store.lane_sql import DOORS
 from tallyman.stream.message import decode
 
+from tests.faults.arrived import tokens_of
 from tests.faults.conftest import IS_LONG, repeat_with
-from tests.faults.embedded_world import tokens_of
 from tests.rigs.stream import usage
 
 NOW = datetime(2026, 11, 19, 9, tzinfo=UTC)

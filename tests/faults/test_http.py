@@ -24,8 +24,9 @@ from tallyman_kong.sink import HttpSink
 from tallyman_kong.spool import Figures, Spool
 from yarl import URL
 
+from tests.faults.arrived import tokens_of
 from tests.faults.conftest import repeat_with
-from tests.faults.embedded_world import group_of, tokens_of
+from tests.faults.embedded_world import group_of
 from tests.faults.traffic import Call, calls, expected, groups
 from tests.rigs.plugin import until
 

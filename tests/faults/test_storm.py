@@ -31,8 +31,8 @@ from tallyman.stream.batch import BatchLimits
 from tallyman.stream.reconcile import KafkaTopics, Reconciliation
 from tallyman.stream.reconcile_report import Report
 
+from tests.faults.arrived import tokens_of
 from tests.faults.conftest import IS_LONG, repeat_with
-from tests.faults.embedded_world import tokens_of
 from tests.faults.growth import Size, check_flat, measure
 from tests.rigs.clickhouse import Shim
 from tests.rigs.kafka import Kafka

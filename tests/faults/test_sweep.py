@@ -31,7 +31,7 @@ EMBEDDED = frozenset(
 KAFKA = frozenset(
     [
         "producer.produce", "store.insert", "store.remember", "consumer.bury", "consumer.commit",
-        "dead.produce", "dead.mark", "replay.produce",
+        "dead.produce", "dead.mark", "replay.produce", "spool.acknowledge",
     ]
 )  # fmt: skip
 SERVED = frozenset(["replay.post"])
