@@ -68,7 +68,7 @@ class Door:
 
     async def unaccounted(self) -> list[int]:
         """The offsets that nothing became of."""
-        _, holes = await Completeness(self.clickhouse).holes(DOORS, LONG_AGO)
+        _, holes = await Completeness(self.clickhouse).holes.since(DOORS, LONG_AGO)
         numbers = {n for hole in holes for n in range(hole.first, hole.last + 1)}
         return sorted(numbers - set(self.dead))
 

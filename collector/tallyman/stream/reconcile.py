@@ -141,14 +141,20 @@ class Reconciliation:
 
         Behind what is committed nothing is missing: a batch may be stored before the one before it.
         """
-        _, holes = await self.completeness.holes(DOORS, since)
+        _, holes = await self.completeness.holes.since(DOORS, since)
         begins: Mapping[int, int] = {}
         if self.kafka is not None:
             begins = await first_since(self.kafka.connection, self.kafka.topic, since)
-        for one in progress:
-            door = f"{self.kafka.topic}/{one.partition}" if self.kafka else ""
-            ends = Ends(begins.get(one.partition), one.committed - 1, since)
-            holes += await self.completeness.at_the_ends(DOORS, ("", door), ends, since)
+        committed = (
+            {f"{self.kafka.topic}/{one.partition}": one for one in progress} if self.kafka else {}
+        )
+        ends = {
+            ("", door): Ends(begins.get(one.partition), one.committed - 1, since)
+            for door, one in committed.items()
+        }
+        if ends:
+            holes += await self.completeness.holes.at_the_ends(DOORS, ends, since)
+        for door, one in committed.items():
             holes = below(holes, door, one.committed)
         found: dict[str, list[int]] = defaultdict(list)
         for letter in dead:

@@ -85,11 +85,11 @@ class Nodes:
 
         What the spool of a silent node held is looked at whenever it was last heard.
         """
-        lanes, holes = await self.completeness.holes(NODES, since)
+        lanes, holes = await self.completeness.holes.since(NODES, since)
         lane_of = {(lane.namespace, lane.name): lane for lane in lanes}
         heard = {whose: one for whose, one in told.ever.items() if one.spools}
-        for whose, one in heard.items():
-            holes += await self._at_the_ends(whose, one, lane_of.get(whose), since)
+        ends = {whose: await self._ends(one, lane_of.get(whose)) for whose, one in heard.items()}
+        holes += await self.completeness.holes.at_the_ends(NODES, ends, since)
         silent = self._silent(told, lane_of)
         holes = await self._held(silent, holes)
         by_node: dict[Whose, list[Gap]] = defaultdict(list)
@@ -122,13 +122,11 @@ class Nodes:
         }
         found = less(holes, {whose: [(one.first or 1, one.last)] for whose, one in ends.items()})
         for whose, one in ends.items():
-            found += await self.completeness.within(NODES, whose, one)
+            found += await self.completeness.holes.within(NODES, whose, one)
         return found
 
-    async def _at_the_ends(
-        self, whose: Whose, heard: Heard, lane: Lane | None, since: datetime
-    ) -> list[Hole]:
-        """What a node lacks of its first and last numbers, by what it said.
+    async def _ends(self, heard: Heard, lane: Lane | None) -> Ends:
+        """The first and the last number that a node must have, by what it said.
 
         A node that was first heard when the store was young may be the older one: its first numbers
         went elsewhere then, or were stored and deleted.
@@ -137,8 +135,7 @@ class Nodes:
         if heard.before is None:
             first_at = min(heard.first_at, lane.first_at) if lane else heard.first_at
             is_new = await self.completeness.is_older(first_at - YOUNG)
-        ends = Ends(heard.begins(is_new), heard.last.newest, heard.last.at)
-        return await self.completeness.at_the_ends(NODES, whose, ends, since)
+        return Ends(heard.begins(is_new), heard.last.newest, heard.last.at)
 
     async def make_good(self, made_good: MadeGood, since: datetime, told: Told) -> None:
         """Take what a node lost for accounted for, where its log has shown it to be counted."""
@@ -155,7 +152,7 @@ class Nodes:
             elif len(times) < 2:
                 times = [hole.before_at, hole.after_at or told.until or since]
             if made_good.from_ <= times[0] and times[-1] <= made_good.to:
-                await self.completeness.make_good(hole)
+                await self.completeness.holes.make_good(hole)
 
 
 def _by_name(whose: Whose) -> tuple[str, str]:

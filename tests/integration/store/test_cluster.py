@@ -66,8 +66,8 @@ async def test_no_question_of_a_reconciliation_or_a_meter_is_one_that_a_cluster_
         await two_shards.rows(refused)
     for asked in (
         seen.remembered_only(since, now),
-        completeness.holes(NODES, since),
-        completeness.at_the_ends(DOORS, ("", "usage/0"), Ends(0, 7, since), since),
+        completeness.holes.since(NODES, since),
+        completeness.holes.at_the_ends(DOORS, {("", "usage/0"): Ends(0, 7, since)}, since),
         completeness.is_older(since),
         completeness.hours(since),
         completeness.heartbeats.heard(since),

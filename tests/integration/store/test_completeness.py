@@ -60,7 +60,7 @@ def numbered(
 async def holes_of(
     chdb: ClickHouse, lanes: Lanes, since: datetime = LONG_AGO
 ) -> list[tuple[str, int, int]]:
-    _, holes = await Completeness(chdb).holes(lanes, since)
+    _, holes = await Completeness(chdb).holes.since(lanes, since)
     return [(hole.lane, hole.first, hole.last) for hole in holes]
 
 
@@ -145,8 +145,8 @@ async def test_without_kafka_the_store_numbers_what_it_takes_and_sees_what_is_ta
 async def test_a_number_that_a_log_has_shown_is_no_hole_any_more(chdb: ClickHouse) -> None:
     await EventStore(chdb).accept(numbered([1, 2, 6]))
     completeness = Completeness(chdb)
-    _, [hole] = await completeness.holes(NODES, LONG_AGO)
-    await completeness.make_good(hole)
+    _, [hole] = await completeness.holes.since(NODES, LONG_AGO)
+    await completeness.holes.make_good(hole)
 
     assert await holes_of(chdb, NODES) == []
     assert len(await holes_of(chdb, DOORS)) == 1
@@ -167,7 +167,7 @@ async def test_what_another_namespace_stores_or_sends_again_fills_no_hole_of_a_n
         "VALUES ('usage/1', 1, 'known', 'kong-1', '000000000000000003')"
     )
 
-    _, holes = await Completeness(chdb).holes(NODES, LONG_AGO)
+    _, holes = await Completeness(chdb).holes.since(NODES, LONG_AGO)
 
     assert sorted(apart) == [
         ("kong-1", 3, 4), ("kong-1", 5, 6), ("kong-1", 7, 8), ("kong-1", 9, 9_999_998),
@@ -190,7 +190,7 @@ async def test_numbers_that_were_sent_again_fill_holes_of_their_namespace(
     await store.accept([Received("other", replayed, one.ingested_at)])
     assert (await store.accept([one])).known == 1
 
-    _, holes = await Completeness(chdb).holes(NODES, LONG_AGO)
+    _, holes = await Completeness(chdb).holes.since(NODES, LONG_AGO)
 
     assert [(hole.namespace, hole.first, hole.last) for hole in holes] == [("default", 2, 2)]
 
@@ -204,12 +204,12 @@ async def test_a_number_that_no_node_can_have_given_is_no_number(chdb: ClickHous
 async def test_however_many_numbers_are_made_good_it_is_one_row(chdb: ClickHouse) -> None:
     completeness = Completeness(chdb)
     await EventStore(chdb).accept(numbered([1, LARGEST_NUMBER - 1]))
-    _, [hole] = await completeness.holes(NODES, LONG_AGO)
-    await completeness.make_good(hole)
+    _, [hole] = await completeness.holes.since(NODES, LONG_AGO)
+    await completeness.holes.make_good(hole)
     rows = await chdb.rows("SELECT count() FROM dropped")
     await EventStore(chdb).accept(numbered([LARGEST_NUMBER], namespace="other"))
-    behind = await completeness.at_the_ends(
-        NODES, ("default", "kong-1"), Ends(None, LARGEST_NUMBER, HOUR), LONG_AGO
+    behind = await completeness.holes.at_the_ends(
+        NODES, {("default", "kong-1"): Ends(None, LARGEST_NUMBER, HOUR)}, LONG_AGO
     )
 
     assert rows == [(1,)]
