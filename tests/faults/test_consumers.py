@@ -5,15 +5,17 @@ import contextlib
 from collections.abc import AsyncIterator, Sequence
 
 import pytest
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener
 from tallyman.store.clickhouse import ClickHouse
 from tallyman.store.events import Accepted, EventStore, Received
 from tallyman.stream import consumer as consumer_module
 from tallyman.stream.batch import BatchLimits
 
 from tests.faults.arrived import tokens_of
+from tests.faults.conftest import IS_LONG
 from tests.rigs.clickhouse import Shim
 from tests.rigs.kafka import Kafka
-from tests.rigs.stream import FailingStore, Running, Stream, until, usage
+from tests.rigs.stream import WAIT_SECONDS, FailingStore, Running, Stream, until, usage
 
 EVENTS = 1_000
 BATCHES = BatchLimits(events=100, wait_seconds=0.05)
@@ -217,3 +219,43 @@ async def test_a_store_that_is_slow_is_waited_for_and_nothing_is_read_again(
     assert total("stored_events", *consumers) == EVENTS
     assert [failed_to_store(one) for one in consumers] == [0] * 3
     assert await counted(store) == sum(range(EVENTS))
+
+
+class Stubborn(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types
+    """A member that does not give up what it reads until it may."""
+
+    def __init__(self) -> None:
+        self.is_asked, self.may = asyncio.Event(), asyncio.Event()
+
+    async def on_partitions_revoked(self, revoked: object) -> None:
+        if revoked:
+            self.is_asked.set()
+            await self.may.wait()
+
+    async def on_partitions_assigned(self, assigned: object) -> None:
+        """Nothing is done then."""
+
+
+@pytest.mark.skipif(not IS_LONG, reason="the long form: aiokafka waits 40 s for the group's answer")
+async def test_a_consumer_stops_also_while_the_group_waits_for_another_member(
+    stream: Stream, store: EventStore
+) -> None:
+    stubborn = Stubborn()
+    other = AIOKafkaConsumer(
+        **stream.connection.options(), group_id=stream.group, rebalance_timeout_ms=3_600_000
+    )
+    other.subscribe([stream.topic], listener=stubborn)
+    async with stream.consumer(store, BATCHES) as first:
+        await until(lambda: len(first.consumer.partitions) == 4, "it reads all")
+        await other.start()
+        try:
+            await until(lambda: len(other.assignment()) == 2, "it reads a half")
+            async with stream.consumer(store, BATCHES) as second:
+                async with asyncio.timeout(WAIT_SECONDS):
+                    await stubborn.is_asked.wait()
+                await asyncio.gather(first.stop(), second.stop())
+
+                assert not stubborn.may.is_set()
+        finally:
+            stubborn.may.set()
+            await other.stop()
