@@ -28,6 +28,7 @@ from tallyman.stream.work import Work
 log = logging.getLogger(__name__)
 
 BATCHES_AT_ONCE = 2
+LONGEST_POLL_SECONDS = 0.5  # until a stop is seen, however long a batch may wait
 RECORDS_AT_ONCE = 500  # bounds by how much a batch can exceed its bytes
 LONGEST_BACKOFF_SECONDS = 30.0
 COMMIT_TIMEOUT_SECONDS = 10.0
@@ -137,7 +138,19 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has
                     settling.create_task(self._settle(work))
 
     async def _prepare(self) -> Work | None:
-        batch = await self._gather()
+        """The next batch, checked; None if nothing came, or at a stop.
+
+        While the group decides who reads what, aiokafka waits for that as long as it takes.
+        """
+        gathering = asyncio.create_task(self._gather())
+        stopping = asyncio.create_task(self._stop.wait())
+        try:
+            await asyncio.wait((gathering, stopping), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((gathering,), timeout=2 * LONGEST_POLL_SECONDS)
+            batch = gathering.result() if gathering.done() else None
+        finally:
+            gathering.cancel()
+            stopping.cancel()
         return None if batch is None else Work.check(batch, self._default_namespace)
 
     async def _gather(self) -> Batch | None:
@@ -146,39 +159,23 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has
         wait_seconds = self._limits.wait_seconds
         while wait_seconds and not self._stop.is_set():
             try:
-                assignment, read = await self._read(wait_seconds, batch.room)
+                read = await self._kafka.getmany(
+                    timeout_ms=max(1, int(min(wait_seconds, LONGEST_POLL_SECONDS) * 1000)),
+                    max_records=min(RECORDS_AT_ONCE, batch.room),
+                )
             except (KafkaError, OSError) as err:
                 self.metrics.failures.labels("read").inc()
                 log.warning("Kafka could not be read, and is tried again: %r", err)
                 await self._pause(1.0)
                 continue
-            if batch.assignment != assignment:
+            if batch.assignment != self._assignment:
+                # Nothing was awaited since these were read: they are of the newest assignment.
                 self._drop(batch)
-                batch = Batch(assignment, self._limits)
-            for records in read:
+                batch = Batch(self._assignment, self._limits)
+            for records in read.values():
                 batch.add(records)
             wait_seconds = batch.seconds_left
         return batch if batch.records else None
-
-    async def _read(self, wait_seconds: float, room: int) -> tuple[int, Iterable[Sequence[Record]]]:
-        """What comes in that time, and the assignment it was read under; nothing once it is to stop.
-
-        While the group decides who reads what, aiokafka waits for that as long as it takes.
-        """
-
-        async def read() -> tuple[int, Iterable[Sequence[Record]]]:
-            records = await self._kafka.getmany(
-                timeout_ms=max(1, int(wait_seconds * 1000)), max_records=min(RECORDS_AT_ONCE, room)
-            )
-            return self._assignment, records.values()  # nothing was awaited since they were read
-
-        reading, stopping = asyncio.create_task(read()), asyncio.create_task(self._stop.wait())
-        try:
-            await asyncio.wait((reading, stopping), return_when=asyncio.FIRST_COMPLETED)
-            return reading.result() if reading.done() else (self._assignment, ())
-        finally:
-            reading.cancel()
-            stopping.cancel()
 
     async def _settle(self, work: Work) -> None:
         """Store, set aside, commit; repeated until it is done, revoked, or the consumer stops."""
