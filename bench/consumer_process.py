@@ -1,7 +1,7 @@
-"""A consumer with a chDB directory of its own, in a process of its own: see `scaling.py`.
+"""A consumer with a chDB directory of its own, in a process of its own: see `consumers.py`.
 
 `python -m bench.consumer_process FOLDER BROKER TOPIC EVENTS` says on its standard output, a line each, when
-(on the system's one clock) it had committed how much.
+(on the system's one clock) it had committed how much; at last when the rollup had all of it.
 """
 
 import asyncio
@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry
 from tallyman.garbage import collect_rarely
 from tallyman.store.clickhouse import ClickHouse
 from tallyman.store.events import EventStore
+from tallyman.store.rollup import Rollup
 from tallyman.stream.batch import BatchLimits
 from tallyman.stream.consumer import Consumer
 from tallyman.stream.dead_letters import DeadLetters
@@ -41,6 +42,8 @@ async def consume(folder: Path, broker: str, topic: str, events: int) -> None:
         if now != done:
             done = int(now)
             print(time.monotonic(), done, flush=True)
+    await Rollup(clickhouse).refresh()  # `serve` does it once a minute
+    print(time.monotonic(), done, flush=True)
     consumer.stop()
     await running
     await clickhouse.close()

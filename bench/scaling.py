@@ -1,26 +1,19 @@
-"""What a second consumer adds on this machine: `python -m bench.scaling [--quick]`.
+"""What a second consumer process adds on this machine: `python -m bench.scaling [--quick]`.
 
-Two processes with a consumer, a partition and a chDB directory each, while both are at work, against one
-alone. They share nothing but the cores, the disk and the broker: with enough of those it comes to 2.
+With enough cores, disk and broker it comes to 2.
 """
 
-import asyncio
-import itertools
-import subprocess
-import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
+from bench.consumers import per_second
 from bench.figure import Figure, report
-from bench.sent import Sent, events, produce
+from bench.sent import events
 from tests.rigs.kafka import Kafka
-from tests.rigs.stream import Stream
 
 EVENTS = 400_000
 ONE = "Kafka → store, one consumer process"
-
-Reading = tuple[float, int]  # when, and how much was committed
 
 
 def measure(is_quick: bool) -> Iterator[Figure]:
@@ -29,11 +22,11 @@ def measure(is_quick: bool) -> Iterator[Figure]:
         kafka = Kafka(Path(folder) / "kafka")
         kafka.start()
         try:
-            one = _per_second(Path(folder) / "one", kafka, sent, 1)
-            two = _per_second(Path(folder) / "two", kafka, sent, 2)
+            one = per_second(Path(folder) / "one", kafka, sent, 1)
+            two = per_second(Path(folder) / "two", kafka, sent, 2)
         finally:
             kafka.stop()
-    yield Figure(ONE, one, "events/s")
+    yield Figure(ONE, one, "events/s", key="ingest_one_process_per_s")
     yield Figure(
         "the same, two with a partition each",
         two,
@@ -41,60 +34,6 @@ def measure(is_quick: bool) -> Iterator[Figure]:
         baseline=ONE,
         key="ingest_scaling_2",
     )
-
-
-def _per_second(folder: Path, kafka: Kafka, sent: Sent, consumers: int) -> float:
-    """What so many store together from when the last has begun until the first has ended."""
-    streams = [Stream(kafka, partitions=1) for _ in range(consumers)]
-    for stream in streams:
-        asyncio.run(_fill(stream, sent))
-    processes = [
-        _start(folder / str(number), stream, len(sent.values))
-        for number, stream in enumerate(streams)
-    ]
-    each = []
-    for process in processes:
-        output, _ = process.communicate()
-        assert process.returncode == 0, "a consumer failed"
-        each.append([_reading(line) for line in output.splitlines()])
-    return together(each)
-
-
-def together(each: Sequence[Sequence[Reading]]) -> float:
-    """What all of them committed a second while all of them were at work."""
-    began = max(readings[0][0] for readings in each)
-    ended = min(readings[-1][0] for readings in each)
-    assert began < ended, "they were not at work at the same time: take more events"
-    done = sum(_done(readings, ended) - _done(readings, began) for readings in each)
-    return done / (ended - began)
-
-
-async def _fill(stream: Stream, sent: Sent) -> None:
-    await stream.create()
-    await produce(stream, sent)
-
-
-def _start(folder: Path, stream: Stream, count: int) -> subprocess.Popen[str]:
-    folder.mkdir(parents=True)
-    arguments = [str(folder / "chdb"), stream.kafka.bootstrap, stream.topic, str(count)]
-    return subprocess.Popen(
-        [sys.executable, "-m", "bench.consumer_process", *arguments],
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-
-
-def _reading(line: str) -> Reading:
-    when, done = line.split()
-    return float(when), int(done)
-
-
-def _done(readings: Sequence[Reading], at: float) -> float:
-    """How much was committed at that time, on a straight line between two readings."""
-    for (before, done), (after, more) in itertools.pairwise(readings):
-        if before <= at <= after:
-            return done + (more - done) * (at - before) / (after - before)
-    raise ValueError("nothing was read around that time")
 
 
 if __name__ == "__main__":

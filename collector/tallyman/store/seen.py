@@ -44,8 +44,8 @@ _ID_HASH: Final = (
     "substring(SHA256(concat(toString(length(namespace)), ':', toString(length(source)), ':', "
     "namespace, source, id)), 1, 16)"
 )
-_MINUTE: Final = f"toDateTime(least(intDiv(toUnixTimestamp64Micro(time), {MINUTE_US}) * 60, {LAST_MINUTE}), 'UTC')"
-_SUMS: Final = (
+MINUTE: Final = f"toDateTime(least(intDiv(toUnixTimestamp64Micro(time), {MINUTE_US}) * 60, {LAST_MINUTE}), 'UTC')"
+SUMS: Final = (
     f"toFixedString({_ID_HASH}, 16) AS id_hash, time, CRC32(type) AS type_hash, "
     "CRC32(subject) AS subject_hash, "
     "CRC32(concat(dataschema, '\\0', data)) AS data_hash"
@@ -150,10 +150,10 @@ class Seen:
             "ORDER BY stored_at DESC LIMIT {most:UInt32})"
         )
         await self._clickhouse.command(
-            f"INSERT INTO seen SELECT {_MINUTE}, {_SUMS} {stored}", _MEND, ANY_MONTHS
+            f"INSERT INTO seen SELECT {MINUTE}, {SUMS} {stored}", _MEND, ANY_MONTHS
         )
         # Which of them came without a time is not stored, so all are remembered by id alone too.
-        await self._clickhouse.command(f"INSERT INTO seen_by_id SELECT {_SUMS} {stored}", _MEND)
+        await self._clickhouse.command(f"INSERT INTO seen_by_id SELECT {SUMS} {stored}", _MEND)
 
     async def remembered_only(self, from_: datetime, to: datetime) -> list[bytes]:
         """The ids remembered for [from, to) whose events are not stored: they would be dropped.

@@ -2,7 +2,7 @@
 
 import pytest
 
-from bench.scaling import together
+from bench.consumers import together
 
 
 def test_only_the_time_counts_in_which_all_are_at_work() -> None:
