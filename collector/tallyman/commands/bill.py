@@ -19,6 +19,7 @@ from tallyman.commands.settings_option import with_settings
 from tallyman.config import Settings
 from tallyman.console import figures
 from tallyman.domain.access import DEFAULT_NAMESPACE
+from tallyman.domain.period import in_utc
 from tallyman.errors import Unavailable
 
 MOST_SHOWN = 20
@@ -37,7 +38,7 @@ class _Moment(click.ParamType[datetime]):
             moment = datetime.fromisoformat(str(value))
         except ValueError:
             self.fail("must be a time such as 2026-12-01 or 2026-12-01T01:00:00Z", param, ctx)
-        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+        return in_utc(moment)
 
 
 MOMENT = _Moment()

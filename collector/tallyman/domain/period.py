@@ -46,6 +46,11 @@ def zone_names() -> frozenset[str]:
     return frozenset(available_timezones() - {"localtime"})
 
 
+def in_utc(moment: datetime) -> datetime:
+    """The aware time; one without a zone, as databases give it, is in UTC already."""
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
 def microseconds(moment: datetime) -> int:
     """Since 1970, exact."""
     since = moment - EPOCH

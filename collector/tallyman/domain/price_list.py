@@ -6,13 +6,14 @@ What a list changes is `price_merge.py`'s.
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final, TypeGuard
 
 from tallyman.domain.llm_price import PRICED_TYPES, ModelPricing, OfferedPrice
 from tallyman.domain.model_name import provider_key
 from tallyman.domain.money import EXACT, is_currency
+from tallyman.domain.period import in_utc
 from tallyman.errors import InvalidInput, InvalidParameter
 
 MILLION: Final = Decimal(1_000_000)
@@ -207,7 +208,7 @@ def _day(given: Any) -> datetime | None:
         moment = datetime.fromisoformat(f"{given}-01" if len(given) == len("2026-11") else given)
     except ValueError:
         return None
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    return in_utc(moment)
 
 
 def _refuse(constant: str) -> None:

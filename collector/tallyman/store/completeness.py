@@ -4,13 +4,13 @@ How holes are found is `holes.py`'s, and how it all is put together `stream/reco
 """
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 
 from tallyman_kong.durable_step import durable
 
 from tallyman.domain.completeness import HourBalance, Whose
 from tallyman.domain.event import CloudEvent, as_utc
-from tallyman.domain.period import microseconds
+from tallyman.domain.period import in_utc, microseconds
 from tallyman.store.arrivals import CONFLICT, KNOWN
 from tallyman.store.clickhouse import ClickHouse
 from tallyman.store.heartbeats import Heartbeats
@@ -62,7 +62,7 @@ class Completeness:
             since_parameters(since),
         )
         return {
-            _utc(hour): HourBalance(_utc(hour), int(counted), int(known), int(conflicts))
+            in_utc(hour): HourBalance(in_utc(hour), int(counted), int(known), int(conflicts))
             for hour, counted, known, conflicts in rows
         }
 
@@ -74,7 +74,7 @@ class Completeness:
             "AND toUInt64OrZero(sequence) IN {numbers:Array(UInt64)}",
             {"namespace": node[0], "node": node[1], "numbers": list(numbers)},
         )
-        return sorted(_utc(row[0]) for row in rows)
+        return sorted(in_utc(row[0]) for row in rows)
 
     async def stored(self, namespace: str, events: Sequence[CloudEvent]) -> list[bool]:
         """Whether each event with a time is stored as it is, in the order asked; read from the truth."""
@@ -114,10 +114,6 @@ class Completeness:
             "SELECT report FROM reconciliation ORDER BY at DESC LIMIT 1"
         )
         return str(rows[0][0]) if rows else None
-
-
-def _utc(moment: datetime) -> datetime:
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
 def _key(namespace: str, event: CloudEvent) -> str:

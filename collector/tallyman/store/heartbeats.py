@@ -5,12 +5,12 @@ cannot be read is passed over: it must not stop the reconciliation of others.
 """
 
 import json
-from datetime import UTC, datetime
+from datetime import datetime
 from itertools import chain, islice
 from typing import Any, Final
 
 from tallyman.domain.completeness import HEARTBEAT, LARGEST_NUMBER, Heard, Heartbeat, Whose
-from tallyman.domain.period import microseconds
+from tallyman.domain.period import in_utc, microseconds
 from tallyman.store.clickhouse import ClickHouse
 from tallyman.store.json_sql import quote
 from tallyman.store.lane_sql import SINCE, since_parameters
@@ -76,8 +76,8 @@ class Heartbeats:
                 (*(known.spools if known else ()), spool),
                 known.before if known else None,
                 spool[1],
-                min(known.first_at, _utc(first_in_at)) if known else _utc(first_in_at),
-                max(known.last_at, _utc(last_in_at)) if known else _utc(last_in_at),
+                min(known.first_at, in_utc(first_in_at)) if known else in_utc(first_in_at),
+                max(known.last_at, in_utc(last_in_at)) if known else in_utc(last_in_at),
             )
         return heard
 
@@ -107,20 +107,16 @@ class Heartbeats:
             since_parameters(since),
         )
         return {
-            (namespace, node): (_heartbeat(namespace, node, at, said), _utc(came_in_at))
+            (namespace, node): (_heartbeat(namespace, node, at, said), in_utc(came_in_at))
             for namespace, node, at, said, came_in_at in rows
         }
-
-
-def _utc(moment: datetime) -> datetime:
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
 def _heartbeat(namespace: str, node: str, at: datetime, said: Any) -> Heartbeat:
     """What a node said; what it did not is as if it had nothing to say."""
     return Heartbeat(
         node,
-        _utc(at),
+        in_utc(at),
         first=max(int(said["first"] or 1), 1),
         newest=int(said["newest"]),
         oldest=int(said["oldest"]) if said["oldest"] else None,

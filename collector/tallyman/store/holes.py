@@ -6,12 +6,13 @@ What a lane is is `lane_sql.py`'s, what a hole means `domain/completeness.py`'s.
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Final
 
 from tallyman_kong.durable_step import durable
 
 from tallyman.domain.completeness import LARGEST_NUMBER, Ends, Hole, Whose, less
+from tallyman.domain.period import in_utc
 from tallyman.store.clickhouse import ClickHouse
 from tallyman.store.lane_sql import (
     BLOCK,
@@ -139,10 +140,10 @@ class Holes:
             if ends.first is not None and ends.first <= ends.last:
                 holes.append(Hole(lane, ends.first, ends.last, ends.at, None, namespace))
             return await self._less_made_good(lanes, holes)
-        if ends.first is not None and ends.first < first and _utc(first_at) >= since:
-            holes.append(Hole(lane, ends.first, first - 1, ends.at, _utc(first_at), namespace))
+        if ends.first is not None and ends.first < first and in_utc(first_at) >= since:
+            holes.append(Hole(lane, ends.first, first - 1, ends.at, in_utc(first_at), namespace))
         if last < ends.last:
-            holes.append(Hole(lane, last + 1, ends.last, _utc(last_at), None, namespace))
+            holes.append(Hole(lane, last + 1, ends.last, in_utc(last_at), None, namespace))
         return await self._less_made_good(lanes, holes)
 
     async def _blocks(self, lanes: Lanes, since: datetime) -> list[Any]:
@@ -155,7 +156,7 @@ class Holes:
             "GROUP BY namespace, lane, block ORDER BY namespace, lane, block",
             since_parameters(since) | {"nobody": ""},
         )
-        return [((row[0], row[1]), *row[2:6], _utc(row[6]), _utc(row[7])) for row in rows]
+        return [((row[0], row[1]), *row[2:6], in_utc(row[6]), in_utc(row[7])) for row in rows]
 
     async def _inside(self, lanes: Lanes, whose: Whose, block: int) -> list[Hole]:
         """The holes in one block, looked for among all that is stored."""
@@ -181,7 +182,7 @@ class Holes:
         )
         namespace, lane = whose
         return [
-            Hole(lane, int(before) + 1, int(number) - 1, _utc(before_at), _utc(at), namespace)
+            Hole(lane, int(before) + 1, int(number) - 1, in_utc(before_at), in_utc(at), namespace)
             for before, number, before_at, at in rows
         ]
 
@@ -219,7 +220,7 @@ class Holes:
         )
         if not rows:
             return []
-        last, last_at = int(rows[0][0]), _utc(rows[0][1])
+        last, last_at = int(rows[0][0]), in_utc(rows[0][1])
         if last + 1 == lane.first:
             return []
         return [Hole(lane.name, last + 1, lane.first - 1, last_at, lane.first_at, lane.namespace)]
@@ -239,7 +240,3 @@ class Holes:
             first, last = numbers.split("-")
             shown[node].append((int(first), int(last)))
         return less(holes, {hole.whose: shown[owned(*hole.whose)] for hole in holes})
-
-
-def _utc(moment: datetime) -> datetime:
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)

@@ -8,6 +8,8 @@ from typing import Any
 
 from sqlalchemy import JSON, DateTime, Dialect, MetaData, Text, TypeDecorator
 
+from tallyman.domain.period import in_utc
+
 metadata = MetaData()
 DOCUMENT = JSON(none_as_null=True)
 
@@ -28,7 +30,7 @@ class UtcDateTime(TypeDecorator[datetime]):
         if value is None:
             return None
         moment: datetime = value
-        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+        return in_utc(moment)
 
 
 def text() -> Text:
