@@ -4,17 +4,16 @@ It does not know why something may lack: its caller does.
 """
 
 from collections.abc import Collection, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
-from tallyman.domain.builtin_meters import DIMENSIONS
-from tallyman.domain.meter import Aggregation, Meter, MeterQuery
+from tallyman.domain.meter import MeterQuery
 from tallyman.store.clickhouse import ClickHouse
 from tallyman.store.events import EventStore
 from tallyman_kong.delivery import Delivery
 from tallyman_kong.spool import Spooled
 
 from tests.faults.traffic import Call, expected
+from tests.rigs.meters import tokens_meter
 
 
 class AcknowledgesFirst(Delivery):
@@ -58,18 +57,5 @@ async def arrived(
 
 
 async def tokens_of(store: EventStore) -> dict[str, int]:
-    now = datetime.now(UTC)
-    meter = Meter(
-        id="m",
-        namespace="default",
-        key="tokens",
-        name="tokens",
-        aggregation=Aggregation.SUM,
-        event_type="llm.tokens",
-        value_property="$.tokens",
-        dimensions=dict(DIMENSIONS),
-        created_at=now,
-        updated_at=now,
-    )
-    rows = await store.query(meter, MeterQuery(group_by=("type",)))
+    rows = await store.query(tokens_meter(), MeterQuery(group_by=("type",)))
     return {str(row.dimensions["type"]): int(row.value) for row in rows}

@@ -12,8 +12,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from tallyman.domain.builtin_meters import DIMENSIONS
-from tallyman.domain.meter import Aggregation, Granularity, Meter, MeterQuery
+from tallyman.domain.meter import Granularity, MeterQuery
 from tallyman.errors import InvalidEvent
 from tallyman.store.clickhouse import ClickHouse
 from tallyman.store.completeness import Completeness
@@ -23,6 +22,7 @@ from tallyman.stream.message import decode
 
 from tests.faults.arrived import tokens_of
 from tests.faults.conftest import IS_LONG, repeat_with
+from tests.rigs.meters import tokens_meter
 from tests.rigs.stream import usage
 
 NOW = datetime(2026, 11, 19, 9, tzinfo=UTC)
@@ -161,7 +161,7 @@ async def test_any_order_over_a_months_end_and_changes_of_clocks_sums_the_same(
         for number, at in enumerate(moments):
             expected[window_of(at, zone, granularity)] += number + 1
         query = MeterQuery(granularity=granularity, time_zone=zone.key)
-        rows = await door.store.query(_meter(), query)
+        rows = await door.store.query(tokens_meter(), query)
         found = [(window_of(row.from_, zone, granularity), int(row.value)) for row in rows]
         again = f"{zone} {granularity}; {repeat_with('tests/faults/test_events.py')}"
         assert len(found) == len(expected), again
@@ -249,18 +249,3 @@ async def test_a_million_events_of_one_subject_or_of_a_million_are_summed_exactl
 
     assert await door.tokens() == sum(range(MILLION))
     assert await door.store.count("default") == MILLION
-
-
-def _meter() -> Meter:
-    return Meter(
-        id="m",
-        namespace="default",
-        key="tokens",
-        name="tokens",
-        aggregation=Aggregation.SUM,
-        event_type="llm.tokens",
-        value_property="$.tokens",
-        dimensions=dict(DIMENSIONS),
-        created_at=NOW,
-        updated_at=NOW,
-    )

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 from clickhouse_connect.driver.exceptions import ClickHouseError
-from tallyman.domain.builtin_meters import DIMENSIONS
 from tallyman.domain.completeness import Ends
-from tallyman.domain.meter import Aggregation, Meter, MeterQuery
+from tallyman.domain.meter import MeterQuery
 from tallyman.errors import Unavailable
 from tallyman.store import meter_sql, rollup_sql
 from tallyman.store.clickhouse import ClickHouse
@@ -17,6 +16,8 @@ from tallyman.store.events import EventStore
 from tallyman.store.lane_sql import DOORS, NODES
 from tallyman.store.rollup_sql import HourOf
 from tallyman.store.seen import Seen
+
+from tests.rigs.meters import tokens_meter
 
 SHARD = "<shard><replica><host>127.0.0.1</host><port>{port}</port></replica></shard>"
 
@@ -47,18 +48,7 @@ async def test_no_question_of_a_reconciliation_or_a_meter_is_one_that_a_cluster_
     now = datetime.now(UTC)
     since = now - timedelta(days=1)
     seen, completeness = Seen(two_shards), Completeness(two_shards)
-    meter = Meter(
-        id="m",
-        namespace="default",
-        key="tokens",
-        name="tokens",
-        aggregation=Aggregation.SUM,
-        event_type="llm.tokens",
-        value_property="$.tokens",
-        dimensions=dict(DIMENSIONS),
-        created_at=now,
-        updated_at=now,
-    )
+    meter = tokens_meter()
     hours = [HourOf("default", "llm.tokens", 500_000)]
     refused = "SELECT id FROM events WHERE id NOT IN (SELECT id FROM events WHERE place = 1)"
 
