@@ -88,7 +88,7 @@ class Settings(BaseSettings):
         None, description="CA certificates that brokers are checked against; else the system's."
     )
     consume_batch_events: int = Field(
-        30_000, ge=1, le=200_000, description="Most messages of a batch that `consume` stores."
+        50_000, ge=1, le=200_000, description="Most messages of a batch that `consume` stores."
     )
     consume_batches_at_once: int = Field(
         2,

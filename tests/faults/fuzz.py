@@ -23,7 +23,7 @@ from tallyman.domain.event_value import number_of, text_of
 from tallyman.domain.meter import parse_path
 from tallyman.errors import InvalidEvent, InvalidInput
 from tallyman.stream import message
-from tallyman.stream.message import encode_event
+from tallyman.stream.message import encode_event, read_block
 from tallyman_kong import call, provider_usage
 from tallyman_kong import spool as spool_module
 from tallyman_kong import usage as usage_module
@@ -36,6 +36,7 @@ from tallyman_kong.usage import configuration, read
 
 from tests.contract.tables import recorded_cases
 from tests.faults.traffic import calls
+from tests.rigs.plugin_form import Produced
 from tests.rigs.stream import usage as usage_event
 
 ENTRIES = [case.entry for case in recorded_cases()]
@@ -46,13 +47,16 @@ ANY = "any"
 
 
 def envelope(data: bytes) -> None:
-    """What is no event is refused as one; what is an event is the same after a round through Kafka."""
+    """What is no event is refused as one, and is in no block; an event is the same after a round through Kafka."""
     with suppress(InvalidEvent):
         parse_events(data)
+    block = read_block([Produced(data, 1)], "default")
     try:
         event = parse_event(data)
     except InvalidEvent:
+        assert not len(block)
         return
+    assert list(block.ids) in ([], [event.id])
     again = parse_event(encode_event(event))
     assert (again.id, again.source, again.subject, again.time) == (
         event.id, event.source, event.subject, event.time,

@@ -25,6 +25,7 @@ from tallyman.store.clickhouse import ClickHouse
 from tallyman.store.completeness import Completeness
 from tallyman.store.customers import CustomerStore
 from tallyman.store.database import Database
+from tallyman.store.event_block import EventBlock
 from tallyman.store.events import Accepted, EventStore, Received
 from tallyman.store.rollup import Rollup
 from tallyman.store.seen import Seen
@@ -67,6 +68,11 @@ class RefusingStore:
         if not self._mended.exists() and any(one.event.id.startswith(self._call) for one in batch):
             raise InvalidInput("not yet")
         return await self._store.accept(batch)
+
+    async def accept_block(self, block: EventBlock) -> Sequence[int]:
+        if not self._mended.exists() and any(one.startswith(self._call) for one in block.ids):
+            return range(len(block))  # as the store itself does with what it cannot take at once
+        return await self._store.accept_block(block)
 
 
 class World:

@@ -7,6 +7,7 @@ models of what they promise. Time is the model's own. `Bug` breaks an order on p
 import asyncio
 import contextlib
 import random
+import struct
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,6 +22,7 @@ from prometheus_client import CollectorRegistry
 from tallyman.domain.event import CloudEvent
 from tallyman.errors import Unavailable
 from tallyman.store.arrivals import ArrivalAt, Arrivals
+from tallyman.store.event_block import EventBlock
 from tallyman.store.intake import Intake
 from tallyman.store.seen import Trace, id_hash, minute_of, trace
 from tallyman.stream import consumer as consumer_module
@@ -31,6 +33,8 @@ from tallyman.stream.kafka_connection import KafkaConnection
 from tallyman.stream.metrics import ConsumerMetrics
 from tallyman.stream.under_way import UnderWay
 from tallyman.stream.work import Work
+
+from tests.rigs.row_binary import rows_of
 
 BEGIN = datetime(2026, 11, 30, 23, 55, tzinfo=UTC)  # a month ends on the way
 TOPIC = "usage"
@@ -113,14 +117,12 @@ class ModelClickHouse:
         self._faults.here()
         if self._faults.fails():
             raise Unavailable("a fault: not stored")
-        for line in block.splitlines():
-            row = {"dataschema": "", "nodeid": "", "sequence": "", **msgspec.json.decode(line)}
+        for row in _rows(table, block):
             place = (row["door"], row["place"])
             if table == "dropped":
                 if self._bug is not Bug.DROPPED_UNSEEN:
                     self._tables.dropped.add(place)
                 continue
-            row["time"] = datetime.fromisoformat(row["time"]).isoformat()
             keys = ("namespace", "type", "subject", "time", "source", "id")
             self._tables.events.setdefault(tuple(row[name] for name in keys), row)
             self._tables.places.add(place)
@@ -128,6 +130,20 @@ class ModelClickHouse:
         self._faults.here()
         if self._faults.fails():
             raise Unavailable("a fault: stored")
+
+
+def _rows(table: str, block: bytes) -> Iterator[dict[str, Any]]:
+    """What is inserted, each with its time as a text and its data as JSON."""
+    if table == "incoming_read":
+        for row in rows_of(block):
+            read = {"time": row["time"].isoformat(), "data": msgspec.json.decode(row["data"])}
+            yield {"dataschema": "", **row, **read}
+        return
+    for line in block.splitlines():
+        row = {"dataschema": "", "nodeid": "", "sequence": "", **msgspec.json.decode(line)}
+        if "time" in row:
+            row["time"] = datetime.fromisoformat(row["time"]).isoformat()
+        yield row
 
 
 class ModelSeen:
@@ -156,6 +172,10 @@ class ModelSeen:
         self._tables.by_id |= {one.id_hash: one for one in by_id}
         self._faults.here()
 
+    async def remember_rows(self, rows: bytes) -> None:
+        traces = [Trace(*row) for row in struct.iter_unpack("<4x16sqIII", rows)]
+        await self.remember(traces, ())
+
     async def mend(self) -> None:
         self._faults.here()
         for row in self._tables.events.values():
@@ -183,6 +203,10 @@ class BrokenIntake(Intake):
     async def _store(self, fresh: Sequence[Any], arrival_at: ArrivalAt) -> None:
         await self._seen.remember([one.trace for one in fresh], [])
         await super()._store(fresh, arrival_at)
+
+    async def _store_block(self, block: EventBlock) -> None:
+        await self._seen.remember_rows(block.traces)
+        await super()._store_block(block)
 
 
 class BrokenUnderWay(UnderWay):
@@ -241,7 +265,7 @@ class World:
             "source": "kong",
             "type": "llm.tokens",
             "subject": f"consumer-{self.chance.randrange(3)}",
-            "time": self.now.isoformat(timespec="milliseconds"),
+            "time": f"{self.now:%Y-%m-%dT%H:%M:%S}.{self.now.microsecond // 1000:03d}Z",
             "data": {"tokens": tokens},
         }
 
@@ -313,7 +337,7 @@ async def _call(world: World, _: Faults) -> None:
             world.lost_in_the_gateway.append(event)
             continue
         world.number += 1
-        world.spool.append({**event, "nodeid": "kong-1", "sequence": f"{world.number:018d}"})
+        world.spool.append({"nodeid": "kong-1", "sequence": f"{world.number:018d}", **event})
 
 
 async def _send(world: World, faults: Faults) -> None:
@@ -367,7 +391,7 @@ async def _settle(world: World, faults: Faults, *, revoke: bool) -> None:
     consumer._prepare = prepare  # type: ignore[method-assign]
     with contextlib.suppress(KafkaError, Killed):
         if world.bug is Bug.COMMITTED_BEFORE_STORED and (batch := next(world.batches(0, 9), None)):
-            await group.commit(dict(batch.offsets.next))
+            await group.commit(batch.next_offsets)
         try:
             await consumer._settle_all()
         except* Killed:

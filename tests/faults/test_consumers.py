@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 import pytest
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener
 from tallyman.store.clickhouse import ClickHouse
+from tallyman.store.event_block import EventBlock
 from tallyman.store.events import Accepted, EventStore, Received
 from tallyman.stream import consumer as consumer_module
 from tallyman.stream.batch import BatchLimits
@@ -36,6 +37,13 @@ class HeldStore:
         accepted = await self._store.accept(batch)
         await self._hold()
         return accepted
+
+    async def accept_block(self, block: EventBlock) -> Sequence[int]:
+        if self._before:
+            await self._hold()
+        others = await self._store.accept_block(block)
+        await self._hold()
+        return others
 
     async def _hold(self) -> None:
         self.held += 1

@@ -18,11 +18,12 @@ from aiokafka.errors import KafkaError
 from aiokafka.structs import TopicPartition
 from prometheus_client import CollectorRegistry
 from tallyman.errors import Unavailable
+from tallyman.store.event_block import EventBlock
 from tallyman.store.events import Accepted, EventStore, Received
 from tallyman.stream.batch import BatchLimits
 from tallyman.stream.consumer import Consumer
 from tallyman.stream.dead_letters import DeadLetter, DeadLetters, read_dead_letters
-from tallyman.stream.intake import Intake
+from tallyman.stream.intake import BlockIntake
 from tallyman.stream.kafka_connection import KafkaConnection
 from tallyman.stream.metrics import ConsumerMetrics
 from tallyman.stream.progress import read_progress
@@ -34,8 +35,10 @@ QUICK = BatchLimits(wait_seconds=0.05)
 
 
 def usage(number: int, tokens: int = 1, **changes: Any) -> bytes:
-    """The plugin's event, as it produces it."""
+    """The plugin's event, as it produces it; each second one as others do, without its node and number."""
+    node = {"nodeid": "kong-1", "sequence": f"{number // 2:018d}"} if number % 2 == 0 else {}
     event = {
+        **node,
         "specversion": "1.0",
         "id": f"{number:032x}:proxy:request",
         "source": "kong",
@@ -45,7 +48,7 @@ def usage(number: int, tokens: int = 1, **changes: Any) -> bytes:
         "datacontenttype": "application/json",
         "data": {"tokens": tokens, "type": "request", "provider": "openai", "model": "gpt-4o"},
     }
-    return json.dumps({**event, **changes}).encode()
+    return json.dumps({**event, **changes}, separators=(",", ":")).encode()
 
 
 class FailingStore:
@@ -59,6 +62,11 @@ class FailingStore:
         if not self.is_mended and any(one.event.id.startswith(f"{0:032x}") for one in batch):
             raise Unavailable("a fault")
         return await self._store.accept(batch)
+
+    async def accept_block(self, block: EventBlock) -> Sequence[int]:
+        if not self.is_mended and any(one.startswith(f"{0:032x}") for one in block.ids):
+            raise Unavailable("a fault")
+        return await self._store.accept_block(block)
 
 
 @dataclass
@@ -130,7 +138,9 @@ class Stream:
             await producer.stop()
 
     @contextlib.asynccontextmanager
-    async def consumer(self, store: Intake, limits: BatchLimits = QUICK) -> AsyncIterator[Running]:
+    async def consumer(
+        self, store: BlockIntake, limits: BatchLimits = QUICK
+    ) -> AsyncIterator[Running]:
         """A consumer at work until the end of the block."""
         metrics = ConsumerMetrics(CollectorRegistry())
         consumer = Consumer(

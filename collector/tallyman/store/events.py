@@ -16,6 +16,7 @@ from tallyman.domain.meter_query import check_query, too_many_rows
 from tallyman.domain.period import microseconds
 from tallyman.store import event_schema, event_sql, meter_sql, rollup_sql
 from tallyman.store.clickhouse import ClickHouse
+from tallyman.store.event_block import EventBlock
 from tallyman.store.event_row import row_of_change
 from tallyman.store.intake import FINAL_SETTINGS, INSERT_SETTINGS, QUERY_SETTINGS, Intake
 from tallyman.store.received import Accepted, EventConflict, Received
@@ -47,6 +48,10 @@ class EventStore:
     async def accept(self, batch: Sequence[Received]) -> Accepted:
         """Drop what is known, store the rest, then remember it; on return it survives kill -9."""
         return await self._intake.accept(batch)
+
+    async def accept_block(self, block: EventBlock) -> Sequence[int]:
+        """Store what is new in a block; returns where the others stand in it, to be accepted one by one."""
+        return await self._intake.accept_block(block)
 
     async def close(self) -> None:
         """End what goes on in the background; ClickHouse stays open."""

@@ -15,6 +15,7 @@ from tallyman_kong.durable_step import durable
 
 from tallyman.store.arrivals import ArrivalAt, Arrivals
 from tallyman.store.clickhouse import ClickHouse
+from tallyman.store.event_block import EventBlock
 from tallyman.store.event_row import row
 from tallyman.store.received import Accepted, EventConflict, Received
 from tallyman.store.recent import Recent
@@ -96,6 +97,38 @@ class Intake:
             await self._arrivals.drop(batch, arrival_at, known_at, sorted(strangers))
         return Accepted(len(fresh), len(known_at), tuple(conflicts), known_at)
 
+    async def accept_block(self, block: EventBlock) -> Sequence[int]:
+        """Store what is new in a block, then remember it; returns where the others stand in it.
+
+        The others are to be accepted one by one: they are known, or in conflict with what is. A caller
+        that goes away does not stop it halfway.
+        """
+        return await asyncio.shield(asyncio.ensure_future(self._accept_block(block)))
+
+    async def _accept_block(self, block: EventBlock) -> Sequence[int]:
+        hashes = block.hashes
+        async with self._alone_with(set(hashes)):
+            known = await self._seen.by_minute(hashes, block.times_us)
+            others = [at for at, one in enumerate(hashes) if one in known] if known else []
+            fresh = block.without(set(others))
+            try:
+                if len(fresh):
+                    await self._store_block(fresh)
+            except (
+                ClickHouseError
+            ):  # one by one it is found which of them it does not read, and why
+                return range(len(block))
+        return others
+
+    async def _store_block(self, block: EventBlock) -> None:
+        """Store, and only then remember."""
+        try:
+            await self._insert_rows("incoming_read", block.rows, "RowBinary")
+            await self._seen.remember_rows(block.traces)
+        except BaseException:
+            self._doubtful = True
+            raise
+
     @asynccontextmanager
     async def _alone_with(self, ids: set[bytes]) -> AsyncIterator[None]:
         """Hold the ids: two batches with the same event come one after the other."""
@@ -152,21 +185,24 @@ class Intake:
             self._doubtful = True
             raise
 
-    @durable("store.insert")
     async def _insert(self, fresh: Sequence[_Candidate], arrival_at: ArrivalAt) -> None:
         """Insert all of it; what ClickHouse does not read as it came is written anew."""
         try:
-            await self._insert_rows([row(one.received, arrival_at(one.position)) for one in fresh])
+            await self._insert_json([row(one.received, arrival_at(one.position)) for one in fresh])
         except ClickHouseError:
             if not any(one.received.line for one in fresh):
                 raise
             anew = [
                 (msgspec.structs.replace(one.received, line=b""), one.position) for one in fresh
             ]
-            await self._insert_rows([row(received, arrival_at(at)) for received, at in anew])
+            await self._insert_json([row(received, arrival_at(at)) for received, at in anew])
 
-    async def _insert_rows(self, rows: Sequence[bytes]) -> None:
-        await self._clickhouse.insert("incoming", b"\n".join(rows), "JSONEachRow", INSERT_SETTINGS)
+    async def _insert_json(self, rows: Sequence[bytes]) -> None:
+        await self._insert_rows("incoming", b"\n".join(rows), "JSONEachRow")
+
+    @durable("store.insert")
+    async def _insert_rows(self, table: str, rows: bytes, form: str) -> None:
+        await self._clickhouse.insert(table, rows, form, INSERT_SETTINGS)
 
     async def _conflicts(self, repeated: Sequence[tuple[_Candidate, Trace]]) -> list[EventConflict]:
         """Those that are not what was there before; two ways of writing the same JSON are equal."""

@@ -61,6 +61,10 @@ class Recent:
         elif self._writer is None or self._writer.done():
             self._writer = asyncio.create_task(self._write_soon())
 
+    async def remember_rows(self, rows: bytes) -> None:
+        """As `Seen.remember_rows`, at once."""
+        await self._seen.remember_rows(rows)
+
     async def mend(self) -> None:
         """As `Seen.mend`."""
         await self._seen.mend()

@@ -7,7 +7,7 @@ remembered is stored again, and FINAL removes it. `events.py` decides what to do
 import asyncio
 import struct
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
 from hashlib import sha256
@@ -123,13 +123,20 @@ class Seen:
         """What is known of these ids whatever their time, of events not sent by the plugin."""
         return await self._find("seen_by_id", "", hashes) if hashes else {}
 
-    @durable("store.remember")
     async def remember(self, traces: Iterable[Trace], by_id: Iterable[Trace]) -> None:
         """Remember the traces by minute, and some by id alone too."""
         tables = {
             "seen": b"".join([_BY_MINUTE.pack(one.minute, *astuple(one)) for one in traces]),
             "seen_by_id": b"".join([_BY_ID.pack(*astuple(one)) for one in by_id]),
         }
+        await self._insert(tables)
+
+    async def remember_rows(self, rows: bytes) -> None:
+        """Remember traces by minute, which are rows of `seen` in RowBinary already."""
+        await self._insert({"seen": rows})
+
+    @durable("store.remember")
+    async def _insert(self, tables: Mapping[str, bytes]) -> None:
         inserts = [
             self._clickhouse.insert(table, rows, "RowBinary", _REMEMBER_SETTINGS)
             for table, rows in tables.items()

@@ -4,7 +4,7 @@ It does not check or store anything: see `message.py` and `consumer.py`.
 """
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from aiokafka.structs import TopicPartition
@@ -16,22 +16,9 @@ from tallyman.stream.message import Record
 class BatchLimits:
     """A batch is closed by whichever it reaches first."""
 
-    events: int = 30_000
+    events: int = 50_000
     size_bytes: int = 32 * 1024 * 1024
     wait_seconds: float = 0.2
-
-
-@dataclass(frozen=True)
-class Offsets:
-    """The next offset to be read of each partition: everything below it is dealt with."""
-
-    next: Mapping[TopicPartition, int]
-
-    @classmethod
-    def after(cls, records: Iterable[Record]) -> "Offsets":
-        """Behind the last of some records, which stand in their partition's order."""
-        behind = {(one.topic, one.partition): one.offset + 1 for one in records}
-        return cls({TopicPartition(*where): offset for where, offset in behind.items()})
 
 
 @dataclass
@@ -39,20 +26,25 @@ class Batch:
     """Records of one assignment; those of a partition stand in its order.
 
     `assignment` is the number of the assignment that they were read under: after a rebalance
-    another consumer may have them, and the batch is dropped.
+    another consumer may have them, and the batch is dropped. `next_offsets` are to be committed when
+    all of it is stored or set aside: everything below them is dealt with.
     """
 
     assignment: int
     limits: BatchLimits
     records: list[Record] = field(default_factory=list)
+    next_offsets: dict[TopicPartition, int] = field(default_factory=dict)
     size_bytes: int = 0
     opened_at: float = field(default_factory=time.monotonic)
 
-    def add(self, records: Iterable[Record]) -> None:
-        """Put records in, behind those of the same partition."""
-        for record in records:
-            self.records.append(record)
-            self.size_bytes += len(record.value or b"") + len(record.key or b"")
+    def add(self, records: Sequence[Record]) -> None:
+        """Put records of one partition in, in its order, behind those that it has of that partition."""
+        if not records:
+            return
+        last = records[-1]
+        self.next_offsets[TopicPartition(last.topic, last.partition)] = last.offset + 1
+        self.records.extend(records)
+        self.size_bytes += sum([len(one.value or b"") + len(one.key or b"") for one in records])
 
     @property
     def room(self) -> int:
@@ -65,8 +57,3 @@ class Batch:
         if self.room <= 0 or self.size_bytes >= self.limits.size_bytes:
             return 0.0
         return max(0.0, self.opened_at + self.limits.wait_seconds - time.monotonic())
-
-    @property
-    def offsets(self) -> Offsets:
-        """What is to be committed when all of it is stored or set aside."""
-        return Offsets.after(self.records)

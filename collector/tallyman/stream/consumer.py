@@ -17,7 +17,7 @@ from tallyman.errors import InvalidInput
 from tallyman.store.events import Received
 from tallyman.stream.batch import Batch, BatchLimits
 from tallyman.stream.dead_letters import DeadLetters, Rejected
-from tallyman.stream.intake import Intake
+from tallyman.stream.intake import BlockIntake
 from tallyman.stream.kafka_connection import KafkaConnection
 from tallyman.stream.lag import keep_measuring
 from tallyman.stream.message import Record
@@ -49,7 +49,7 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has
         connection: KafkaConnection,
         topic: str,
         group: str,
-        store: Intake,
+        store: BlockIntake,
         dead_letters: DeadLetters,
         metrics: ConsumerMetrics,
         default_namespace: str = "default",
@@ -199,6 +199,7 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has
         try:
             if self._is_ours(work) and not work.stored:
                 work.step = "store"
+                await self._put_block(work)
                 work.rejected += await self._put(work.events)
                 work.stored = True
             if self._is_ours(work) and not await self._under_way.turn(work):
@@ -239,6 +240,13 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has
             err,
         )
 
+    async def _put_block(self, work: Work) -> None:
+        """Store what is new in the block; the others are among the work's events then."""
+        if len(work.block):
+            others = await self._store.accept_block(work.block)
+            self.metrics.stored.inc(len(work.block) - len(others))
+            work.open_block(others)
+
     async def _put(self, events: Sequence[tuple[Record, Received]]) -> list[Rejected]:
         """Store events; those that the store itself refuses are found by halving, and returned."""
         if not events:
@@ -272,7 +280,7 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has
     async def _commit(self, work: Work) -> None:
         try:
             async with asyncio.timeout(COMMIT_TIMEOUT_SECONDS):
-                await self._kafka.commit(dict(work.batch.offsets.next))
+                await self._kafka.commit(work.batch.next_offsets)
             work.committed = True
         except (CommitFailedError, IllegalStateError):
             # The partitions are another consumer's by now. It reads the batch again, and knows it.

@@ -1,4 +1,4 @@
-"""Owns what a way in hands its events to, whether that stores them or sends them on.
+"""Owns what the ways in hand their events to, whether that stores them or sends them on.
 
 It does not know HTTP: what a refusal looks like there is the API's.
 """
@@ -6,6 +6,7 @@ It does not know HTTP: what a refusal looks like there is the API's.
 from collections.abc import Sequence
 from typing import Protocol
 
+from tallyman.store.event_block import EventBlock
 from tallyman.store.events import Accepted, Received
 
 
@@ -22,5 +23,17 @@ class Intake(Protocol):
         Raises:
             Unavailable: it is not known to be durable; send it again later.
             InvalidInput: it can never be taken.
+        """
+        ...
+
+
+class BlockIntake(Intake, Protocol):
+    """Takes checked events also as blocks; it is the store itself."""
+
+    async def accept_block(self, block: EventBlock) -> Sequence[int]:
+        """Make what is new in a block durable; returns where the others stand in it, for `accept`.
+
+        Raises:
+            Unavailable: what of it is stored is not known; send it again later.
         """
         ...

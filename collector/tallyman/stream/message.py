@@ -12,6 +12,7 @@ import msgspec
 
 from tallyman.domain.event import EARLIEST, LATEST, CloudEvent, parse_event
 from tallyman.errors import InvalidEvent, InvalidParameter
+from tallyman.store.event_block import EventBlock
 from tallyman.store.event_row import as_it_came
 from tallyman.store.events import Received
 
@@ -104,6 +105,20 @@ def decode(record: Record, default_namespace: str) -> Received:
         ingested_at = _moment(record.timestamp)
     door = _door(record.topic, record.partition)
     return Received(namespace, event, ingested_at, door, record.offset, as_it_came(event, value))
+
+
+def read_block(records: Sequence[Record], default_namespace: str) -> EventBlock:
+    """Read at once what the plugin itself produced, which has no headers.
+
+    `decode` would give the same of them, and has all the others.
+    """
+    return EventBlock.read(
+        default_namespace,
+        [record.value or b"" if not record.headers else b"" for record in records],
+        [_door(record.topic, record.partition) for record in records],
+        [record.offset for record in records],
+        [record.timestamp for record in records],
+    )
 
 
 def _namespace(headers: dict[str, bytes], default: str) -> str:

@@ -85,7 +85,7 @@ async def test_a_message_that_the_check_itself_fails_at_never_stops_the_stream(
     stream: Stream, store: EventStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A bug of the check, put in here, as garbage has found one before."""
-    bad = usage(2, subject="bad")
+    bad = usage(5, subject="bad")
 
     def decode(record: Record, namespace: str) -> Received:
         if record.value == bad:

@@ -1,0 +1,9 @@
+from collections.abc import Sequence
+
+def read(
+    namespace: str,
+    messages: Sequence[bytes],
+    doors: Sequence[str],
+    places: Sequence[int],
+    moments_ms: Sequence[int],
+) -> tuple[list[int], list[str], bytes, list[int], bytes]: ...
