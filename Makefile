@@ -2,6 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 EXTRAS ?= plugin,collector,embedded,test,lint
+CRATE := collector/event_reader
+READER := collector/tallyman/event_reader.abi3.so
 
 .PHONY: help install demo test faults soak bench lint deck env
 
@@ -10,9 +12,11 @@ help:
 
 install: .venv/installed  ## .venv with everything embedded
 
-.venv/installed: pyproject.toml constraints.txt
+.venv/installed: pyproject.toml constraints.txt hatch_build.py $(wildcard $(CRATE)/Cargo.toml $(CRATE)/.cargo/config.toml $(CRATE)/src/*.rs)
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$(EXTRAS)]'
+	@# pip keeps to itself why the reader was not compiled.
+	@test -e $(READER) || $(BIN)/python hatch_build.py || true
 	@touch $@
 
 demo: install  ## recorded gateway traffic through the real plugin server, up to an invoice and its PDF
@@ -33,11 +37,12 @@ bench: install  ## how fast it is here: bench/results.json and the table of docs
 bench-100m: install  ## one subject's month of 100,000,000 events: about 15 GB of disk and half an hour
 	@$(BIN)/python -m bench.queries --large
 
-lint: install  ## ruff, mypy, import-linter
+lint: install  ## ruff, mypy, import-linter, and of Rust what is there of rustfmt and clippy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	@tests/lint_crate
 
 env:  ## .env with random secrets for docker-compose.yml; never overwrites one
 	@$(PYTHON) compose/write_env.py

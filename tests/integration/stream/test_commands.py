@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from aiokafka import AIOKafkaConsumer
 from tallyman.errors import InvalidEvent
+from tallyman.store.event_block import IS_BUILT
 from tallyman.store.events import EventStore
 from tallyman.stream.dead_letters import DeadLetters, Rejected
 
@@ -30,6 +31,7 @@ class Deployment:
 
     def __init__(self, stream: Stream, shim: Shim, database: str, tmp_path: Path) -> None:
         self.tmp_path = tmp_path
+        self.said = ""  # by the last consumer at its start
         (self.port,) = free_ports(1)
         address = shim.address
         self.settings = {
@@ -57,7 +59,8 @@ class Deployment:
         )
         assert process.stdout is not None
         try:
-            assert b"Tallyman consumes" in await process.stdout.readline()
+            self.said = (await process.stdout.readline()).decode()
+            assert "Tallyman consumes" in self.said
             yield process
         finally:
             with contextlib.suppress(ProcessLookupError):
@@ -96,14 +99,19 @@ def deployment(
     return Deployment(stream, clickhouse_shim, http_store_name, tmp_path)
 
 
+@pytest.mark.parametrize("first", [0, 1], ids=["read at once", "read one by one"])
 async def test_a_consumer_killed_between_store_and_commit_counts_nothing_twice(
-    stream: Stream, deployment: Deployment, http_store: EventStore, clickhouse_shim: Shim
+    stream: Stream,
+    deployment: Deployment,
+    http_store: EventStore,
+    clickhouse_shim: Shim,
+    first: int,
 ) -> None:
     await stream.put([usage(1_000)])
     async with deployment.consuming() as process:
         await stream.wait_until_committed(1)
         clickhouse_shim.fail_inserts(after=1_000_000)  # stored, but the consumer never hears of it
-        await stream.put([usage(number) for number in range(400)])
+        await stream.put([usage(number) for number in range(first, 800, 2)])
         await deployment.wait_for("/readyz", lambda text: '"failing"' in text)
         process.kill()
     clickhouse_shim.fail_inserts()
@@ -131,6 +139,15 @@ async def test_consumers_that_are_killed_in_mid_stream_lose_and_double_nothing(
         process.send_signal(signal.SIGTERM)
 
     assert await tokens(http_store) == 6_000
+
+
+async def test_consume_says_at_its_start_whether_compiled_code_reads(
+    deployment: Deployment,
+) -> None:
+    async with deployment.consuming():
+        said = deployment.said
+
+    assert ("by compiled code" in said, "by Python alone" in said) == (IS_BUILT, not IS_BUILT)
 
 
 async def test_sigterm_finishes_the_batch_and_commits_it(

@@ -64,6 +64,27 @@ def test_the_image_has_the_pinned_versions(dockerfile: str) -> None:
     assert all(re.search(r"-c \S*constraints\.txt", line) for line in installs)
 
 
+@pytest.mark.parametrize("dockerfile", BUILT)
+def test_what_is_built_from_the_project_has_the_hook_that_pyproject_names(dockerfile: str) -> None:
+    paths = copied(dockerfile)
+
+    assert ("hatch_build.py" in paths) == ("pyproject.toml" in paths)
+
+
+def test_the_collectors_image_has_the_compiled_reader_and_the_plugins_has_none() -> None:
+    crate = "collector/event_reader"
+
+    assert crate in copied("collector/Dockerfile")
+    assert any("cargo" in line for line in instructions("collector/Dockerfile"))
+    assert not any(crate.startswith(path) for path in copied("plugin/Dockerfile"))
+
+
+def test_what_was_compiled_here_does_not_reach_the_builder() -> None:
+    lines = (ROOT / ".dockerignore").read_text().splitlines()
+
+    assert {"**/*.so", "collector/event_reader/target"} <= set(lines[lines.index("!collector") :])
+
+
 def test_kongs_user_may_write_to_the_plugin_servers_socket() -> None:
     settings = dict(
         word.split("=", 1)
