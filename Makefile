@@ -35,7 +35,7 @@ bench: install  ## how fast it is here: bench/results.json and the table of docs
 	@$(BIN)/python -m bench.run
 
 bench-100m: install  ## one subject's month of 100,000,000 events: about 15 GB of disk and half an hour
-	@$(BIN)/python -m bench.queries --large
+	@$(BIN)/python -m bench.run --rounds 1 queries_100m
 
 lint: install  ## ruff, mypy, import-linter, and of Rust what is there of rustfmt and clippy
 	$(BIN)/ruff check .

@@ -1,12 +1,11 @@
-"""How fast a month is read, exactly, with unmerged duplicates: `python -m bench.queries [--quick] [--large]`.
+"""How fast a month is read, exactly, with unmerged duplicates: `python -m bench.queries [--quick]`.
 
-10,000,000 events of one month, 1 % of them stored twice, no part merged; ten times as many with
-`--large` (`make bench-100m`). All subjects' month is asked before and after the first refresh of the
+10,000,000 events of one month, 1 % of them stored twice, no part merged; `queries_100m.py` has ten times as
+many. All subjects' month is asked before and after the first refresh of the
 rollup, and with an event of the newest hour stored after it.
 """
 
 import asyncio
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -41,11 +40,11 @@ ONE = (DimensionFilter("subject", "eq", ("consumer-7",)),)
 
 
 def measure(is_quick: bool) -> Iterator[Figure]:
-    events = EVENTS // 20 if is_quick else EVENTS * (10 if "--large" in sys.argv else 1)
-    yield from asyncio.run(_measure(events))
+    yield from asyncio.run(measure_of(EVENTS // 20 if is_quick else EVENTS))
 
 
-async def _measure(events: int) -> list[Figure]:
+async def measure_of(events: int) -> list[Figure]:
+    """The figures of so many events."""
     of = f"of {events:,} events, 1 % twice, unmerged"
     size = f"{events // 1000}k" if events < EVENTS else f"{events // 1_000_000}m"
     with tempfile.TemporaryDirectory() as folder:
