@@ -23,8 +23,8 @@ CURE = "With Rust 1.83 or newer (cargo) on the PATH"
 def compile_reader(root: Path) -> str | None:
     """Put the library where Python finds it, or give the reason why there is none."""
     try:
-        reason = _run_cargo(root / CRATE)
         (root / LIBRARY).unlink(missing_ok=True)  # one of an older source would store other rows
+        reason = _run_cargo(root / CRATE)
         if reason is None:
             suffix = "dylib" if sys.platform == "darwin" else "so"
             compiled = root / CRATE / f"target/release/libevent_reader.{suffix}"

@@ -1,5 +1,7 @@
 from collections.abc import Sequence
 
+FORMAT: int
+
 def read(
     namespace: str,
     messages: Sequence[bytes],

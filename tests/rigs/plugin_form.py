@@ -5,6 +5,7 @@ Which of them are events is `tallyman.stream.message`'s.
 
 import json
 import random
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,6 +62,17 @@ COUNT_FIELDS = ("tokens", "waived_tokens", "status_code", "latency_ms", "llm_lat
 TEXT_FIELDS = (
     "type", "usage_source", "provider", "model", "request_model", "consumer_id", "credential_id",
     "service", "route", "workspace", "outcome", "task", "feature",
+)  # fmt: skip
+
+
+PLAIN: dict[str, Any] = {
+    "nodeid": "kong-1", "sequence": "1", "specversion": "1.0", "id": "i", "source": "s", "type": "t",
+    "subject": "u", "time": TIMES[0], "datacontenttype": "application/json", "data": {"tokens": 1},
+}  # fmt: skip
+ODD_DATA = (
+    b'{"more":1}', b'{"more":1e999}', b'{"more":0.12345678901234567891}', b'{"tokens":-0}',
+    b'{"tokens":1,"tokens":2}', b'{"tokens":01}', b'{"tokens":1} ', b' {"tokens":1}', b"[]", b"{}", b"null",
+    b'{"' + b"k" * 257 + b'":1}', b'{"model":"' + b"x" * 70_000 + b'"}', b'{"model":"' + b" " * 600_000 + b'"}',
 )  # fmt: skip
 
 
@@ -128,3 +140,24 @@ def _spoiled(chance: random.Random, message: bytes, oddness: float) -> bytes:
             (b"\xef\xbb\xbf" + message, message + b" \n", b" " + message, message * 2, message[:-1])
         )
     return message
+
+
+def one_odd_thing_at_a_time() -> Iterator[bytes]:
+    """A plain event with each of the values above in each of its fields."""
+    values = {
+        **dict.fromkeys(("nodeid", "id", "source", "type", "subject"), NAMES + ODD_NAMES),
+        "sequence": SEQUENCES + ODD_SEQUENCES,
+        "time": TIMES + ODD_TIMES,
+    }
+    for name, some in values.items():
+        for value in some:
+            yield _compact({**PLAIN, name: value})
+    for name in (*COUNT_FIELDS, *TEXT_FIELDS, "stream"):
+        for value in (*COUNTS, *ODD_COUNTS, *TEXTS, *ODD_TEXTS):
+            yield _compact({**PLAIN, "data": {"tokens": 1, name: value}})
+    for data in ODD_DATA:
+        yield _compact(PLAIN).replace(b'{"tokens":1}', data)
+
+
+def _compact(event: dict[str, Any]) -> bytes:
+    return json.dumps(event, separators=(",", ":"), ensure_ascii=False).encode()

@@ -67,8 +67,9 @@ pub fn read(message: &[u8]) -> Option<Event<'_>> {
         .strip_prefix(r#","datacontenttype":"application/json""#)
         .unwrap_or(left);
     let data = left.strip_prefix(r#","data":"#)?.strip_suffix('}')?;
-    // Serde would take an array too, its values in the fields' order.
-    if !data.starts_with('{') || data.len() > LONGEST_DATA {
+    // Serde would take an array too, its values in the fields' order, and a space behind.
+    let is_object = data.starts_with('{') && data.ends_with('}');
+    if !is_object || data.len() > LONGEST_DATA {
         return None;
     }
     let usage: Usage = serde_json::from_str(data).ok()?;

@@ -1,12 +1,12 @@
 //! An event as a row of `incoming_read` and of `seen`, in ClickHouse's RowBinary.
 //!
-//! The columns and their order are those of `store/event_block.py`.
+//! The columns and their order are those of `READ_COLUMNS` in `store/event_schema.py`.
 
 use crate::event::Event;
 use sha2::{Digest, Sha256};
 
-/// Of a row beside what it has of its message.
-pub const ROOM: usize = 256;
+/// Another one for another layout of either row: `store/event_block.py` takes only its own.
+pub const FORMAT: u32 = 1;
 pub const SEEN_BYTES: usize = 40;
 const MINUTE_US: i64 = 60_000_000;
 const LAST_MINUTE: i64 = (u32::MAX as i64) / 60 * 60;

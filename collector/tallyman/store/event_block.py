@@ -1,8 +1,8 @@
 """Events in the plugin's form, read many at a time by compiled code into rows of ClickHouse.
 
-What it takes, and what it makes of an event, is what Python would: `domain/event.py` accepts it,
-`event_row.py` and the view of `incoming` store the same row, `seen.py` remembers the same. Whatever is
-in another form is in no block. The compiled code is `collector/event_reader`; where it was not built,
+It takes only what `domain/event.py` would take, and makes the same of it: the row that `event_row.py` and
+the view of `incoming` make, the trace that `seen.py` does. Whatever is in another form is in no block. The
+compiled code is `collector/event_reader`; where it was not built,
 nothing is in a block.
 """
 
@@ -16,7 +16,7 @@ try:
 except ImportError:  # built without a Rust compiler: Python reads everything, three times as slowly
     IS_BUILT = False
 else:
-    IS_BUILT = True
+    IS_BUILT = event_reader.FORMAT == 1  # one that was built before other columns is left alone
 
 _TRACE: Final = struct.Struct("<4x16sq12x")  # of a row of `seen`
 

@@ -5,6 +5,7 @@ It knows no HTTP and no Kafka; what is known is kept by `seen.py`, and read by `
 
 import asyncio
 import json
+import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
@@ -21,6 +22,8 @@ from tallyman.store.received import Accepted, EventConflict, Received
 from tallyman.store.recent import Recent
 from tallyman.store.revision_sql import AS_IT_CAME
 from tallyman.store.seen import Seen, Trace, trace
+
+log = logging.getLogger(__name__)
 
 INSERT_SETTINGS: Final = {
     "input_format_json_read_objects_as_strings": 1,
@@ -114,9 +117,9 @@ class Intake:
             try:
                 if len(fresh):
                     await self._store_block(fresh)
-            except (
-                ClickHouseError
-            ):  # one by one it is found which of them it does not read, and why
+            except ClickHouseError as err:
+                # One by one it is found which of them it does not take, and why.
+                log.warning("a block of %d events was refused: %s", len(block), type(err).__name__)
                 return range(len(block))
         return others
 

@@ -3,6 +3,7 @@
 It does not do the steps: see `consumer.py`.
 """
 
+import logging
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,6 +14,8 @@ from tallyman.store.events import Received
 from tallyman.stream.batch import Batch
 from tallyman.stream.dead_letters import Rejected
 from tallyman.stream.message import Record, decode, read_block
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(eq=False)
@@ -37,7 +40,7 @@ class Work:
     @classmethod
     def check(cls, batch: Batch, default_namespace: str) -> "Work":
         """Tell a batch's events from what is none."""
-        block = read_block(batch.records, default_namespace)
+        block = _block_of(batch, default_namespace)
         work = cls(batch, default_namespace, block)
         read = work._decode(sorted(set(range(len(batch.records))).difference(block.positions)))
         # Of two events with one id the first counts, so both go the same way, in their order.
@@ -70,3 +73,11 @@ class Work:
                 unreadable = InvalidEvent(f"the check itself failed: {type(err).__name__}")
                 self.rejected.append(Rejected(record, unreadable))
         return read
+
+
+def _block_of(batch: Batch, default_namespace: str) -> EventBlock:
+    try:
+        return read_block(batch.records, default_namespace)
+    except Exception as err:  # noqa: BLE001 – a bug of it must not stop the stream
+        log.warning("a batch is read one by one, since it cannot be read at once: %r", err)
+        return EMPTY

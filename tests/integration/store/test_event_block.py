@@ -17,6 +17,7 @@ from tests.rigs.plugin_form import Produced, message
 
 pytestmark = pytest.mark.skipif(not IS_BUILT, reason="the event reader is not built: no cargo")
 EVENTS = 3_000
+NOW_MS = 1_795_253_073_353
 STORED = (
     "type, subject, time, source, id, dataschema, data, nodeid, sequence, ingested_at, door, place, "
     "tokens, tokens_text, token_type, model, provider, usage_source, waived_tokens, revision, change"
@@ -25,7 +26,10 @@ STORED = (
 
 def produced(seed: int, count: int, oddness: float = 0) -> list[Produced]:
     chance = random.Random(seed)
-    return [Produced(message(chance, at, oddness=oddness), at) for at in range(count)]
+    return [
+        Produced(message(chance, at, oddness=oddness), at, timestamp=NOW_MS + at)
+        for at in range(count)
+    ]
 
 
 async def rows(clickhouse: ClickHouse, sql: str, namespace: str) -> list[Any]:

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import astuple
+from tallyman.domain.event import LATEST
 from tallyman.domain.period import microseconds, milliseconds
 from tallyman.store.event_block import IS_BUILT, EventBlock
 from tallyman.store.received import Received
@@ -19,9 +20,10 @@ from tallyman.stream.message import decode, read_block
 from tallyman_kong.spool import Group, Spool
 from tallyman_kong.usage import configuration, read
 
-from tests.rigs.plugin_form import Produced, message
+from tests.rigs.plugin_form import Produced, message, one_odd_thing_at_a_time
 
 pytestmark = pytest.mark.skipif(not IS_BUILT, reason="the event reader is not built: no cargo")
+LATEST_MS = int(LATEST.timestamp() * 1000)
 RECORDED = sorted((Path(__file__).parents[3] / "golden").glob("kong-*/*.json"))
 
 
@@ -39,6 +41,7 @@ def row(received: Received) -> bytes:
     """What `incoming_read` gets of an event, from what Python reads of it."""
     event, data = received.event, json.loads(received.data)
     tokens = data.get("tokens")
+    assert tokens is None or len(str(abs(tokens))) <= 18  # a longer one is kept as a text
     return b"".join(
         (
             text(received.namespace), text(event.type), text(event.subject),
@@ -77,9 +80,39 @@ def test_what_is_read_at_once_is_what_python_reads_of_it(
     seed: int, oddness: float, namespace: str
 ) -> None:
     chance = random.Random(seed)
-    records = [Produced(message(chance, at, oddness=oddness), 7 * at) for at in range(20)]
+    records = [
+        Produced(
+            message(chance, at, oddness=oddness),
+            offset=7 * at,
+            partition=chance.randrange(3),
+            timestamp=chance.randrange(2**42),
+        )
+        for at in range(20)
+    ]
 
     check(read_block(records, namespace), records, namespace)
+
+
+def test_what_is_odd_in_one_thing_is_read_as_python_reads_it_or_not_at_once() -> None:
+    records = [Produced(one, at) for at, one in enumerate(one_odd_thing_at_a_time())]
+
+    block = read_block(records, "default")
+
+    assert len(records) / 4 < len(block) < len(records)
+    check(block, records, "default")
+
+
+@pytest.mark.parametrize(
+    ("timestamp", "count"),
+    [(-1, 0), (0, 1), (1_700_000_000_001, 1), (LATEST_MS - 1, 1), (LATEST_MS, 0)],
+)
+def test_a_message_of_any_time_is_read_as_python_reads_it(timestamp: int, count: int) -> None:
+    records = [Produced(message(random.Random(0), 1, oddness=0), 1, timestamp=timestamp)]
+
+    block = read_block(records, "default")
+
+    assert len(block) == count
+    check(block, records, "default")
 
 
 def test_most_of_what_is_near_the_plugins_form_is_read_at_once() -> None:
@@ -110,9 +143,6 @@ def test_what_the_plugin_spools_of_recorded_calls_is_read_at_once(tmp_path: Path
     [
         pytest.param(Produced(None, 1), id="nothing"),
         pytest.param(Produced(b"", 1), id="empty"),
-        pytest.param(
-            Produced(message(random.Random(0), 1, oddness=0), 1, timestamp=-1), id="no time"
-        ),
         pytest.param(
             Produced(message(random.Random(0), 1, oddness=0), 1, headers=(("namespace", b"b"),)),
             id="with a header",

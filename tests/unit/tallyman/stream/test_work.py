@@ -1,6 +1,7 @@
 """A batch is told apart: what is read at once, what one by one, and what is no event."""
 
 import random
+from typing import Any
 
 import pytest
 from tallyman.store.event_block import IS_BUILT
@@ -76,3 +77,14 @@ def test_what_an_opened_block_leaves_is_among_the_events() -> None:
 
     assert offsets(work) == ([], [1, 0, 3], [])
     assert {received.place for _, received in work.events} == {0, 1, 3}
+
+
+def test_what_cannot_be_read_at_once_for_a_bug_of_it_is_read_one_by_one() -> None:
+    """A message of an old broker has no time, which its signature does not allow."""
+    batch = Batch(0, BatchLimits())
+    timeless: Any = None
+    batch.add([Produced(plugins(1), 0), Produced(plugins(2), 1, timestamp=timeless)])
+
+    work = Work.check(batch, "default")
+
+    assert offsets(work) == ([], [0], [1])
