@@ -9,6 +9,7 @@ nothing is in a block.
 import struct
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Final
 
 try:
@@ -71,16 +72,13 @@ class EventBlock:
             return self
         kept = [at for at in range(len(self)) if at not in dropped]
         rows = [self.rows[self.ends[at - 1] if at else 0 : self.ends[at]] for at in kept]
-        ends, end = [], 0
-        for row in rows:
-            end += len(row)
-            ends.append(end)
+        size = _TRACE.size
         return EventBlock(
             [self.positions[at] for at in kept],
             [self.ids[at] for at in kept],
             b"".join(rows),
-            ends,
-            b"".join(self.traces[at * _TRACE.size :][: _TRACE.size] for at in kept),
+            list(accumulate(map(len, rows))),
+            b"".join([self.traces[at * size : (at + 1) * size] for at in kept]),
         )
 
 
