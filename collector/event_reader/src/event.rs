@@ -50,9 +50,11 @@ pub struct Event<'a> {
 /// The event, if it is one in the plugin's form: its attributes in the order of the plugin's spool, no
 /// space between them.
 pub fn read(message: &[u8]) -> Option<Event<'_>> {
-    // Without an escape every name and text stands there as it is; JSON has no other control characters.
-    if message.len() > LONGEST_MESSAGE || message.iter().any(|byte| *byte < b' ' || *byte == b'\\')
-    {
+    // Without an escape every name and text stands there as it is; a control character is no JSON.
+    let is_bare = message.iter().fold(true, |so_far, byte| {
+        so_far & (*byte >= b' ') & (*byte != b'\\')
+    });
+    if !is_bare || message.len() > LONGEST_MESSAGE {
         return None;
     }
     let mut left = std::str::from_utf8(message).ok()?;
