@@ -2,8 +2,7 @@
 
 It takes only what `domain/event.py` would take, and makes the same of it: the row that `event_row.py` and
 the view of `incoming` make, the trace that `seen.py` does. Whatever is in another form is in no block. The
-compiled code is `collector/event_reader`; where it was not built,
-nothing is in a block.
+compiled code is `collector/event_reader`; where it was not built, nothing is in a block.
 """
 
 import struct

@@ -6,8 +6,8 @@ It knows no HTTP and no Kafka; what is known is kept by `seen.py`, and read by `
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from typing import Final
 
 import msgspec
@@ -125,9 +125,15 @@ class Intake:
 
     async def _store_block(self, block: EventBlock) -> None:
         """Store, and only then remember."""
-        try:
+        with self._doubted():
             await self._insert_rows("incoming_read", block.rows, "RowBinary")
             await self._seen.remember_rows(block.traces)
+
+    @contextmanager
+    def _doubted(self) -> Iterator[None]:
+        """What fails in the block may have stored what is not remembered."""
+        try:
+            yield
         except BaseException:
             self._doubtful = True
             raise
@@ -149,11 +155,8 @@ class Intake:
 
     async def _mend(self) -> None:
         self._doubtful = False  # before: a batch that fails meanwhile makes it doubtful again
-        try:
+        with self._doubted():
             await self._seen.mend()
-        except BaseException:
-            self._doubtful = True
-            raise
 
     async def _split(
         self, candidates: Sequence[_Candidate]
@@ -178,15 +181,12 @@ class Intake:
 
     async def _store(self, fresh: Sequence[_Candidate], arrival_at: ArrivalAt) -> None:
         """Store, and only then remember."""
-        try:
+        with self._doubted():
             await self._insert(fresh, arrival_at)
             await self._seen.remember(
                 [one.trace for one in fresh],
                 [one.trace for one in fresh if not one.is_derived],
             )
-        except BaseException:
-            self._doubtful = True
-            raise
 
     async def _insert(self, fresh: Sequence[_Candidate], arrival_at: ArrivalAt) -> None:
         """Insert all of it; what ClickHouse does not read as it came is written anew."""
