@@ -9,10 +9,10 @@ from tallyman.domain.meter import Aggregation, Meter
 _MADE: Final = datetime(2026, 11, 1, tzinfo=UTC)
 
 
-def tokens_meter() -> Meter:
+def tokens_meter(namespace: str = "default") -> Meter:
     return Meter(
         id="m",
-        namespace="default",
+        namespace=namespace,
         key="tokens",
         name="tokens",
         aggregation=Aggregation.SUM,

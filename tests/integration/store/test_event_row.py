@@ -15,8 +15,8 @@ from tallyman.errors import InvalidEvent
 from tallyman.store.clickhouse import ClickHouse
 from tallyman.store.event_row import as_it_came
 from tallyman.store.events import EventStore, Received
-from tallyman_kong.spool import Group, Spool
-from tallyman_kong.usage import configuration, read
+
+from tests.rigs.recordings import spooled
 
 NOW = datetime(2026, 11, 21, 9, 30, tzinfo=UTC)
 COMPARED = (
@@ -91,21 +91,10 @@ async def test_what_is_stored_as_it_came_is_as_if_it_were_written_anew(
     assert as_it_was == await stored(clickhouse, b"", text)
 
 
-RECORDINGS = sorted((Path(__file__).parents[2] / "golden").glob("kong-*/*.json"))
-
-
 def test_what_the_plugin_spools_is_stored_as_it_came(tmp_path: Path) -> None:
-    entries = [json.loads(path.read_text())["serialized_log"] for path in RECORDINGS]
-    events = [one for entry in entries for one in read(entry, configuration(None)).events]
-    assert len(events) > 50
-    spool = Spool(tmp_path / "spool.db", "kong-1", max_bytes=10**9, survives_power_loss=False)
-    spool.check()
-    spool.append(Group([("sink", one) for one in events], len(entries), {"sink": "{}"}))
+    sent = spooled(tmp_path)
 
-    spooled = [one.body.encode() for one in spool.read("sink", 10_000, 10**9)]
-
-    assert len(spooled) == len(events)
-    assert [as_it_came(parse_event(one), one) for one in spooled] == spooled
+    assert [as_it_came(parse_event(one), one) for one in sent] == sent
 
 
 @pytest.mark.parametrize(

@@ -10,11 +10,13 @@ from typing import Any
 import msgspec
 import pytest
 from tallyman.domain.event import CloudEvent, parse_event
-from tallyman.domain.meter import Aggregation, Meter, MeterQuery
+from tallyman.domain.meter import MeterQuery
 from tallyman.store.clickhouse import ClickHouse
 from tallyman.store.events import Accepted, EventConflict, EventStore, Received
 from tallyman.store.intake import INSERT_SETTINGS
 from tallyman.store.seen import MOST_LITERALS
+
+from tests.rigs.meters import tokens_meter
 
 NOW = datetime(2026, 11, 21, 9, 30, tzinfo=UTC)
 
@@ -45,19 +47,7 @@ class Door:
         return await self.store.accept(self.received(events, at))
 
     async def tokens(self) -> int:
-        meter = Meter(
-            id="m",
-            namespace=self.namespace,
-            key="m",
-            name="m",
-            aggregation=Aggregation.SUM,
-            event_type="llm.tokens",
-            value_property="$.tokens",
-            dimensions={},
-            created_at=NOW,
-            updated_at=NOW,
-        )
-        rows = await self.store.query(meter, MeterQuery())
+        rows = await self.store.query(tokens_meter(self.namespace), MeterQuery())
         return int(rows[0].value) if rows else 0
 
     async def rows(self) -> int:

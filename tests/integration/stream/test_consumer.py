@@ -6,8 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 from aiokafka.producer.sender import Sender
-from tallyman.domain.builtin_meters import DIMENSIONS
-from tallyman.domain.meter import Aggregation, Meter, MeterQuery
+from tallyman.domain.meter import MeterQuery
 from tallyman.store.events import EventStore, Received
 from tallyman.stream import dead_letters, message, work
 from tallyman.stream.batch import BatchLimits
@@ -15,24 +14,12 @@ from tallyman.stream.message import Record
 
 from tests.rigs.clickhouse import Shim
 from tests.rigs.kafka import Kafka
+from tests.rigs.meters import tokens_meter
 from tests.rigs.stream import Stream, until, usage
 
 
 async def tokens(store: EventStore, namespace: str = "default") -> int:
-    now = datetime(2026, 11, 21, tzinfo=UTC)
-    meter = Meter(
-        id="m",
-        namespace=namespace,
-        key="tokens",
-        name="tokens",
-        aggregation=Aggregation.SUM,
-        event_type="llm.tokens",
-        value_property="$.tokens",
-        dimensions=dict(DIMENSIONS),
-        created_at=now,
-        updated_at=now,
-    )
-    return sum(int(row.value) for row in await store.query(meter, MeterQuery()))
+    return sum(int(row.value) for row in await store.query(tokens_meter(namespace), MeterQuery()))
 
 
 async def test_what_is_produced_is_metered_exactly(stream: Stream, any_store: EventStore) -> None:

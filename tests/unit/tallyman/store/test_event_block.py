@@ -17,14 +17,12 @@ from tallyman.store.event_block import IS_BUILT, EventBlock
 from tallyman.store.received import Received
 from tallyman.store.seen import trace
 from tallyman.stream.message import decode, read_block
-from tallyman_kong.spool import Group, Spool
-from tallyman_kong.usage import configuration, read
 
 from tests.rigs.plugin_form import Produced, message, one_odd_thing_at_a_time
+from tests.rigs.recordings import spooled
 
 pytestmark = pytest.mark.skipif(not IS_BUILT, reason="the event reader is not built: no cargo")
 LATEST_MS = int(LATEST.timestamp() * 1000)
-RECORDED = sorted((Path(__file__).parents[3] / "golden").glob("kong-*/*.json"))
 
 
 def text(value: str) -> bytes:
@@ -123,18 +121,11 @@ def test_most_of_what_is_near_the_plugins_form_is_read_at_once() -> None:
 
 
 def test_what_the_plugin_spools_of_recorded_calls_is_read_at_once(tmp_path: Path) -> None:
-    entries = [json.loads(path.read_text())["serialized_log"] for path in RECORDED]
-    events = [one for entry in entries for one in read(entry, configuration(None)).events]
-    assert len(events) > 50
-    spool = Spool(tmp_path / "spool.db", "kong-1", max_bytes=10**9, survives_power_loss=False)
-    spool.check()
-    spool.append(Group([("sink", one) for one in events], len(entries), {"sink": "{}"}))
-    spooled = spool.read("sink", 10_000, 10**9)
-    records = [Produced(one.body.encode(), at) for at, one in enumerate(spooled)]
+    records = [Produced(one, at) for at, one in enumerate(spooled(tmp_path))]
 
     block = read_block(records, "default")
 
-    assert list(block.positions) == list(range(len(events)))
+    assert list(block.positions) == list(range(len(records)))
     check(block, records, "default")
 
 
