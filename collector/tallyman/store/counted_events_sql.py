@@ -149,13 +149,16 @@ def _side(count: Count, sign: str, at: int, parameters: Parameters) -> str:
     ]
     value, text, counts = _value(count)
     watermark = f"fromUnixTimestamp64Milli({{watermark{at}:Int64}}, 'UTC')"
-    where = [
-        "namespace = {namespace:String}",
+    alike = (
         f"type = {{type{at}:String}}",
         f"time >= fromUnixTimestamp64Micro({{from{at}:Int64}}, 'UTC')",
         f"time < fromUnixTimestamp64Micro({{to{at}:Int64}}, 'UTC')",
+    )
+    where = [
+        "namespace = {namespace:String}",
+        *alike,
         f"stored_at <= {watermark}",
-        counting(watermark),
+        counting(alike, watermark),
         f"events.subject IN {subject_table([count.parts])}",
         IN_SLOT,
         *filters,

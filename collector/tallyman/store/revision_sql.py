@@ -2,8 +2,13 @@
 
 An event that is changed has a row for each revision, from 0, as it came. None is ever removed, so what
 was known at a watermark stays known: a revision that was stored later replaces nothing before that.
+
+A change leaves an event's type and time as they are, and a row where the event was if it changes the subject
+(`domain/event_change.py`). So a row and the one that replaces it are alike in type, subject and time, and a
+query that asks for few of those need look for changes only there.
 """
 
+from collections.abc import Iterable
 from typing import Final
 
 # How an event came; a change of it is none of its deliveries.
@@ -15,19 +20,21 @@ _REPLACED: Final = (
 )
 
 
-def counting(watermark: str | None = None) -> str:
+def counting(alike: Iterable[str] = (), watermark: str | None = None) -> str:
     """The condition of the rows of `{namespace:String}` that count.
 
+    `alike` are those of the query's other conditions that are about type, subject and time alone, and
     `watermark` is the SQL of the time up to which revisions are known.
     """
-    return f"change IN ('', 'amended') AND {newest(watermark)}"
+    return f"change IN ('', 'amended') AND {newest(alike, watermark)}"
 
 
-def newest(watermark: str | None = None) -> str:
+def newest(alike: Iterable[str] = (), watermark: str | None = None) -> str:
     """The condition of each event's newest revision; one of a voided event is among them."""
-    stored = "" if watermark is None else f" AND stored_at <= {watermark}"
-    where = f" AND namespace = {{namespace:String}}{stored}"
-    return _REPLACED.format(key="source, id", where=where)
+    where = ["", "namespace = {namespace:String}", *alike]
+    if watermark is not None:
+        where.append(f"stored_at <= {watermark}")
+    return _REPLACED.format(key="source, id", where=" AND ".join(where))
 
 
 def counting_everywhere() -> str:

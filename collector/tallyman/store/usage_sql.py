@@ -262,10 +262,14 @@ def _owner(plan: Plan, *, joined: bool = False) -> str:
 
 def _from(plan: Plan, *, joined: bool = False) -> str:
     """The events of the plan's slots, each once."""
+    alike = (
+        "type = {type:String}",
+        f"time >= {_MOMENT.format('from')}",
+        f"time < {_MOMENT.format('to')}",
+    )
     where = (
-        "namespace = {namespace:String} AND type = {type:String} "
-        f"AND time >= {_MOMENT.format('from')} AND time < {_MOMENT.format('to')} "
-        f"AND stored_at <= {_WATERMARK} AND {counting(_WATERMARK)} "
+        f"namespace = {{namespace:String}} AND {' AND '.join(alike)} "
+        f"AND stored_at <= {_WATERMARK} AND {counting(alike, _WATERMARK)} "
         f"AND events.subject IN {subject_table(plan.slots)}"
     )
     if plan.is_by_subject and not joined:

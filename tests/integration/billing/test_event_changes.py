@@ -11,7 +11,7 @@ from tallyman.billing.explain import explain_all
 from tallyman.billing.recount import recounted
 from tallyman.domain.event import CloudEvent
 from tallyman.domain.event_change import Amendment, EventChange
-from tallyman.domain.meter import MeterQuery
+from tallyman.domain.meter import DimensionFilter, MeterQuery
 from tallyman.domain.price import UnitPrice
 from tallyman.errors import Conflict, NotFound
 from tallyman.store.audit import AuditLog
@@ -101,6 +101,44 @@ async def test_an_amended_event_counts_as_it_says_now(
         3, "acme", bytes(data(3)),
     )  # fmt: skip
     assert await shop.events.count(shop.namespace) == 1
+
+
+async def test_one_subjects_minute_says_after_every_change_what_all_of_it_says(
+    shop: Shop, changes: EventChangeStore
+) -> None:
+    meter = await shop.books.meters.get(shop.namespace, "kong_konnect_llm_tokens")
+    await send(shop, "a", 8, NOVEMBER)
+
+    async def alone(subject: str) -> list[D]:
+        theirs = (DimensionFilter("subject", "eq", (subject,)),)
+        minute = MeterQuery(NOVEMBER, NOVEMBER + timedelta(minutes=1), filters=theirs)
+        return [row.value for row in await shop.events.query(meter, minute)]
+
+    async def seen() -> tuple[list[D], list[D], dict[str, D]]:
+        return await alone("acme"), await alone("other"), await metered(shop)
+
+    found = [await seen()]
+    for change in (
+        Amendment(data=data(3)),
+        Amendment(subject="other"),
+        Amendment(subject="acme", data=data(5)),
+        None,
+        Amendment(subject="other", data=data(4)),
+    ):
+        if change is None:
+            await void(changes, shop, "a")
+        else:
+            await changes.amend(shop.namespace, "kong", "a", change, WHY)
+        found.append(await seen())
+
+    assert found == [
+        ([D(8)], [], {"acme": D(8)}),
+        ([D(3)], [], {"acme": D(3)}),
+        ([], [D(3)], {"other": D(3)}),
+        ([D(5)], [], {"acme": D(5)}),
+        ([], [], {}),
+        ([], [D(4)], {"other": D(4)}),
+    ]
 
 
 async def test_an_event_as_it_came_is_still_among_the_events_after_every_change(
