@@ -5,10 +5,10 @@ EXTRAS ?= plugin,collector,embedded,test,lint
 CRATE := collector/event_reader
 READER := collector/tallyman/event_reader.abi3.so
 
-.PHONY: help install demo test faults soak bench lint deck env
+.PHONY: help install demo test faults soak bench bench-100m lint deck env
 
 help:
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
 install: .venv/installed  ## .venv with everything embedded
 
