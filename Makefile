@@ -34,7 +34,7 @@ soak: install  ## an hour of random faults at a steady load, in which nothing gr
 bench: install  ## how fast it is here: bench/results.json and the table of docs/performance.md
 	@$(BIN)/python -m bench.run
 
-bench-100m: install  ## one subject's month of 100,000,000 events: about 15 GB of disk and half an hour
+bench-100m: install  ## one subject's month of 100,000,000 events: about 10 GB of disk and twenty minutes
 	@$(BIN)/python -m bench.run --rounds 1 queries_100m
 
 lint: install  ## ruff, mypy, import-linter, and of Rust what is there of rustfmt and clippy

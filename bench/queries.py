@@ -1,8 +1,8 @@
 """How fast a month is read, exactly, with unmerged duplicates: `python -m bench.queries [--quick]`.
 
-10,000,000 events of one month, 1 % of them stored twice, no part merged; `queries_100m.py` has ten times as
-many. All subjects' month is asked before and after the first refresh of the
-rollup, and with an event of the newest hour stored after it.
+10,000,000 events of one month, in parts as ClickHouse merges them by itself; then 1 % of them once more, of
+which nothing is merged. `queries_100m.py` has ten times as many. All subjects' month is asked before and after
+the first refresh of the rollup, and with an event of the newest hour stored after it.
 """
 
 import asyncio
@@ -21,6 +21,8 @@ from bench.recorded import meter_of
 
 EVENTS = 10_000_000
 AT_ONCE = 500_000
+TWICE = " WHERE number % 100 = 7"
+UNMERGED_PARTS = 20
 SUBJECTS = 1000
 REPEATS = 7
 BEGIN, END = datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 12, 1, tzinfo=UTC)
@@ -51,16 +53,13 @@ async def measure_of(events: int) -> list[Figure]:
         clickhouse = ClickHouse.embedded(folder)
         store = EventStore(clickhouse)
         await store.migrate()
-        await clickhouse.command("SYSTEM STOP MERGES events")
-        for start in range(0, events, AT_ONCE):
-            for where in ("", " WHERE number % 100 = 7"):
-                count = min(AT_ONCE, events - start)
-                await clickhouse.command(_insert(events, start, count, where))
+        parts = await _fill(clickhouse, events)
         tokens = meter_of(Aggregation.SUM, "$.tokens")
         latency = meter_of(Aggregation.SUM, "$.latency_ms")
         subject = MeterQuery(BEGIN, END, group_by=("model", "type"), filters=ONE)
         fleet = MeterQuery(BEGIN, END, group_by=("model",))
         figures = [
+            Figure(f"parts of the table, {of}", parts, "parts"),
             Figure(
                 f"all subjects' month by model, without the rollup, {of}",
                 await _median_ms(store, tokens, fleet),
@@ -106,6 +105,22 @@ async def measure_of(events: int) -> list[Figure]:
         )
         await clickhouse.close()
     return figures
+
+
+async def _fill(clickhouse: ClickHouse, events: int) -> int:
+    """Store them, and 1 % twice; returns how many parts there are."""
+    for start in range(0, events, AT_ONCE):
+        await clickhouse.command(_insert(events, start, min(AT_ONCE, events - start), ""))
+    while await clickhouse.rows("SELECT 1 FROM system.merges WHERE table = 'events'"):  # noqa: ASYNC110 – it says nothing when it is done
+        await asyncio.sleep(0.1)
+    await clickhouse.command("SYSTEM STOP MERGES events")
+    for at in range(UNMERGED_PARTS):
+        count = events // UNMERGED_PARTS
+        await clickhouse.command(_insert(events, at * count, count, TWICE))
+    [(parts,)] = await clickhouse.rows(
+        "SELECT count() FROM system.parts WHERE active AND table = 'events'"
+    )
+    return int(parts)
 
 
 def _insert(events: int, start: int, count: int, where: str) -> str:
