@@ -200,12 +200,17 @@ class Stream:
             return sum(each.committed for each in progress)
         return 0
 
-    async def is_read(self) -> bool:
-        """Whether the group has dealt with every message."""
+    async def lags(self) -> dict[int, int]:
+        """How many messages of each partition it has yet to deal with."""
         with contextlib.suppress(Unavailable):
             progress = await read_progress(self.connection, self.topic, self.group)
-            return bool(progress) and not any(each.lag for each in progress)
-        return False
+            return {each.partition: each.lag for each in progress}
+        return {}
+
+    async def is_read(self) -> bool:
+        """Whether the group has dealt with every message."""
+        lags = await self.lags()
+        return bool(lags) and not any(lags.values())
 
     async def wait_until_committed(self, count: int) -> None:
         """Wait until every one of so many messages is stored or set aside."""
