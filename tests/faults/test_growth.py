@@ -12,6 +12,7 @@ SIZE = Size(memory_kb=150_000, files=30, threads=6, parts=40, disk_bytes_per_mes
 def test_what_comes_and_goes_is_flat() -> None:
     sizes = [SIZE] * 30
     sizes[27] = replace(SIZE, memory_kb=190_000)
+    sizes[28] = replace(SIZE, disk_bytes_per_message=400.0)
 
     check_flat(sizes)
 
