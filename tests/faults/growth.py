@@ -21,7 +21,6 @@ MOST_MEMORY = 1.10  # of what it was in the first third
 MOST_DISK = 1.10
 MOST_MORE = 20  # file handles and threads
 MOST_PARTS = 300  # that are not merged, of all tables
-_COME_AND_GO = ("memory_kb", "disk_bytes_per_message")
 
 
 @dataclass(frozen=True)
@@ -84,8 +83,10 @@ def _memory_kb() -> int:
 
 
 def _of(sizes: Sequence[Size]) -> Mapping[str, float]:
-    """The most of each; of memory and disk the median, since a batch under way comes and goes, and so does
-    what a consumer remembers anew at its start, until it is merged."""
+    """The most of each; of memory the median, since a batch under way comes and goes, and of the disk the
+    least: what a consumer remembers anew at its start is there until it is merged."""
     each = [asdict(size) for size in sizes]
-    most = {name: max(one[name] for one in each) for name in each[0]}
-    return most | {name: statistics.median(one[name] for one in each) for name in _COME_AND_GO}
+    return {name: max(one[name] for one in each) for name in each[0]} | {
+        "memory_kb": statistics.median(size.memory_kb for size in sizes),
+        "disk_bytes_per_message": min(size.disk_bytes_per_message for size in sizes),
+    }
