@@ -29,7 +29,7 @@ faults: install  ## every fault, everywhere: killed at each durable step, thousa
 	FAULTS=long $(BIN)/pytest tests/faults
 
 soak: install  ## an hour of random faults at a steady load, in which nothing grows; MINUTES=10 for less
-	FAULTS=long FAULTS_MINUTES=$(or $(MINUTES),60) $(BIN)/pytest tests/faults/test_storm.py
+	FAULTS=long FAULTS_MINUTES=$(or $(MINUTES),60) $(BIN)/pytest -rP tests/faults/test_storm.py
 
 bench: install  ## how fast it is here: bench/results.json and the table of docs/performance.md
 	@$(BIN)/python -m bench.run

@@ -60,7 +60,7 @@ def used_bytes(folder: Path) -> int:
 
 
 def check_flat(sizes: Sequence[Size]) -> None:
-    """Nothing is larger in the last third than it was in the first, but for a little.
+    """Nothing is larger in the last third than it was in the first, but for a little; prints both.
 
     The first size of all is left out: few messages have to bear what every disk begins with.
     """
@@ -68,6 +68,7 @@ def check_flat(sizes: Sequence[Size]) -> None:
     assert third > 1, "the soak was too short to see anything grow"
     early, late = _of(sizes[1:third]), _of(sizes[-third:])
     seen = json.dumps([early, late, {"memory_mb": [one.memory_kb >> 10 for one in sizes]}])
+    print(seen)  # noqa: T201 – what an hour showed
     assert late["memory_kb"] <= early["memory_kb"] * MOST_MEMORY, seen
     assert late["files"] <= early["files"] + MOST_MORE, seen
     assert late["threads"] <= early["threads"] + MOST_MORE, seen

@@ -26,7 +26,7 @@ from tallyman.stream.dead_letters import DeadLetter, DeadLetters, read_dead_lett
 from tallyman.stream.intake import BlockIntake
 from tallyman.stream.kafka_connection import KafkaConnection
 from tallyman.stream.metrics import ConsumerMetrics
-from tallyman.stream.progress import read_progress
+from tallyman.stream.progress import Progress, read_progress
 
 from tests.rigs.kafka import Kafka
 
@@ -195,17 +195,16 @@ class Stream:
 
     async def committed(self) -> int:
         """How many messages the group has dealt with."""
-        with contextlib.suppress(Unavailable):  # a broker that was killed is asked again
-            progress = await read_progress(self.connection, self.topic, self.group)
-            return sum(each.committed for each in progress)
-        return 0
+        return sum(each.committed for each in await self._progress())
 
     async def lags(self) -> dict[int, int]:
         """How many messages of each partition it has yet to deal with."""
-        with contextlib.suppress(Unavailable):
-            progress = await read_progress(self.connection, self.topic, self.group)
-            return {each.partition: each.lag for each in progress}
-        return {}
+        return {each.partition: each.lag for each in await self._progress()}
+
+    async def _progress(self) -> list[Progress]:
+        with contextlib.suppress(Unavailable):  # a broker that was killed is asked again
+            return await read_progress(self.connection, self.topic, self.group)
+        return []
 
     async def is_read(self) -> bool:
         """Whether the group has dealt with every message."""

@@ -17,7 +17,7 @@ from tallyman.domain.money import written
 from tallyman.domain.period import EPOCH, Period, microseconds, milliseconds
 from tallyman.errors import InvalidInput, InvalidParameter
 from tallyman.store.meter_sql import Parameters, filter_condition, number_of, text_of
-from tallyman.store.revision_sql import counting
+from tallyman.store.revision_sql import counting, of_type_between
 from tallyman.store.slot_sql import IN_SLOT, slot_table, subject_table
 from tallyman.store.usage_sql import ADDITIVE, conditions_of
 
@@ -149,11 +149,7 @@ def _side(count: Count, sign: str, at: int, parameters: Parameters) -> str:
     ]
     value, text, counts = _value(count)
     watermark = f"fromUnixTimestamp64Milli({{watermark{at}:Int64}}, 'UTC')"
-    alike = (
-        f"type = {{type{at}:String}}",
-        f"time >= fromUnixTimestamp64Micro({{from{at}:Int64}}, 'UTC')",
-        f"time < fromUnixTimestamp64Micro({{to{at}:Int64}}, 'UTC')",
-    )
+    alike = of_type_between(at)
     where = [
         "namespace = {namespace:String}",
         *alike,

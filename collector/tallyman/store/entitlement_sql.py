@@ -20,7 +20,7 @@ from tallyman.store.meter_sql import (
     text_of,
     value_of,
 )
-from tallyman.store.revision_sql import counting
+from tallyman.store.revision_sql import counting, of_type_between
 
 _MICROSECOND: Final = timedelta(microseconds=1)
 
@@ -63,12 +63,7 @@ def render_counts(counted: Sequence[Metered], shares: Sequence[Share]) -> tuple[
         "ends": [microseconds(share.period.to) for share in shares],
     }
     values = [column for one in counted for column in _values(one, parameters)]
-    alike = (
-        "type = {type:String}",
-        "subject IN {subjects:Array(String)}",
-        "time >= fromUnixTimestamp64Micro({from:Int64}, 'UTC')",
-        "time < fromUnixTimestamp64Micro({to:Int64}, 'UTC')",
-    )
+    alike = (*of_type_between(), "subject IN {subjects:Array(String)}")
     sql = (
         f"SELECT share_group, {', '.join(values)} FROM events FINAL INNER JOIN ("  # noqa: S608 – values are parameters
         "SELECT s.1 AS share_subject, s.2 AS share_group, s.3 AS share_begin, s.4 AS share_end "

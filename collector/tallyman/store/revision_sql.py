@@ -20,6 +20,18 @@ _REPLACED: Final = (
 )
 
 
+def of_type_between(at: object = "") -> tuple[str, ...]:
+    """The conditions of an event's type and time: of `{type:String}`, from `{from:Int64}` on, before `{to:Int64}`.
+
+    The times are microseconds; `at` is behind the name of each parameter.
+    """
+    return (
+        f"type = {{type{at}:String}}",
+        f"time >= fromUnixTimestamp64Micro({{from{at}:Int64}}, 'UTC')",
+        f"time < fromUnixTimestamp64Micro({{to{at}:Int64}}, 'UTC')",
+    )
+
+
 def counting(alike: Iterable[str] = (), watermark: str | None = None) -> str:
     """The condition of the rows of `{namespace:String}` that count.
 

@@ -27,14 +27,13 @@ from tallyman.store.meter_sql import (
     text_of,
     value_of,
 )
-from tallyman.store.revision_sql import counting
+from tallyman.store.revision_sql import counting, of_type_between
 from tallyman.store.slot_sql import IN_SLOT, Parts, slot_table, subject_table
 
 SHOWN: Final = ("model", "type")  # what an invoice splits its quantities by, where a meter can
 ADDITIVE: Final = frozenset({Aggregation.SUM, Aggregation.COUNT})
 NOTHING: Final = Decimal(0)
 _WATERMARK: Final = "fromUnixTimestamp64Milli({watermark:Int64}, 'UTC')"
-_MOMENT: Final = "fromUnixTimestamp64Micro({{{}:Int64}}, 'UTC')"
 
 
 @dataclass(frozen=True)
@@ -262,11 +261,7 @@ def _owner(plan: Plan, *, joined: bool = False) -> str:
 
 def _from(plan: Plan, *, joined: bool = False) -> str:
     """The events of the plan's slots, each once."""
-    alike = (
-        "type = {type:String}",
-        f"time >= {_MOMENT.format('from')}",
-        f"time < {_MOMENT.format('to')}",
-    )
+    alike = of_type_between()
     where = (
         f"namespace = {{namespace:String}} AND {' AND '.join(alike)} "
         f"AND stored_at <= {_WATERMARK} AND {counting(alike, _WATERMARK)} "
