@@ -31,6 +31,7 @@ from tallyman.errors import (
     Unauthenticated,
     Unavailable,
 )
+from tallyman.store.turns import asked_by
 
 ROUTES: Final[web.AppKey[dict[web.AbstractRoute, Route]]] = web.AppKey("routes", dict)
 RETRY_AFTER_SECONDS: Final = "1"
@@ -73,7 +74,9 @@ async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
         if route is not None and scope is not None:
             auth.require(request[CALLER], scope)
         _refuse_unknown_encoding(request)
-        return await handler(request)
+        caller = request.get(CALLER)
+        with asked_by(caller.actor if caller is not None else None):
+            return await handler(request)
     except (Unauthenticated, Forbidden) as err:
         response = problems.response(err, request[TRACE])
         for challenge in auth.challenge(err, scope, basic=basic):

@@ -21,6 +21,7 @@ from clickhouse_connect.driver.exceptions import (
 )
 
 from tallyman.errors import ConfigurationError, Unavailable
+from tallyman.store.turns import Turns
 
 T = TypeVar("T")
 CONNECTIONS: Final = 4  # a client serialises its calls, so one for each call at a time
@@ -90,6 +91,7 @@ class ClickHouse:
         for client in self._all:
             self._clients.put(client)
         self._threads = ThreadPoolExecutor(connections, thread_name_prefix="clickhouse")
+        self._turns = Turns(connections)
 
     @classmethod
     def embedded(cls, path: str) -> "ClickHouse":
@@ -128,8 +130,9 @@ class ClickHouse:
         )
 
     async def run(self, call: Callable[[Client], T]) -> T:
-        """Run a call in a thread with a client of its own."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, self._with, call)
+        """Run a call in a thread with a client of its own, when it is its caller's turn."""
+        async with self._turns.one():
+            return await asyncio.get_running_loop().run_in_executor(self._threads, self._with, call)
 
     async def command(
         self,

@@ -20,6 +20,7 @@ from sqlalchemy.exc import InterfaceError as AdaptedInterfaceError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from tallyman.errors import ConfigurationError, Unavailable
+from tallyman.store.turns import asked_by
 
 CONNECT_SECONDS = 10
 COMMAND_SECONDS = 30
@@ -93,7 +94,8 @@ class Database:
     async def together(self) -> AsyncIterator[None]:
         """One transaction for all that the block reads and writes: everything is kept, or nothing.
 
-        The block must not start tasks that use the database.
+        The block must not start tasks that use the database. What it asks the event store waits for no
+        turn, since others may wait for the transaction.
 
         Raises:
             Unavailable: the database does not answer, or another process writes for too long.
@@ -101,7 +103,8 @@ class Database:
         async with self.writing() as connection:
             token = self._joined.set(connection)
             try:
-                yield
+                with asked_by(None):
+                    yield
             finally:
                 self._joined.reset(token)
 
