@@ -149,12 +149,11 @@ def _side(count: Count, sign: str, at: int, parameters: Parameters) -> str:
     ]
     value, text, counts = _value(count)
     watermark = f"fromUnixTimestamp64Milli({{watermark{at}:Int64}}, 'UTC')"
-    alike = of_type_between(at)
     where = [
         "namespace = {namespace:String}",
-        *alike,
+        *of_type_between(at),
         f"stored_at <= {watermark}",
-        counting(alike, watermark),
+        counting(watermark),
         f"events.subject IN {subject_table([count.parts])}",
         IN_SLOT,
         *filters,

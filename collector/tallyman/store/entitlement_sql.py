@@ -63,13 +63,13 @@ def render_counts(counted: Sequence[Metered], shares: Sequence[Share]) -> tuple[
         "ends": [microseconds(share.period.to) for share in shares],
     }
     values = [column for one in counted for column in _values(one, parameters)]
-    alike = (*of_type_between(), "subject IN {subjects:Array(String)}")
     sql = (
         f"SELECT share_group, {', '.join(values)} FROM events FINAL INNER JOIN ("  # noqa: S608 – values are parameters
         "SELECT s.1 AS share_subject, s.2 AS share_group, s.3 AS share_begin, s.4 AS share_end "
         "FROM (SELECT arrayJoin(arrayZip({subjects:Array(String)}, {groups:Array(UInt32)}, "
         "{begins:Array(Int64)}, {ends:Array(Int64)})) AS s)) AS shares ON subject = share_subject "
-        f"WHERE namespace = {{namespace:String}} AND {' AND '.join(alike)} AND {counting(alike)} "
+        f"WHERE namespace = {{namespace:String}} AND {' AND '.join(of_type_between())} "
+        f"AND {counting()} AND subject IN {{subjects:Array(String)}} "
         "AND toUnixTimestamp64Micro(time) >= share_begin "
         "AND toUnixTimestamp64Micro(time) < share_end GROUP BY share_group"
     )

@@ -4,7 +4,7 @@ Values are exact: a Decimal(76, 18) from the event's own text, a string on the w
 value is `json_sql.py`'s, what a window is `domain/period.py`'s.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 from decimal import Context, Decimal
 from typing import Any, Final, assert_never
@@ -63,9 +63,8 @@ def render(meter: Meter, query: MeterQuery, owners: Sequence[Owner] = ()) -> tup
     window = window_of(query, parameters)
     selected = [*dimensions, f"{window} AS w", "min(time)", "max(time)", *aggregates_of(meter)]
     groups = [*(f"d{at}" for at in range(len(dimensions))), "w"]
-    filters = filters_of(meter, query, parameters, owners)
+    where = [*range_of(meter, query, parameters), *filters_of(meter, query, parameters, owners)]
     first = _subjects(query, parameters)
-    where = [*range_of(meter, query, parameters, first), *filters]
     prewhere = f"PREWHERE {' AND '.join(first)} " if first else ""
     sql = (
         f"SELECT {', '.join(selected)} FROM events FINAL {prewhere}WHERE {' AND '.join(where)} "  # noqa: S608 – paths are quoted, values are parameters
@@ -93,19 +92,14 @@ def read_rows(meter: Meter, query: MeterQuery, rows: Sequence[Any]) -> list[Mete
     return read
 
 
-def range_of(
-    meter: Meter, query: MeterQuery, parameters: Parameters, alike: Iterable[str] = ()
-) -> list[str]:
-    """The conditions of the events that count and are the meter's, in the period.
-
-    `alike` are conditions about subject and time that the query has besides.
-    """
-    where = ["type = {type:String}"]
+def range_of(meter: Meter, query: MeterQuery, parameters: Parameters) -> list[str]:
+    """The conditions of the events that count and are the meter's, in the period."""
+    where = ["namespace = {namespace:String}", "type = {type:String}", counting()]
     for name, operator, moment in (("from", ">=", start_of(meter, query)), ("to", "<", query.to)):
         if moment is not None:
             where.append(f"time {operator} fromUnixTimestamp64Micro({{{name}:Int64}}, 'UTC')")
             parameters[name] = microseconds(moment)
-    return ["namespace = {namespace:String}", *where, counting([*where, *alike])]
+    return where
 
 
 def start_of(meter: Meter, query: MeterQuery) -> datetime | None:

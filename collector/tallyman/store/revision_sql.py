@@ -3,12 +3,10 @@
 An event that is changed has a row for each revision, from 0, as it came. None is ever removed, so what
 was known at a watermark stays known: a revision that was stored later replaces nothing before that.
 
-A change leaves an event's type and time as they are, and a row where the event was if it changes the subject
-(`domain/event_change.py`). So a row and the one that replaces it are alike in type, subject and time, and a
-query that asks for few of those need look for changes only there.
+Changes are looked for in the whole namespace, whatever a query asks for: an id that is stored twice, at two times
+or of two subjects, has a change at one of them, which counts for both.
 """
 
-from collections.abc import Iterable
 from typing import Final
 
 # How an event came; a change of it is none of its deliveries.
@@ -32,21 +30,19 @@ def of_type_between(at: object = "") -> tuple[str, ...]:
     )
 
 
-def counting(alike: Iterable[str] = (), watermark: str | None = None) -> str:
+def counting(watermark: str | None = None) -> str:
     """The condition of the rows of `{namespace:String}` that count.
 
-    `alike` are those of the query's other conditions that are about type, subject and time alone, and
     `watermark` is the SQL of the time up to which revisions are known.
     """
-    return f"change IN ('', 'amended') AND {newest(alike, watermark)}"
+    return f"change IN ('', 'amended') AND {newest(watermark)}"
 
 
-def newest(alike: Iterable[str] = (), watermark: str | None = None) -> str:
+def newest(watermark: str | None = None) -> str:
     """The condition of each event's newest revision; one of a voided event is among them."""
-    where = ["", "namespace = {namespace:String}", *alike]
-    if watermark is not None:
-        where.append(f"stored_at <= {watermark}")
-    return _REPLACED.format(key="source, id", where=" AND ".join(where))
+    stored = "" if watermark is None else f" AND stored_at <= {watermark}"
+    where = f" AND namespace = {{namespace:String}}{stored}"
+    return _REPLACED.format(key="source, id", where=where)
 
 
 def counting_everywhere() -> str:

@@ -100,7 +100,7 @@ def render(meter: Meter, query: MeterQuery, changed: Collection[int]) -> tuple[s
         value, valued = aggregates_of(meter)[0], "count()"
         if meter.aggregation is Aggregation.SUM:
             valued = f"count({TOKENS})"
-        where = [*range_of(meter, query, parameters, [rest]), *filters]
+        where = [*range_of(meter, query, parameters), *filters]
         parts.append(
             f"SELECT {selected}, min(time) AS r0, max(time) AS r1, {value} AS r2, {valued} AS r3 "  # noqa: S608 – paths are quoted, values are parameters
             f"FROM events FINAL PREWHERE {rest} WHERE {' AND '.join(where)}"

@@ -261,10 +261,9 @@ def _owner(plan: Plan, *, joined: bool = False) -> str:
 
 def _from(plan: Plan, *, joined: bool = False) -> str:
     """The events of the plan's slots, each once."""
-    alike = of_type_between()
     where = (
-        f"namespace = {{namespace:String}} AND {' AND '.join(alike)} "
-        f"AND stored_at <= {_WATERMARK} AND {counting(alike, _WATERMARK)} "
+        f"namespace = {{namespace:String}} AND {' AND '.join(of_type_between())} "
+        f"AND stored_at <= {_WATERMARK} AND {counting(_WATERMARK)} "
         f"AND events.subject IN {subject_table(plan.slots)}"
     )
     if plan.is_by_subject and not joined:

@@ -273,6 +273,23 @@ async def test_a_change_is_seen_in_every_hour_that_the_id_was_stored_in(
     assert await total(event_store, namespace) == 1
 
 
+async def test_a_change_counts_at_every_time_that_the_id_was_stored_at_whatever_is_asked(
+    clickhouse: ClickHouse, event_store: EventStore, namespace: str
+) -> None:
+    other = msgspec.structs.replace(sent(1, BEGIN + HOUR), subject="globex")
+    await store(clickhouse, namespace, [sent(1), sent(1, BEGIN + HOUR), other])
+    await change(event_store, namespace, [other], 1, Change(0, None))
+
+    asked = [
+        MeterQuery(BEGIN, BEGIN + timedelta(minutes=1)),
+        MeterQuery(BEGIN, BEGIN + HOUR),
+        MeterQuery(filters=(one("eq", "acme", dimension="subject"),)),
+    ]
+    answers = [await event_store.query(meter(namespace), query) for query in asked]
+
+    assert answers == [[], [], []]
+
+
 async def test_hours_that_were_written_without_their_watermark_change_nothing(
     clickhouse: ClickHouse, event_store: EventStore, namespace: str
 ) -> None:
