@@ -24,11 +24,19 @@ from tallyman_kong.call import (
 from tallyman_kong.configuration import Attribute, UsageConfiguration, configuration
 from tallyman_kong.provider_usage import Counted, Reported
 
-__all__ = ["Attribute", "Event", "Reading", "UsageConfiguration", "configuration", "read"]
+__all__ = [
+    "Attribute",
+    "Event",
+    "Reading",
+    "UsageConfiguration",
+    "configuration",
+    "consumer_subject",
+    "read",
+]
 
 EVENT_TYPE = "llm.tokens"
 ANONYMOUS = "anonymous"
-LONGEST_ATTRIBUTE = 256  # characters
+LONGEST_TEXT = 256  # characters, as many as the collector takes of each text of the envelope
 Event = dict[str, Any]
 
 
@@ -62,14 +70,16 @@ def read(entry: Entry, configuration: UsageConfiguration) -> Reading:
     calls = list(calls_of(entry))
     if not calls:
         return Reading()
-    request_id = mapping(entry.get("request")).get("id")
+    request_id = text(mapping(entry.get("request")).get("id"))
     started_at = entry.get("started_at")
-    if not isinstance(request_id, str) or not request_id:
+    if request_id is None:
         return Reading(bad="the entry has no request.id, so its events would have no identity")
     if not is_number(started_at) or not 0 <= started_at < 253402300800000:
         return Reading(bad="the entry has no started_at in Unix milliseconds")
     events: list[Event] = []
     invalid = 0
+    if any(len(f"{request_id}:{call.namespace}:cache_write") > LONGEST_TEXT for call in calls):
+        return Reading(bad="the entry's request.id or a namespace is too long for an identity")
     subject = _subject(entry, configuration)
     time = _rfc3339(started_at)
     for call in calls:
@@ -83,7 +93,7 @@ def read(entry: Entry, configuration: UsageConfiguration) -> Reading:
             events.append(
                 {
                     "specversion": "1.0",
-                    "id": f"{request_id}:{call.namespace}:{kind}",
+                    "id": text(f"{request_id}:{call.namespace}:{kind}"),
                     "source": configuration.source,
                     "type": EVENT_TYPE,
                     "subject": subject,
@@ -245,14 +255,14 @@ def _shared_data(
     status = mapping(entry.get("response")).get("status")
     headers = mapping(mapping(entry.get("request")).get("headers"))
     return {
-        "provider": text(call.meta.get("provider_name")) or provider or None,
-        "model": text(answered_by) or text(call.meta.get("response_model")) or model or None,
-        "request_model": text(call.meta.get("request_model")) or model or None,
-        "consumer_id": text(mapping(entry.get("consumer")).get("id")),
-        "credential_id": text(mapping(entry.get("authenticated_entity")).get("id")),
-        "service": text(mapping(entry.get("service")).get("name")),
-        "route": text(mapping(entry.get("route")).get("name")),
-        "workspace": text(entry.get("workspace_name")),
+        "provider": _short(call.meta.get("provider_name")) or _short(provider),
+        "model": _short(answered_by) or _short(call.meta.get("response_model")) or _short(model),
+        "request_model": _short(call.meta.get("request_model")) or _short(model),
+        "consumer_id": _short(mapping(entry.get("consumer")).get("id")),
+        "credential_id": _short(mapping(entry.get("authenticated_entity")).get("id")),
+        "service": _short(mapping(entry.get("service")).get("name")),
+        "route": _short(mapping(entry.get("route")).get("name")),
+        "workspace": _short(entry.get("workspace_name")),
         "status_code": status if is_number(status) else None,
         "stream": call.is_stream,
         "outcome": outcome,
@@ -270,18 +280,30 @@ def _subject(entry: Entry, configuration: UsageConfiguration) -> str:
         headers = mapping(mapping(entry.get("request")).get("headers"))
         return _header(headers, configuration.subject_field) or ANONYMOUS
     if configuration.subject_from == "credential":
-        return text(mapping(entry.get("authenticated_entity")).get("id")) or ANONYMOUS
-    consumer = mapping(entry.get("consumer"))
-    fields = (configuration.subject_field, "username", "custom_id", "id")
-    return next((who for name in fields if (who := text(consumer.get(name)))), ANONYMOUS)
+        return _short(mapping(entry.get("authenticated_entity")).get("id")) or ANONYMOUS
+    return (
+        consumer_subject(mapping(entry.get("consumer")), configuration.subject_field) or ANONYMOUS
+    )
+
+
+def consumer_subject(consumer: Mapping[str, Any], field: str) -> str | None:
+    """The subject of a consumer's calls: the field, or what else it has; its id for one too long."""
+    fields = (field, "username", "custom_id", "id")
+    who = next((who for name in fields if (who := text(consumer.get(name)))), None)
+    if who is None or len(who) <= LONGEST_TEXT:
+        return who
+    return _short(consumer.get("id"))
 
 
 def _header(headers: Mapping[str, Any], name: str) -> str | None:
     value = headers.get(name)
-    if isinstance(value, list) and value:
-        value = value[0]
+    return _short(value[0] if isinstance(value, list) and value else value)
+
+
+def _short(value: Any) -> str | None:
+    """A text that the collector takes, at whatever length it came."""
     sent = text(value)
-    return sent[:LONGEST_ATTRIBUTE] if sent else None
+    return sent[:LONGEST_TEXT] if sent else None
 
 
 def _rfc3339(unix_ms: float) -> str:

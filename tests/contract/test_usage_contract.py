@@ -7,8 +7,12 @@ import json
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tallyman.domain.event import parse_event
 from tallyman_kong import usage
 from tallyman_kong.entry import decode
+from tallyman_kong.event_rows import to_json
 
 from tests.contract import tables
 
@@ -72,6 +76,48 @@ def test_half_a_surrogate_pair_becomes_text_that_can_be_sent() -> None:
 
     assert {event["subject"] for event in events} == {"al\ufffdice"}
     assert {event["data"]["task"] for event in events} == {"\U0001f600 \ufffd"}
+
+
+TEXTS = st.text(max_size=50) | st.text("aé\U0001f600\x00\ud83d", min_size=1).map(
+    lambda written: written * (70_000 // len(written))
+)
+
+
+@given(texts=st.data())
+@settings(max_examples=60, deadline=None)
+def test_no_text_of_an_entry_makes_an_event_that_the_collector_refuses(
+    texts: st.DataObject,
+) -> None:
+    entry = tables.golden_entry("openai_chat")
+    places = [
+        (entry["consumer"], ("id", "username", "custom_id")),
+        (entry["authenticated_entity"], ("id",)),
+        (entry["service"], ("name",)),
+        (entry["route"], ("name",)),
+        (entry["request"]["headers"], ("x-tallyman-task", "x-tallyman-feature")),
+        (entry["ai"]["proxy"]["meta"], ("provider_name", "request_model", "response_model")),
+        (entry, ("workspace_name",)),
+        (entry["request"], ("id",)),
+    ]
+    for record, names in places:
+        record |= {name: texts.draw(TEXTS) for name in names if texts.draw(st.booleans())}
+    if texts.draw(st.booleans()):
+        entry["response"]["headers"]["x-kong-llm-model"] = f"a/{texts.draw(TEXTS)}"
+    entry["ai"]["tallyman"] = {"model": texts.draw(TEXTS), "usage": {}}
+    if texts.draw(st.booleans()):
+        entry["ai"][texts.draw(TEXTS)] = entry["ai"]["proxy"]
+    where = texts.draw(st.sampled_from(["consumer", "credential", "header"]))
+    configuration = usage.configuration(
+        {"subject": {"look_up_value_in": where, "field": "x-tallyman-task"}}
+        if where == "header"
+        else {"subject": {"look_up_value_in": where}}
+    )
+
+    reading = usage.read(entry, configuration)
+
+    assert (reading.bad is None) == bool(reading.events)
+    for event in reading.events:
+        parse_event(to_json(event).encode())
 
 
 @pytest.mark.parametrize("header", CREDENTIALS)

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from aiohttp import web
 from multidict import MultiMapping
-from tallyman_kong.usage import UsageConfiguration
+from tallyman_kong.usage import UsageConfiguration, consumer_subject
 
 from tallyman.api.consumer_usage_bodies import (
     ConsumerUsageAnswer,
@@ -163,8 +163,11 @@ def _consumer(headers: Mapping[str, str], usage: UsageConfiguration) -> str:
             "required",
             f"is required: the plugin makes it of the {usage.subject_from}, not of the consumer",
         )
-    fields = (usage.subject_field, "username", "custom_id", "id")
-    return next(value for field in fields if (value := headers.get(_CONSUMER[field])))
+    consumer = {field: headers.get(name) for field, name in _CONSUMER.items()}
+    subject = consumer_subject(consumer, usage.subject_field)
+    if subject is None:
+        raise Forbidden("the gateway does not know who asks")
+    return subject
 
 
 async def _account(request: web.Request, subject: str) -> _Account:

@@ -10,6 +10,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Final, Literal
 
+from tallyman_kong.usage import consumer_subject
+
 from tallyman.domain.customer import Customer
 from tallyman.domain.event import LONGEST_TEXT
 
@@ -44,8 +46,8 @@ class Consumer:
         if value == "credential":
             return self.credential_ids
         by_name = {"username": self.username, "custom_id": self.custom_id, "id": self.id}
-        found = [by_name[name] for name in (value, "username", "custom_id", "id")]
-        return tuple(text for text in found if text)[:1]
+        subject = consumer_subject(by_name, value)
+        return (subject,) if subject else ()
 
 
 class Action(StrEnum):

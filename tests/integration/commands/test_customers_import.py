@@ -165,7 +165,7 @@ async def test_what_is_refused_is_shown_and_the_others_are_made(
         done = await installation.run("--kong-admin", url)
 
     assert done.exit_code == 1
-    assert "the subject is longer than 256 characters" in done.output
+    assert "the name is longer than 256 characters" in done.output
     assert list(await installation.customers()) == ["bob"]
 
 

@@ -13,6 +13,7 @@ TEAM = {"source": "header", "look_up_value_in": "x-team", "event_property_name":
     [
         ({"source": ""}, "source must be text"),
         ({"source": 5}, "source must be text"),
+        ({"source": "k" * 257}, "source must be at most 256 characters"),
         ({"split_cached_tokens": "true"}, "split_cached_tokens must be true or false, not 'true'"),
         ({"failed_calls": "maybe"}, "failed_calls must be one of waive, charge"),
         ({"estimated_counts": True}, "estimated_counts must be one of charge, waive"),

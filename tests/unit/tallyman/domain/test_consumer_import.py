@@ -89,7 +89,7 @@ def test_a_subject_that_another_customer_pays_for_is_left_there() -> None:
             id="no credential",
         ),
         pytest.param(
-            Consumer("i", "u" * 257), "username", "the subject is longer than 256 characters",
+            Consumer("i", "u" * 257), "username", "the name is longer than 256 characters",
             id="too long",
         ),
     ],
@@ -104,3 +104,7 @@ def test_what_can_be_no_customer_is_refused_with_the_reason(
 
 def test_a_consumer_that_stands_there_twice_is_done_once() -> None:
     assert [step.action for step in plan(Consumer("i", "a"), Consumer("i", "a"))] == [Action.MAKE]
+
+
+def test_a_consumers_calls_go_by_its_id_where_its_name_is_too_long() -> None:
+    assert Consumer("i", "u" * 257, "42").subjects("username") == ("i",)
