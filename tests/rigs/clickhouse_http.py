@@ -18,6 +18,7 @@ import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote
 
 import chdb
 import lz4.frame
@@ -26,6 +27,7 @@ from backports import zstd
 
 MAX_BODY_BYTES = 1 << 30
 MAX_URL_BYTES = 1 << 20  # ClickHouse's own; aiohttp's is 8 KiB, and parameters travel in the URL
+MAX_VALUE_BYTES = 128 << 10  # ClickHouse's http_max_field_value_size, of a field and in the URL
 # What HTTP itself is told; every other name in the URL is a setting or a parameter of the query.
 TRANSPORT = frozenset(
     [
@@ -141,6 +143,9 @@ async def read(request: web.Request) -> tuple[bytes, dict[str, str]]:
         url |= {name: value for name, value in form.items() if isinstance(value, str)}
     else:
         body = decompress(await request.read(), request.headers.get("Content-Encoding", ""))
+    for name, value in url.items():
+        if len(quote(value)) > MAX_VALUE_BYTES:
+            raise RuntimeError(f"Code: 1000. DB::Exception: Field value too long: {name}")
     return b"\n".join(part for part in (url.get("query", "").encode(), body) if part), url
 
 

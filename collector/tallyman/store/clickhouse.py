@@ -6,7 +6,7 @@ It knows no table: see `event_schema.py` and `events.py`.
 import asyncio
 import queue
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, Final, TypeVar
@@ -21,6 +21,7 @@ from clickhouse_connect.driver.exceptions import (
 )
 
 from tallyman.errors import ConfigurationError, Unavailable
+from tallyman.store.json_sql import quote
 from tallyman.store.turns import Turns
 
 T = TypeVar("T")
@@ -57,6 +58,12 @@ _PASSING: Final = frozenset(
     }
 )
 _CODE: Final = re.compile(r"\b[Cc]ode:? (\d{1,4})\b")
+# What a server takes in a URL or a field of a form is 128 KiB; the query itself, as a body, may be longer.
+_LONG_TEXT: Final = 1_000
+_LONG_QUERY: Final = {"max_query_size": 1 << 28}
+_PLACES: Final = re.compile(
+    r"'[^'\\]*(?:(?:\\.|'')[^'\\]*)*'|\{(?P<name>\w+):(?P<type>Array\(\w+\)|String)\}", re.DOTALL
+)
 
 
 class ClickHouse:
@@ -124,7 +131,6 @@ class ClickHouse:
                 connect_timeout=connect_timeout_seconds,
                 send_receive_timeout=answer_timeout_seconds,
                 query_retries=0,
-                form_encode_query_params=True,  # a list of filters does not fit into a URL
             ),
             cluster=cluster,
         )
@@ -140,7 +146,8 @@ class ClickHouse:
         parameters: dict[str, Any] | None = None,
         settings: dict[str, Any] | None = None,
     ) -> None:
-        """Run one statement that returns nothing."""
+        """Run one statement that returns nothing; its parameters are short."""
+        settings = {**_LONG_QUERY, **(settings or {})}
         await self.run(lambda client: client.command(sql, parameters=parameters, settings=settings))
 
     async def rows(
@@ -149,7 +156,9 @@ class ClickHouse:
         parameters: dict[str, Any] | None = None,
         settings: dict[str, Any] | None = None,
     ) -> list[Any]:
-        """The rows of a query, each a tuple."""
+        """The rows of a query, each a tuple; parameters may be lists and texts of any length."""
+        sql, parameters = _with_long_ones(sql, parameters or {})
+        settings = {**_LONG_QUERY, **(settings or {})}
         result = await self.run(
             lambda client: client.query(sql, parameters=parameters, settings=settings)
         )
@@ -157,6 +166,7 @@ class ClickHouse:
 
     async def raw(self, sql: str, form: str, settings: dict[str, Any] | None = None) -> bytes:
         """What a query gives, in one of ClickHouse's formats; the driver does not read the query."""
+        settings = {**_LONG_QUERY, **(settings or {})}
         return await self.run(lambda client: client.raw_query(sql, settings=settings, fmt=form))
 
     async def insert(
@@ -194,6 +204,30 @@ def _is_http(url: str) -> bool:
         return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:  # brackets that do not close, or a port that is no number
         return False
+
+
+def _with_long_ones(sql: str, parameters: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The query with lists and long texts in it, and the parameters that are left."""
+    long = {name: value for name, value in parameters.items() if _is_long(value)}
+    if not long:
+        return sql, dict(parameters)
+
+    def put(place: re.Match[str]) -> str:
+        value = long.get(place["name"] or "")
+        if value is None:
+            return place[0]
+        if isinstance(value, str):
+            return quote(value)
+        items = ",".join(quote(one) if isinstance(one, str) else str(one) for one in value)
+        return f"CAST({quote(f'[{items}]')} AS {place['type']})"
+
+    return _PLACES.sub(put, sql), {
+        name: value for name, value in parameters.items() if name not in long
+    }
+
+
+def _is_long(value: Any) -> bool:
+    return len(value) > _LONG_TEXT if isinstance(value, str) else isinstance(value, list)
 
 
 @contextmanager

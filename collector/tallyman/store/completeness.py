@@ -6,11 +6,12 @@ How holes are found is `holes.py`'s, and how it all is put together `stream/reco
 from collections.abc import Sequence
 from datetime import datetime
 
+import msgspec
 from tallyman_kong.durable_step import durable
 
 from tallyman.domain.completeness import HourBalance, Whose
 from tallyman.domain.event import CloudEvent, as_utc
-from tallyman.domain.period import in_utc, microseconds
+from tallyman.domain.period import in_utc, microseconds, milliseconds
 from tallyman.store.arrivals import CONFLICT, KNOWN
 from tallyman.store.clickhouse import ClickHouse
 from tallyman.store.heartbeats import Heartbeats
@@ -84,7 +85,6 @@ class Completeness:
             "SELECT type, subject, toUnixTimestamp64Micro(time), source, id FROM events WHERE "  # noqa: S608 – texts are quoted
             "(namespace, type, subject, time, source, id) IN "
             f"({', '.join(_key(namespace, event) for event in events)})",
-            settings={"max_query_size": 1 << 28},
         )
         found = {tuple(row) for row in rows}
         return [
@@ -103,10 +103,8 @@ class Completeness:
     @durable("reconcile.report")
     async def write_report(self, at: datetime, report: str) -> None:
         """Keep a report for `last_report`."""
-        await self._clickhouse.command(
-            "INSERT INTO reconciliation SELECT fromUnixTimestamp64Milli({at:Int64}), {report:String}",
-            {"at": int(at.timestamp() * 1000), "report": report},
-        )
+        row = msgspec.json.encode({"at": f"{milliseconds(at) / 1000:.3f}", "report": report})
+        await self._clickhouse.insert("reconciliation", row, "JSONEachRow")
 
     async def last_report(self) -> str | None:
         """The newest report that was kept."""

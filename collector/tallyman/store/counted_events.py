@@ -8,7 +8,7 @@ from typing import Any
 from tallyman.domain.counted_event import Count, CountedPage, HourCounted
 from tallyman.store import counted_events_sql
 from tallyman.store.clickhouse import ClickHouse
-from tallyman.store.intake import QUERY_SETTINGS
+from tallyman.store.intake import FINAL_SETTINGS
 
 
 class CountedEvents:
@@ -37,4 +37,4 @@ class CountedEvents:
         return counted_events_sql.read_page(count, rows, size)
 
     async def _rows(self, sql: str, parameters: dict[str, Any]) -> list[Any]:
-        return await self._clickhouse.rows(sql, parameters, QUERY_SETTINGS)
+        return await self._clickhouse.rows(sql, parameters, FINAL_SETTINGS)

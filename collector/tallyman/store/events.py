@@ -18,7 +18,7 @@ from tallyman.store import event_schema, event_sql, meter_sql, rollup_sql
 from tallyman.store.clickhouse import ClickHouse
 from tallyman.store.event_block import EventBlock
 from tallyman.store.event_row import row_of_change
-from tallyman.store.intake import FINAL_SETTINGS, INSERT_SETTINGS, QUERY_SETTINGS, Intake
+from tallyman.store.intake import FINAL_SETTINGS, INSERT_SETTINGS, Intake
 from tallyman.store.received import Accepted, EventConflict, Received
 from tallyman.store.recent import Recent
 from tallyman.store.revision_sql import AS_IT_CAME
@@ -84,7 +84,7 @@ class EventStore:
         sql, parameters = await self._rendered(meter, query, owners)
         if most_rows is not None:
             sql += f" LIMIT {most_rows + 1}"
-        rows = await self._clickhouse.rows(sql, parameters, QUERY_SETTINGS)
+        rows = await self._clickhouse.rows(sql, parameters, FINAL_SETTINGS)
         if most_rows is not None and len(rows) > most_rows:
             raise too_many_rows(query, most_rows)
         return meter_sql.read_rows(meter, query, rows)

@@ -36,8 +36,6 @@ INSERT_SETTINGS: Final = {
 # The time is in the key and decides the partition, so two rows of one event are always in the same
 # one: FINAL need not look across them.
 FINAL_SETTINGS: Final = {"do_not_merge_across_partitions_select_final": 1}
-# Of a query in which much is listed: hours, ids, whose usage it is.
-QUERY_SETTINGS: Final = {"max_query_size": 1 << 28, **FINAL_SETTINGS}
 COMPARED_AT_ONCE: Final = 1000
 
 
@@ -227,7 +225,7 @@ class Intake:
         rows = await self._clickhouse.rows(
             "SELECT namespace, source, id, dataschema, data FROM events FINAL WHERE "  # noqa: S608 – texts are in hexadecimal
             f"{AS_IT_CAME} AND (namespace, type, subject, time, source, id) IN ({keys})",
-            settings=QUERY_SETTINGS,
+            settings=FINAL_SETTINGS,
         )
         stored = {tuple(row[:3]): row[3:] for row in rows}
         conflicts = []

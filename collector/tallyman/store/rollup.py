@@ -31,7 +31,7 @@ from tallyman_kong.durable_step import durable
 from tallyman.domain.period import EPOCH, milliseconds
 from tallyman.store import rollup_sql
 from tallyman.store.clickhouse import ClickHouse
-from tallyman.store.intake import QUERY_SETTINGS
+from tallyman.store.intake import FINAL_SETTINGS
 from tallyman.store.rollup_sql import HOUR, HourOf
 from tallyman.store.watermark import newest_watermark
 
@@ -39,7 +39,7 @@ _log = logging.getLogger(__name__)
 
 AT_ONCE: Final = 250  # hours that are computed by one statement, of one month
 _WRITE_SETTINGS: Final[dict[str, Any]] = {
-    **QUERY_SETTINGS,
+    **FINAL_SETTINGS,
     "distributed_foreground_insert": 1,
     "parallel_distributed_insert_select": 0,  # an hour's events are on all shards
 }
@@ -168,7 +168,7 @@ class Rollup:
     async def _differing(self, hours: Collection[HourOf]) -> dict[HourOf, bool]:
         """Those of which the rollup says something else than the events, with whether they have any."""
         rows = await self._clickhouse.rows(
-            rollup_sql.render_compared(hours), settings=QUERY_SETTINGS
+            rollup_sql.render_compared(hours), settings=FINAL_SETTINGS
         )
         return {HourOf(*row[:3]): bool(row[3]) for row in rows}
 

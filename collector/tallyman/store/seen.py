@@ -31,7 +31,6 @@ _BY_MINUTE: Final = struct.Struct("<I16sqIII")  # RowBinary of `seen`
 _BY_ID: Final = struct.Struct("<16sqIII")  # and of `seen_by_id`
 MOST_LITERALS: Final = 500
 FORGOTTEN_AT_ONCE: Final = 5_000  # a cluster hands a deletion on in 1 MiB, and reads 256 KiB of it
-_LOOKUP_SETTINGS: Final = {"max_query_size": 1 << 28}  # the ids stand in the query, in hexadecimal
 _REMEMBER_SETTINGS: Final = {
     "optimize_on_insert": 0,  # nothing in a batch is twice
     "distributed_foreground_insert": 1,  # on a cluster, the next lookup finds it
@@ -215,7 +214,6 @@ class Seen:
             f"SELECT id_hash, toUnixTimestamp64Micro(time), type_hash, subject_hash, data_hash "  # noqa: S608 – a table of ours, numbers and hexadecimal
             f"FROM {table} WHERE {where}id_hash IN ({_listed(hashes)})",
             "RowBinary",
-            _LOOKUP_SETTINGS,
         )
         return {row[0]: Trace(*row) for row in _BY_ID.iter_unpack(found)}
 

@@ -16,7 +16,7 @@ from tallyman.domain.period import Period, microseconds, milliseconds
 from tallyman.domain.usage import Usage
 from tallyman.store import usage_sql
 from tallyman.store.clickhouse import ClickHouse
-from tallyman.store.intake import QUERY_SETTINGS
+from tallyman.store.intake import FINAL_SETTINGS
 from tallyman.store.slot_sql import IN_SLOT, STORED_LATER, Parts, slot_table
 from tallyman.store.usage_sql import ADDITIVE, Plan, Question
 from tallyman.store.watermark import newest_watermark
@@ -99,4 +99,4 @@ class UsageQuantities:
         return usage_sql.read(plan, questions, rows, whole)
 
     async def _rows(self, sql: str, parameters: dict[str, Any]) -> list[Any]:
-        return await self._clickhouse.rows(sql, parameters, QUERY_SETTINGS)
+        return await self._clickhouse.rows(sql, parameters, FINAL_SETTINGS)
