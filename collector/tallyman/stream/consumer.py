@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterable, Sequence
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener
-from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
+from aiokafka.errors import CommitFailedError, IllegalStateError
 from aiokafka.structs import TopicPartition
 from tallyman_kong.durable_step import durable
 
@@ -22,6 +22,7 @@ from tallyman.stream.kafka_connection import KafkaConnection
 from tallyman.stream.lag import keep_measuring
 from tallyman.stream.message import Record
 from tallyman.stream.metrics import ConsumerMetrics
+from tallyman.stream.reader import Reader
 from tallyman.stream.under_way import UnderWay
 from tallyman.stream.work import Work
 
@@ -78,6 +79,7 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has
             max_poll_interval_ms=POLL_WHENEVER_MS,
             max_partition_fetch_bytes=4 * 1024 * 1024,
         )
+        self._reader = Reader(self._kafka)
 
     async def run(self) -> None:
         """Consume until `stop`; then what is under way is finished, committed, and the group left.
@@ -112,6 +114,7 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has
         except TimeoutError:
             log.warning("the store is too slow for the rebalance: what it has will be read again")
         self._assignment += 1
+        self._reader.forget()
 
     async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
         """Called by aiokafka after a rebalance."""
@@ -159,14 +162,14 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has
         wait_seconds = self._limits.wait_seconds
         while wait_seconds and not self._stop.is_set():
             try:
-                read = await self._kafka.getmany(
-                    timeout_ms=max(1, int(min(wait_seconds, LONGEST_POLL_SECONDS) * 1000)),
-                    max_records=min(RECORDS_AT_ONCE, batch.room),
+                read = await self._reader.read(
+                    min(wait_seconds, LONGEST_POLL_SECONDS), min(RECORDS_AT_ONCE, batch.room)
                 )
-            except (KafkaError, OSError) as err:
+            except Exception as err:  # noqa: BLE001 – whatever it is, nothing may be skipped for it
                 self.metrics.failures.labels("read").inc()
                 log.warning("Kafka could not be read, and is tried again: %r", err)
                 await self._pause(1.0)
+                wait_seconds = batch.seconds_left
                 continue
             if batch.assignment != self._assignment:
                 # Nothing was awaited since these were read: they are of the newest assignment.

@@ -1,10 +1,16 @@
 """From a real Kafka to a real store: what the consumer promises, each promise by its sentence."""
 
 import asyncio
+import contextlib
 import secrets
+import time
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
+from aiokafka.client import AIOKafkaClient
+from aiokafka.errors import CorruptRecordException
 from aiokafka.producer.sender import Sender
 from tallyman.domain.meter import MeterQuery
 from tallyman.store.events import EventStore, Received
@@ -15,7 +21,7 @@ from tallyman.stream.message import Record
 from tests.rigs.clickhouse import Shim
 from tests.rigs.kafka import Kafka
 from tests.rigs.meters import tokens_meter
-from tests.rigs.stream import Stream, until, usage
+from tests.rigs.stream import WAIT_SECONDS, Stream, until, usage
 
 
 async def tokens(store: EventStore, namespace: str = "default") -> int:
@@ -46,6 +52,87 @@ async def test_a_message_that_is_delivered_twice_counts_once(
     assert await tokens(any_store) == 1_500
     assert running.value("tallyman_consumer_stored_events_total") == 500
     assert running.value("tallyman_consumer_known_events_total") == 1_000
+
+
+async def test_an_answer_of_kafka_that_is_spoilt_for_one_partition_loses_nothing_of_the_others(
+    stream: Stream, store: EventStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    await stream.put([usage(number) for number in range(100)])
+    async with one_partition_spoilt() as (_, may_fetch), stream.consumer(store):
+        may_fetch.set()
+        await stream.wait_until_committed(100)
+        at_first = await tokens(store)
+        async with one_partition_spoilt() as (is_asked, may_fetch):
+            await is_asked.wait()
+            await stream.put([usage(number) for number in range(100, 200)])
+            may_fetch.set()
+            await stream.wait_until_committed(200)
+        in_the_midst = await tokens(store)
+
+    await stream.put([usage(number) for number in range(200, 300)])
+    async with one_partition_spoilt() as (_, may_fetch), stream.consumer(store):
+        may_fetch.set()
+        await stream.wait_until_committed(300)
+
+    assert (at_first, in_the_midst, await tokens(store)) == (100, 200, 300)
+    assert caplog.text.count(CorruptRecordException.__name__) == 3
+
+
+async def test_a_partition_that_stays_spoilt_does_not_keep_the_others_from_being_read(
+    stream: Stream, store: EventStore
+) -> None:
+    await stream.put([usage(number) for number in range(100)])
+    async with stream.consumer(store):
+        async with one_partition_spoilt(for_good=True) as (_, may_fetch):
+            may_fetch.set()
+            await wait_until_one_partition_lags(stream)
+            assert 0 < await tokens(store) < 100
+        await stream.wait_until_committed(100)
+
+    assert await tokens(store) == 100
+
+
+async def wait_until_one_partition_lags(stream: Stream) -> None:
+    deadline = time.monotonic() + WAIT_SECONDS
+    while sum(map(bool, (lags := await stream.lags()).values())) != 1:
+        assert time.monotonic() < deadline, f"the partitions lag: {lags}"
+        await asyncio.sleep(0.05)
+
+
+@contextlib.asynccontextmanager
+async def one_partition_spoilt(
+    *, for_good: bool = False
+) -> AsyncIterator[tuple[asyncio.Event, asyncio.Event]]:
+    """Kafka's next answer with messages of several partitions has a wrong byte in its last one's.
+
+    The first event says that messages are asked for, which waits for the second: all that is there
+    then is in one answer. For good, that partition's messages have it in every answer from then on.
+    """
+    is_asked, may_fetch = asyncio.Event(), asyncio.Event()
+    spoilt: int | None = None
+    as_it_was = AIOKafkaClient.send
+
+    async def send(client: AIOKafkaClient, node: int, request: Any, **options: Any) -> Any:
+        nonlocal spoilt
+        is_fetch = type(request).__name__ == "FetchRequest"
+        if is_fetch:
+            is_asked.set()
+            await may_fetch.wait()
+        answer = await as_it_was(client, node, request, **options)
+        if not is_fetch or (spoilt is not None and not for_good):
+            return answer
+        [(_, partitions)] = answer.topics
+        filled = [partition[0] for partition in partitions if partition[-1]]
+        if spoilt is None and len(filled) > 1:
+            spoilt = filled[-1]
+        for at, (number, *fields, messages) in enumerate(partitions):
+            if number == spoilt and messages:
+                partitions[at] = (number, *fields, messages[:-1] + bytes([messages[-1] ^ 1]))
+        return answer
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(AIOKafkaClient, "send", send)
+        yield is_asked, may_fetch
 
 
 async def test_a_poison_message_never_stops_the_stream(stream: Stream, store: EventStore) -> None:
