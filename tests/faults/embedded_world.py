@@ -219,6 +219,7 @@ async def live(folder: Path, seed: int) -> dict[str, Any]:
         "lost": report.lost,
         "missing": report.missing,
         "taken_away": int((world.folder / "taken-away").read_text()),
+        "lost_on_purpose": int(bool((world.folder / "losing").read_text())),
         "forgotten": report.forgotten,
         "waiting": len(world.spool.read(SINK.name, 100, 10**6)),
     }

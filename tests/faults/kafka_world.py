@@ -212,6 +212,7 @@ async def live(folder: Path, seed: int) -> dict[str, Any]:
         "lost": report.lost,
         "missing": report.missing,
         "taken_away": 0,
+        "lost_on_purpose": 0,
         "forgotten": report.forgotten,
         "waiting": report.waiting,
     }

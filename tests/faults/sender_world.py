@@ -51,7 +51,8 @@ async def live(folder: Path, seed: int) -> dict[str, Any]:
     clickhouse = connections.open_clickhouse(Settings(data_dir=folder))
     found = await arrived(clickhouse, log, may_lack)
     await clickhouse.close()
-    return found | dict.fromkeys(("lost", "missing", "taken_away"), 0) | {"waiting": waiting}
+    nothing = dict.fromkeys(("lost", "missing", "taken_away", "lost_on_purpose"), 0)
+    return found | nothing | {"waiting": waiting}
 
 
 def spool_once(spool: Spool, these: Sequence[Call], mark: Path) -> list[str]:

@@ -174,6 +174,8 @@ def check(found: dict[str, Any]) -> None:
         assert {"unexplained": [], "adds_up": True}.items() <= arrived.items(), (
             f"{arrived}; {again}"
         )
+        if found["fault"].startswith("after:spool.append:"):  # what stood in it was on disk
+            assert arrived["lacks"] == found["lost_on_purpose"], again
     assert found["tokens"] == found["expected"], again
     left = {name: found[name] for name in ("lost", "missing", "waiting")}
     assert left == {"lost": 0, "missing": found["taken_away"], "waiting": 0}, again

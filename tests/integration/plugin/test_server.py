@@ -347,6 +347,7 @@ async def test_while_the_disk_is_slow_kong_waits_and_no_call_is_refused(command:
         other.execute("BEGIN IMMEDIATE")
         playing = thread.submit(play)
         await until(_stands_still(taken))
+        assert len(taken) < calls, "Kong did not wait"
         other.execute("ROLLBACK")
         playing.result()
 
@@ -490,6 +491,7 @@ async def test_kill_9_leaves_what_was_spooled_and_the_sequence_goes_on(
     for number in range(200):
         driver.log(instance, entry(f"r-{number}"))
     await until(lambda: len(plugin.spooled()) > 0)
+    before = plugin.spooled()
     plugin.kill()
     left = plugin.spooled()
 
@@ -498,6 +500,7 @@ async def test_kill_9_leaves_what_was_spooled_and_the_sequence_goes_on(
     driver.log(driver.start_instance(NOWHERE), entry("after"))
     await until(lambda: len(newer.spooled()) == len(left) + 2)
 
+    assert left[: len(before)] == before
     assert _ids(left) == ids_of(f"r-{number}" for number in range(len(left) // 2))
     assert _ids(newer.spooled()) == [*_ids(left), *ids_of(["after"])]
     assert _sequences(newer.spooled()) == list(range(1, len(left) + 3))
