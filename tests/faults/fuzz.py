@@ -5,15 +5,17 @@ Each target takes bytes and raises only if a promise is broken. `test_fuzz.py` f
 """
 
 import copy
+import functools
 import importlib
 import inspect
 import json
 import logging
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
+from types import FunctionType, ModuleType
 from typing import Any
 
 from tallyman.domain import event as event_module
@@ -24,13 +26,13 @@ from tallyman.domain.meter import parse_path
 from tallyman.errors import InvalidEvent, InvalidInput
 from tallyman.stream import message
 from tallyman.stream.message import encode_event, read_block
-from tallyman_kong import call, provider_usage
+from tallyman_kong import call, event_rows, heartbeat, provider_usage, sequence_mark, spool_file
 from tallyman_kong import spool as spool_module
 from tallyman_kong import usage as usage_module
 from tallyman_kong.entry import decode
 from tallyman_kong.intake import read_entry, reader
 from tallyman_kong.sink import HttpSink
-from tallyman_kong.spool import Group, Spool
+from tallyman_kong.spool import Group, Spool, Spooled
 from tallyman_kong.spool_file import SpoolError
 from tallyman_kong.usage import configuration, read
 
@@ -44,6 +46,10 @@ SINK = HttpSink("sink-1", "http://collector/events")
 PLUGIN = configuration(None)
 MOST_TOKENS = 2**53
 ANY = "any"
+GROUPS, CALLS = 4, 3  # what a spool has before it is damaged
+GIVEN = GROUPS * CALLS * 2  # a call is two events
+NEW = GROUPS  # the seed of what comes after
+MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None  # quicker than a disk
 
 
 def envelope(data: bytes) -> None:
@@ -71,10 +77,12 @@ def json_path(data: bytes) -> None:
         steps = parse_path(path)
     except InvalidInput:
         return
-    with suppress(ValueError, RecursionError):
-        found = text_of(json.loads(text), steps)
-        number = number_of(found)
-        assert number is None or number.is_finite()
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return
+    number = number_of(text_of(value, steps))
+    assert number is None or number.is_finite()
 
 
 def usage(data: bytes) -> None:
@@ -103,31 +111,59 @@ def usage(data: bytes) -> None:
 
 
 def spool(data: bytes) -> None:
-    """Any bytes anywhere in a spool's files: it is read, or set aside, and takes events again."""
+    """Any bytes anywhere in a spool's file, or in its journal: it is read, or set aside whole, and goes on.
+
+    The file is one that was closed; the journal, which has it all, is one that a kill left. Of a journal
+    only the end is lost. No number is given twice.
+    """
     if len(data) < 4:
         return
-    with tempfile.TemporaryDirectory() as made:
-        path = Path(made) / "spool.db"
-        _fill(path)
-        broken = path if data[0] % 2 else path.with_name("spool.db-wal")
-        content = bytearray(broken.read_bytes() if broken.exists() else b"")
-        at = int.from_bytes(data[1:4], "big") % (len(content) + 1)
-        content[at : at + len(data) - 4] = data[4:]
-        broken.write_bytes(content)
+    is_journal = data[0] % 2 == 0
+    files = dict(spool_files(is_killed=is_journal))
+    name = "spool.db-wal" if is_journal else "spool.db"
+    content = bytearray(files[name])
+    at = int.from_bytes(data[1:4], "big") % (len(content) + 1)
+    content[at : at + len(data) - 4] = data[4:]
+    files[name] = bytes(content)
+    with tempfile.TemporaryDirectory(dir=MEMORY) as made:
+        for file, found in files.items():
+            (Path(made) / file).write_bytes(found)
         try:
-            again = Spool(path, "kong-1", max_bytes=10**9)
+            again = Spool(Path(made) / "spool.db", "kong-1", max_bytes=10**9)
         except SpoolError:
+            assert not is_journal
             return
         again.check()
-        assert again.append(_group())
-        waiting = again.read(SINK.name, 100, 10**9)
+        left = again.read(SINK.name, 1000, 10**9)
+        if is_journal:
+            assert _numbers(left) == list(range(1, len(left) + 1))
+        assert again.append(_group(NEW))
+        waiting = again.read(SINK.name, 1000, 10**9)
+        new = _numbers([event for event in waiting if f'"id":"call-{NEW}-' in event.body])
+        assert len(new) == 2 * CALLS
+        assert new == sorted(set(new))
+        assert new[0] > GIVEN
         again.acknowledge([event.position for event in waiting], "http")
         again.close()
 
 
+@functools.cache
+def spool_files(*, is_killed: bool) -> dict[str, bytes]:
+    """A spool's files as a stop leaves them, or a kill, with the journal."""
+    with tempfile.TemporaryDirectory(dir=MEMORY) as made:
+        filled = Spool(Path(made) / "spool.db", "kong-1", max_bytes=10**9)
+        for seed in range(GROUPS):
+            filled.append(_group(seed))
+        if not is_killed:
+            filled.close()
+        files = {file.name: file.read_bytes() for file in Path(made).iterdir()}
+        filled.close()
+    return files
+
+
 FOLLOWED = (
     event_module, event_data, event_value, meter, message, call, provider_usage, usage_module,
-    spool_module,
+    spool_module, spool_file, sequence_mark, event_rows, heartbeat,
 )  # fmt: skip
 TARGETS: dict[str, Callable[[bytes], None]] = {
     "envelope": envelope, "json_path": json_path, "usage": usage, "spool": spool,
@@ -147,6 +183,7 @@ SEEDS = {
         b"[" + usage_event(1) + b"," + usage_event(2) + b"]",
     ),
     "json_path": (b'$.tokens\n{"tokens": 1}', b'$["a"][0].b\n{"a": [{"b": "1.5"}]}'),
+    "spool": (b"\0\0\x80\0" + b"broken" * 20, b"\1\0\x40\0" + b"broken" * 20),
 }
 
 
@@ -165,17 +202,27 @@ def put(entry: Any, path: tuple[Any, ...], value: Any) -> None:
     entry[path[-1]] = value
 
 
-def _group() -> Group:
+def _group(seed: int) -> Group:
     group = Group()
-    for one in calls(1, 3):
+    for one in calls(seed, CALLS):
         read_entry(one.line, reader(PLUGIN, SINK), group)
     return group
 
 
-def _fill(path: Path) -> None:
-    filled = Spool(path, "kong-1", max_bytes=10**9)
-    filled.append(_group())
-    filled.close()
+def _numbers(events: Sequence[Spooled]) -> list[int]:
+    return [int(json.loads(event.body)["sequence"]) for event in events]
+
+
+def functions_of(module: ModuleType) -> Iterator[FunctionType]:
+    """A module's own functions and those of its classes, without what decorates them."""
+    own = [
+        one for one in vars(module).values() if getattr(one, "__module__", "") == module.__name__
+    ]
+    methods = [method for one in own if inspect.isclass(one) for method in vars(one).values()]
+    for one in own + methods:
+        function = inspect.unwrap(getattr(one, "fget", getattr(one, "__func__", one)))
+        if inspect.isfunction(function):
+            yield function
 
 
 def seeds(target: str) -> list[bytes]:
@@ -193,9 +240,8 @@ def main(target: str, seconds: str, seed: str) -> None:
     atheris: Any = importlib.import_module("atheris")  # not there on every machine
     logging.getLogger("tallyman_kong").setLevel(logging.CRITICAL)
     for module in FOLLOWED:
-        for name, function in list(vars(module).items()):
-            if inspect.isfunction(function) and function.__module__ == module.__name__:
-                setattr(module, name, atheris.instrument_func(function))
+        for function in functions_of(module):
+            atheris.instrument_func(function)
     corpus = Path(tempfile.mkdtemp())
     for number, begin in enumerate(seeds(target)):
         (corpus / str(number)).write_bytes(begin)
