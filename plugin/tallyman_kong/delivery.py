@@ -9,7 +9,7 @@ import logging
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -124,6 +124,8 @@ class Delivery:
         self._stopping = False
         self._wake = asyncio.Event()
         self._largest_batch = BATCH_EVENTS
+        self._took_some = False  # of the batch under way
+        self._stuck: list[Spooled] = []  # of it, refused and without room to be set aside
         self._heartbeat_seconds = heartbeat_seconds
         self._heartbeat_at = time.monotonic() + heartbeat_seconds
 
@@ -154,7 +156,10 @@ class Delivery:
                 if self._heartbeat_seconds and time.monotonic() >= self._heartbeat_at:
                     await self._say_how_far()
                 if batch:
+                    self._took_some = False
                     await self._deliver(batch)
+                    if self._stuck:
+                        await self._settle()
                 elif self._stopping:
                     return
                 else:
@@ -224,16 +229,46 @@ class Delivery:
             raise
         await self._acknowledge([event.position for event in batch], kind)
 
-    async def _acknowledge(self, positions: Iterable[int], kind: str) -> None:
+    async def _acknowledge(self, positions: Collection[int], kind: str) -> None:
+        self._took_some = self._took_some or bool(positions)
         await self._spool.do(lambda spool: spool.acknowledge(positions, kind))
 
     async def _set_aside(self, event: Spooled, reason: str) -> None:
-        while not await self._spool.do(lambda spool: spool.set_aside(event.position, reason)):
-            log.error("too many events are set aside: the next refused one holds up its sink")
-            if self._stopping:
-                raise Away("set_aside_full", reason)
-            await self._pause(LONGEST_PAUSE_SECONDS)
-        log.error("event %s is refused by its sink, and set aside", event_id(event), extra=EACH)
+        if self._stuck or not await self._spool.do(
+            lambda spool: spool.set_aside(event.position, reason)
+        ):
+            self._stuck.append(event)
+        else:
+            log.error("event %s is refused by its sink, and set aside", event_id(event), extra=EACH)
+
+    async def _settle(self) -> None:
+        """Give up what is refused and finds no room, or wait where the sink takes nothing at all.
+
+        A sink that takes nothing of a batch is wrong itself, and no event is given up for it. Each
+        is tried again after another was taken, since the sink may have been mended just then.
+        """
+        stuck, self._stuck = self._stuck, []
+        if self._took_some:
+            for event in stuck:
+                try:
+                    await self._send_until_answered([event])
+                except Refused:
+                    await self._give_up(event)
+            return
+        log.error("too many events are set aside, and the %s sink refuses all", self._sink.kind)
+        if self._stopping:
+            raise Away("set_aside_full", "the sink refuses all")
+        self._largest_batch = BATCH_EVENTS
+        await self._pause(LONGEST_PAUSE_SECONDS)
+
+    async def _give_up(self, event: Spooled) -> None:
+        await self._spool.do(lambda spool: spool.give_up(event.position))
+        log.error(
+            "event %s is refused by its sink, and given up, since too many are set aside: "
+            "it is not counted; replay Kong's log when the cause is gone",
+            event_id(event),
+            extra=EACH,
+        )
 
     async def _current_client(self) -> Client:
         if self._client is None or self._client_sink != self._sink:

@@ -57,9 +57,12 @@ REFUSED = _counter(
 SENT = _counter("sent", "Events that the sink has acknowledged.", "sink")
 SEND_ERRORS = _counter("send_errors", "Tries to send that failed and are repeated.", "kind")
 SET_ASIDE = _counter("set_aside", "Events that the sink refuses, and so are not sent again.")
+GIVEN_UP = _counter(
+    "given_up", "Events that the sink refuses and that found no room to be set aside: not counted."
+)
 RESTARTS = _counter("restarts", "How often a process ended by itself and was started.", "process")
 SPOOLED = _gauge("spool_events", "Events in the spool that wait for their acknowledgement.")
-SPOOL_BYTES = _gauge("spool_bytes", "Bytes of the spool in use.")
+SPOOL_BYTES = _gauge("spool_bytes", "Bytes of the spool in use, without what is set aside.")
 SPOOL_MAX_BYTES = _gauge("spool_max_bytes", "Bytes at which the spool refuses new events.")
 SPOOL_AGE = _gauge("spool_oldest_seconds", "Age of the oldest event in the spool, 0 if none.")
 SET_ASIDE_EVENTS = _gauge("set_aside_events", "Events that are set aside now.")
@@ -77,6 +80,7 @@ METRICS = (
     SENT,
     SEND_ERRORS,
     SET_ASIDE,
+    GIVEN_UP,
     RESTARTS,
     SPOOLED,
     SPOOL_BYTES,

@@ -16,14 +16,17 @@ from typing import Any
 from tallyman_kong.durable_step import durable
 from tallyman_kong.event_rows import delete, insert, to_json
 from tallyman_kong.heartbeat import FIRST_SEQUENCE, SEQUENCE, SpoolState, read_states
-from tallyman_kong.metrics import EVENTS, REFUSED, SENT, SET_ASIDE, SPOOLED, Count
+from tallyman_kong.metrics import EVENTS, GIVEN_UP, REFUSED, SENT, SET_ASIDE, SPOOLED, Count
 from tallyman_kong.sequence_mark import SequenceMark
 from tallyman_kong.spool_file import SpoolFile
 
 log = logging.getLogger("tallyman_kong.spool")
 
-MOST_SET_ASIDE = 10_000  # then the sender stops at the next poison event rather than drop it
+MOST_SET_ASIDE = 10_000
+MOST_SET_ASIDE_BYTES = 64_000_000
+SET_ASIDE_BYTES = "set_aside_bytes"  # the counter of what is set aside now
 PROBE = "probe"
+BYTES = "length(CAST(body AS BLOB))"
 
 
 @dataclass(frozen=True)
@@ -144,18 +147,34 @@ class Spool:
         """
 
         def work(connection: sqlite3.Connection) -> bool:
-            if _set_aside_rows(connection) >= MOST_SET_ASIDE:
+            row = connection.execute(
+                f"SELECT {BYTES} FROM event WHERE position = ?",  # noqa: S608 – of ours alone
+                (position,),
+            ).fetchone()
+            if row is None:  # it was in a file that was set aside
+                return True
+            if not _has_room_aside(connection, row[0]):
                 return False
             connection.execute(
                 "INSERT INTO set_aside (sink, set_aside_at, reason, body) "
                 "SELECT sink, ?, ?, body FROM event WHERE position = ?",
                 (time.time(), reason, position),
             )
-            moved = connection.execute("DELETE FROM event WHERE position = ?", (position,)).rowcount
-            add_counts(connection, Counter({SET_ASIDE.of(): moved, SPOOLED.of(): -moved}))
+            connection.execute("DELETE FROM event WHERE position = ?", (position,))
+            counts = {SET_ASIDE.of(): 1, SPOOLED.of(): -1, Count(SET_ASIDE_BYTES): row[0]}
+            add_counts(connection, Counter(counts))
             return True
 
         return self._file.write(work)
+
+    def give_up(self, position: int) -> None:
+        """Delete an event that can be neither sent nor set aside: its number is missing."""
+
+        def work(connection: sqlite3.Connection) -> None:
+            deleted = delete(connection, [position])
+            add_counts(connection, Counter({GIVEN_UP.of(): deleted, SPOOLED.of(): -deleted}))
+
+        self._file.write(work)
 
     @durable("spool.return")
     def return_set_aside(self) -> int:
@@ -167,6 +186,7 @@ class Spool:
                 "SELECT sink, set_aside_at, body FROM set_aside ORDER BY position"
             ).rowcount
             connection.execute("DELETE FROM set_aside")
+            connection.execute("DELETE FROM counter WHERE name = ?", (SET_ASIDE_BYTES,))
             add_counts(connection, Counter({SPOOLED.of(): returned}))
             return returned
 
@@ -187,8 +207,8 @@ class Spool:
             counts = {
                 Count(name, labels): value
                 for name, labels, value in connection.execute(
-                    "SELECT name, labels, value FROM counter WHERE name NOT IN (?, ?, ?)",
-                    (SEQUENCE, FIRST_SEQUENCE, PROBE),
+                    "SELECT name, labels, value FROM counter WHERE name NOT IN (?, ?, ?, ?)",
+                    (SEQUENCE, FIRST_SEQUENCE, PROBE, SET_ASIDE_BYTES),
                 )
             }
             oldest = connection.execute(
@@ -290,10 +310,37 @@ def add_counts(connection: sqlite3.Connection, counts: Counter[Count]) -> None:
 
 
 def _used_bytes(connection: sqlite3.Connection) -> int:
-    """Bytes of the pages in use: the file itself keeps its size when events leave it."""
+    """Bytes of the pages in use, but for what is set aside, which has a bound of its own.
+
+    The file itself keeps its size when events leave it.
+    """
     pages = int(connection.execute("PRAGMA page_count").fetchone()[0])
     free = int(connection.execute("PRAGMA freelist_count").fetchone()[0])
-    return (pages - free) * int(connection.execute("PRAGMA page_size").fetchone()[0])
+    in_use = (pages - free) * int(connection.execute("PRAGMA page_size").fetchone()[0])
+    return max(0, in_use - (_set_aside_bytes(connection) or 0))
+
+
+def _has_room_aside(connection: sqlite3.Connection, size: int) -> bool:
+    if _set_aside_rows(connection) >= MOST_SET_ASIDE:
+        return False
+    known = _set_aside_bytes(connection)
+    if known is None or known + size > MOST_SET_ASIDE_BYTES:  # somebody may have deleted rows
+        known = int(
+            connection.execute(f"SELECT ifnull(sum({BYTES}), 0) FROM set_aside").fetchone()[0]  # noqa: S608 – of ours alone
+        )
+        connection.execute(
+            "INSERT INTO counter VALUES (?, '', ?) ON CONFLICT DO UPDATE SET value = excluded.value",
+            (SET_ASIDE_BYTES, known),
+        )
+    return known + size <= MOST_SET_ASIDE_BYTES
+
+
+def _set_aside_bytes(connection: sqlite3.Connection) -> int | None:
+    """As they were counted; None before the first in this file."""
+    row = connection.execute(
+        "SELECT value FROM counter WHERE name = ? AND labels = ''", (SET_ASIDE_BYTES,)
+    ).fetchone()
+    return None if row is None else int(row[0])
 
 
 def _set_aside_rows(connection: sqlite3.Connection) -> int:

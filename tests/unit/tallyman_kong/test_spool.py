@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tallyman_kong import spool as spool_module
 from tallyman_kong.metrics import EVENTS, REFUSED, SENT, SET_ASIDE, Count
 from tallyman_kong.sequence_mark import RESERVED_BLOCK
 from tallyman_kong.spool import MOST_SET_ASIDE, Group, Spool, Spooled
@@ -247,6 +248,26 @@ def test_an_event_that_is_set_aside_is_kept_with_the_reason(tmp_path: Path) -> N
     with closing(sqlite3.connect(tmp_path / "spool.db")) as connection:
         rows = connection.execute("SELECT body, reason FROM set_aside").fetchall()
     assert rows == [(poison.body, "status 400")]
+
+
+def test_what_is_set_aside_keeps_no_new_call_out_and_has_a_bound_in_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spool_module, "MOST_SET_ASIDE_BYTES", 3 * MEGABYTE)
+    spool = _open(tmp_path / "spool.db", max_bytes=MEGABYTE)
+    aside = 0
+    while aside < 100:
+        assert spool.append(_group(f"e-{aside}", padding="x" * 100_000))
+        if not spool.set_aside(_read(spool)[0].position, "status 413"):
+            break
+        aside += 1
+
+    assert aside == 29
+    assert spool.figures().used_bytes < MEGABYTE
+    assert [name for name, _ in _numbered(_read(spool))] == ["e-29"]
+    assert spool.return_set_aside() == 29
+    assert not spool.append(_group("full"))
+    assert spool.set_aside(_read(spool)[0].position, "status 413")
 
 
 def test_no_more_is_set_aside_than_the_bound_and_nothing_is_dropped_for_it(tmp_path: Path) -> None:
