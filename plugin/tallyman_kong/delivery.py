@@ -179,6 +179,12 @@ class Delivery:
         try:
             if beats:
                 await (await self._current_client()).send(beats)
+        except Refused as err:
+            log.error(
+                "the %s sink refuses heartbeats, so what is lost of this node is not seen: %s",
+                self._sink.kind,
+                err.reason,
+            )
         except Unsent as err:
             log.info("the %s sink did not take a heartbeat: %s", self._sink.kind, err.reason)
 

@@ -16,6 +16,9 @@ TYPE = "tallyman.heartbeat"
 SOURCE = "tallyman-kong"
 SEQUENCE = "sequence"  # the counters that hold a node's last sequence, and its first in this file
 FIRST_SEQUENCE = "first_sequence"
+MOST_RANGES = (
+    1_500  # that are named: with numbers up to 10^15 less than the 64 KiB that data may have
+)
 
 
 @dataclass(frozen=True)
@@ -23,7 +26,8 @@ class SpoolState:
     """A node's spool at one moment; `oldest` is None where nothing waits.
 
     Every number from `first` to `newest` that neither is `oldest` or above nor set aside has been
-    acknowledged. `set_aside_ranges` are the first and last numbers of each run that is set aside.
+    acknowledged. `set_aside_ranges` are the first and last numbers of each run that is set aside,
+    the lowest `MOST_RANGES` of them; `oldest` is at most the first number behind these.
     `refused` and `bad` count log entries that got no number at all, since the spool was begun.
     """
 
@@ -46,18 +50,21 @@ def read_states(connection: sqlite3.Connection) -> list[SpoolState]:
         (SEQUENCE, FIRST_SEQUENCE, REFUSED.name, BAD_ENTRIES.name),
     ).fetchall()
     firsts = {labels: value for name, labels, value in counters if name == FIRST_SEQUENCE}
-    aside = [body for (body,) in connection.execute("SELECT body FROM set_aside").fetchall()]
+    bodies = [body for (body,) in connection.execute("SELECT body FROM set_aside").fetchall()]
+    aside = {
+        node: list(runs(number for body in bodies if (number := _number(body, node))))
+        for name, node, _ in counters
+        if name == SEQUENCE
+    }
     return [
         SpoolState(
             node=node,
             first=firsts.get(node, 1),
             newest=newest,
-            oldest=_oldest(connection, node),
+            oldest=_least(_oldest(connection, node), aside[node][MOST_RANGES:]),
             waiting=_count(connection, "event"),
-            set_aside=len(aside),
-            set_aside_ranges=tuple(
-                runs(number for body in aside if (number := _number(body, node)))
-            ),
+            set_aside=len(bodies),
+            set_aside_ranges=tuple(aside[node][:MOST_RANGES]),
             refused=sum(value for name, _, value in counters if name == REFUSED.name),
             bad=sum(value for name, _, value in counters if name == BAD_ENTRIES.name),
             sinks=_count(connection, "sink"),
@@ -71,6 +78,11 @@ def _oldest(connection: sqlite3.Connection, node: str) -> int | None:
     """The least number that waits; those of another node that had this spool may hide a lesser."""
     rows = connection.execute("SELECT body FROM event ORDER BY position LIMIT 1").fetchall()
     return (_number(rows[0][0], node) or 1) if rows else None
+
+
+def _least(oldest: int | None, not_named: list[tuple[int, int]]) -> int | None:
+    """The least number that waits or is set aside without being named, which is late, not lost."""
+    return min(filter(None, (oldest, *(first for first, _ in not_named[:1]))), default=None)
 
 
 def _number(body: str, node: str) -> int | None:

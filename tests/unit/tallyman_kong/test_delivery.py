@@ -55,9 +55,10 @@ class Node:
     def waiting(self) -> list[str]:
         return [json.loads(event.body)["id"] for event in self.spool.read("sink", 1000, 10**9)]
 
-    async def deliver(self) -> None:
+    async def deliver(self, heartbeat_seconds: float = 0.0) -> None:
         """Deliver until the test ends."""
-        self._delivery = Delivery(SpoolAccess(Spool(self.path)), SINK, lambda _: self.collector)
+        access = SpoolAccess(Spool(self.path))
+        self._delivery = Delivery(access, SINK, lambda _: self.collector, heartbeat_seconds)
         self._task = asyncio.create_task(self._delivery.run())
 
     async def stop(self) -> None:
@@ -149,3 +150,16 @@ async def test_what_an_older_version_set_aside_is_within_the_bound_in_bytes(
     await until(lambda: node.waiting() == [])
 
     assert node.spool.figures().counts[GIVEN_UP.of()] == 1
+
+
+async def test_a_heartbeat_that_is_refused_is_an_error(
+    node: Node, caplog: pytest.LogCaptureFixture
+) -> None:
+    node.collector.refuses = lambda name: name.startswith("kong-1:")
+    node.call("a")
+
+    await node.deliver(heartbeat_seconds=0.05)
+    await until(lambda: node.collector.refusals)
+    await until(lambda: "refuses heartbeats" in caplog.text)
+
+    assert {record.levelname for record in caplog.records} == {"ERROR"}
