@@ -129,8 +129,8 @@ class Stream:
             await asyncio.gather(*sent)
 
     @contextlib.asynccontextmanager
-    async def producer(self) -> AsyncIterator[AIOKafkaProducer]:
-        producer = AIOKafkaProducer(**self.connection.durable_producer_options())
+    async def producer(self, **options: Any) -> AsyncIterator[AIOKafkaProducer]:
+        producer = AIOKafkaProducer(**self.connection.durable_producer_options() | options)
         await producer.start()
         try:
             yield producer

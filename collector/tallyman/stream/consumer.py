@@ -23,6 +23,7 @@ from tallyman.stream.lag import keep_measuring
 from tallyman.stream.message import Record
 from tallyman.stream.metrics import ConsumerMetrics
 from tallyman.stream.reader import Reader
+from tallyman.stream.record_batches import read_every_header
 from tallyman.stream.under_way import UnderWay
 from tallyman.stream.work import Work
 
@@ -67,6 +68,7 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has
         self._under_way = UnderWay(at_once)
         self._stop = asyncio.Event()
         self.failing_since: float | None = None
+        read_every_header()
         self._kafka = AIOKafkaConsumer(
             **connection.options(),
             group_id=group,

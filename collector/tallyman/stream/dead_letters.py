@@ -173,7 +173,14 @@ def _letter_headers(dead: Rejected, left_out_bytes: int) -> Headers:
     if left_out_bytes:
         own[_CUT] = str(left_out_bytes)
     kept = [] if left_out_bytes else [h for h in record.headers if h[0] not in OWN_HEADERS]
-    return kept + [(name, text.encode()) for name, text in own.items()]
+    return [(_as_utf8(name), value) for name, value in kept] + [
+        (name, text.encode()) for name, text in own.items()
+    ]
+
+
+def _as_utf8(name: str) -> str:
+    """A header's name with a mark in place of what is not UTF-8."""
+    return name.encode(errors="surrogateescape").decode(errors="replace")
 
 
 def _readable(reason: str) -> str:

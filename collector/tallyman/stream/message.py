@@ -99,6 +99,8 @@ def decode(record: Record, default_namespace: str) -> Received:
     namespace, ingested_at = default_namespace, None
     if record.headers:
         headers = dict(record.headers)
+        if not all(map(_is_utf8, headers)):
+            raise _broken("headers", "invalid", "a name is not UTF-8")
         namespace = _namespace(headers, default_namespace)
         ingested_at = _ingested_at(headers)
     if ingested_at is None:
@@ -119,6 +121,11 @@ def read_block(records: Sequence[Record], default_namespace: str) -> EventBlock:
         [record.offset for record in records],
         [record.timestamp for record in records],
     )
+
+
+def _is_utf8(name: str) -> bool:
+    """Whether a name has no surrogates, which stand for what cannot be decoded."""
+    return name.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in name)
 
 
 def _namespace(headers: dict[str, bytes], default: str) -> str:

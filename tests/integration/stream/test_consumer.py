@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import CorruptRecordException
+from aiokafka.producer import message_accumulator
 from aiokafka.producer.sender import Sender
+from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
 from tallyman.domain.meter import MeterQuery
 from tallyman.store.events import EventStore, Received
 from tallyman.stream import dead_letters, message, work
@@ -188,6 +190,35 @@ async def test_a_message_of_nothing_at_all_does_not_stop_the_stream(
         await stream.wait_until_committed(1)
 
     assert [letter.size_bytes for letter in await stream.dead_letters()] == [0]
+
+
+@pytest.mark.parametrize("compression", [None, "gzip"])
+async def test_a_message_with_a_headers_name_that_is_not_utf8_does_not_stop_the_stream(
+    stream: Stream, store: EventStore, compression: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class NotUtf8(str):
+        def encode(self, *_: str) -> bytes:
+            return b"na\xffme"
+
+    monkeypatch.setattr(
+        message_accumulator, "DefaultRecordBatchBuilder", _DefaultRecordBatchBuilderPy
+    )
+    bad = usage(3)
+    async with stream.producer(compression_type=compression) as producer:
+        batch = producer.create_batch()
+        for value in [usage(1), usage(2), bad, usage(4), usage(5)]:
+            headers = [(NotUtf8("name"), b"value")] if value == bad else []
+            batch.append(key=None, value=value, timestamp=None, headers=headers)
+        await (await producer.send_batch(batch, stream.topic, partition=0))
+
+    async with stream.consumer(store):
+        await stream.put([usage(6)])
+        await stream.wait_until_committed(6)
+
+    [letter] = await stream.dead_letters()
+    assert (letter.value, letter.headers) == (bad, (("na\ufffdme", b"value"),))
+    assert letter.origin.endswith("/0/2")
+    assert await tokens(store) == 5
 
 
 async def test_a_dead_letter_keeps_the_message_its_origin_and_the_reason(
