@@ -202,7 +202,7 @@ def _left(request: web.Request, subscription: Subscription) -> list[FeatureLeft]
     """What is left of each metered feature, as it was last counted; None before the first time."""
     counters = request.app[ENTITLEMENTS]
     account = counters.find(subscription.namespace, subscription.customer_id)
-    if counters.counted_at is None or account is None:
+    if counters.counted(subscription.namespace) is None or account is None:
         return None
     found = []
     for key, entitled in sorted(account.entitled.items()):

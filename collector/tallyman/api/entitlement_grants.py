@@ -100,7 +100,7 @@ async def create(request: web.Request) -> web.Response:
         recurrence=None if body.recurrence is None else body.recurrence.cadence(begins),
     )
     made = await request.app[ENTITLEMENT_GRANTS].create(grant, by=request[CALLER].actor)
-    await request.app[ENTITLEMENTS].catch_up()
+    await request.app[ENTITLEMENTS].catch_up(request[CALLER].namespace)
     return _json(EntitlementGrantAnswer.of(made, mine.id, now).to_json(), 201)
 
 
@@ -124,7 +124,7 @@ async def void(request: web.Request) -> web.Response:
         request[NOW],
         by=request[CALLER].actor,
     )
-    await request.app[ENTITLEMENTS].catch_up()
+    await request.app[ENTITLEMENTS].catch_up(request[CALLER].namespace)
     return web.Response(status=204)
 
 
@@ -144,7 +144,7 @@ async def override(request: web.Request) -> web.Response:
     )
     caller = request[CALLER]
     await request.app[ENTITLEMENT_GRANTS].override(caller.namespace, made, by=caller.actor)
-    await request.app[ENTITLEMENTS].catch_up()
+    await request.app[ENTITLEMENTS].catch_up(request[CALLER].namespace)
     return web.Response(status=204)
 
 

@@ -94,7 +94,9 @@ async def query(request: web.Request) -> web.Response:
                 "matched": matched[customer_id],
                 "customer": _customer(account),
                 "features": paid_for(request, account, found) if body.include_credits else found,
-                "updated_at": write_time(counters.counted_at or request.app[CLOCK]()),
+                "updated_at": write_time(
+                    counters.counted(request[CALLER].namespace) or request.app[CLOCK]()
+                ),
             }
             for customer_id, account in ((one, accounts[one]) for one in page)
             for found in [_features(request, account, features, is_old=is_old)]
@@ -119,7 +121,7 @@ async def _asked_for(
     """The customers with these keys, by id; what each was found by; and an error for each that is none."""
     counters, namespace = request.app[ENTITLEMENTS], request[CALLER].namespace
     if any(counters.find(namespace, key) is None for key in keys):
-        await counters.catch_up()
+        await counters.catch_up(namespace)
     accounts: dict[str, Account] = {}
     matched: dict[str, list[str]] = {}
     errors = []
@@ -155,7 +157,7 @@ async def value(request: web.Request) -> web.Response:
             limit=None if limit is None else float(limit),
             usagePeriod=UsagePeriodAnswer(from_=period.from_, to=period.to),
             countedFrom=metering.counted.from_,
-            countedAt=request.app[ENTITLEMENTS].counted_at,
+            countedAt=request.app[ENTITLEMENTS].counted(request[CALLER].namespace),
         )
     return web.Response(body=answer.to_json(), content_type=JSON)
 
@@ -174,7 +176,7 @@ async def reset(request: web.Request) -> web.Response:
         preserve_overage=body.preserveOverage,
         by=request[CALLER].actor,
     )
-    await request.app[ENTITLEMENTS].catch_up()
+    await request.app[ENTITLEMENTS].catch_up(request[CALLER].namespace)
     return web.Response(status=204)
 
 
@@ -196,7 +198,7 @@ async def account_of(request: web.Request) -> Account:
         account.definition.customer.id,
         account.definition.customer.key,
     ):
-        await counters.catch_up()
+        await counters.catch_up(namespace)
         customer = await request.app[CUSTOMERS].get(namespace, name)
         account = counters.find(namespace, customer.id)
     if account is None:
@@ -209,7 +211,7 @@ async def _account_of_subject(
 ) -> Account:
     account = counters.find(namespace, subject)
     if account is None:
-        await counters.catch_up()
+        await counters.catch_up(namespace)
         account = counters.find(namespace, subject)
     if account is None:
         raise NotFound(f"no customer has the subject {subject}")
@@ -217,10 +219,10 @@ async def _account_of_subject(
 
 
 def _age(request: web.Request) -> float:
-    age = request.app[ENTITLEMENTS].age(request.app[CLOCK]())
-    if age is None:
+    counted_at = request.app[ENTITLEMENTS].counted(request[CALLER].namespace)
+    if counted_at is None:
         raise Unavailable("entitlements are not counted yet")
-    return age.total_seconds()
+    return (request.app[CLOCK]() - counted_at).total_seconds()
 
 
 def _is_old(request: web.Request) -> bool:

@@ -38,6 +38,7 @@ from tallyman.domain.event_value import problems
 from tallyman.errors import InvalidEvent, TooLarge
 from tallyman.store.customers import CustomerStore
 from tallyman.store.events import Accepted, Received
+from tallyman.store.turns import asked_by
 
 ONE: Final = "application/cloudevents+json"
 BATCH: Final = "application/cloudevents-batch+json"
@@ -96,7 +97,8 @@ async def accept(request: web.Request, events: Sequence[CloudEvent]) -> Accepted
     with shares.taken(actor, len(events)):
         if not auth.is_local(request):
             subjects = (event.subject for event in events)
-            await request.app[NEW_SUBJECTS].admit(actor, namespace, subjects)
+            with asked_by(None):  # events wait for nobody's questions
+                await request.app[NEW_SUBJECTS].admit(actor, namespace, subjects)
         with metrics.INGEST_SECONDS.time():
             accepted = await request.app[INTAKE].accept(received)
     if not says_what_was_new:

@@ -125,7 +125,7 @@ async def delete(request: web.Request) -> web.Response:
 async def _taken_in(request: web.Request) -> None:
     """Who changed it finds its entitlements changed; others do a moment later."""
     try:
-        await request.app[ENTITLEMENTS].catch_up()
+        await request.app[ENTITLEMENTS].catch_up(request[CALLER].namespace)
     except Unavailable as err:  # the change is kept, and is taken in later
         log.warning("entitlements are not counted: %s", err)
 

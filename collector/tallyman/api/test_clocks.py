@@ -69,7 +69,7 @@ async def move(request: web.Request) -> web.Response:
         body.frozen_time,
         by=caller.actor,
     )
-    await request.app[ENTITLEMENTS].catch_up()
+    await request.app[ENTITLEMENTS].catch_up(request[CALLER].namespace)
     return _answer(TestClockAnswer.of(moved))
 
 

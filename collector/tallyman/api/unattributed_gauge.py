@@ -10,6 +10,7 @@ from typing import Final
 
 from tallyman import metrics
 from tallyman.errors import Unavailable
+from tallyman.store.turns import asked_by
 from tallyman.store.unattributed import UnattributedUsage, by_reason
 
 KEPT: Final = timedelta(minutes=1)
@@ -26,12 +27,13 @@ class UnattributedGauge:
 
     async def refresh(self, now: datetime) -> None:
         """Ask again if a minute has gone by."""
-        async with self._lock:
+        async with self._lock:  # for which others wait, so it waits for nobody's turn
             if self._read_at is not None and now - self._read_at < KEPT:
                 return
             self._read_at = now
             try:
-                found = await self._usage.subjects(now)
+                with asked_by(None):
+                    found = await self._usage.subjects(now)
             except Unavailable:
                 logger.warning("the usage that belongs to nobody was not counted: no answer")
                 return

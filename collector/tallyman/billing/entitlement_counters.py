@@ -7,10 +7,10 @@ old the counts are. They are a projection of the stores: any process has its own
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Final, TypeVar
 
 from tallyman import metrics
 from tallyman.billing.entitlement_account import Account, Part, Wanted
@@ -20,7 +20,9 @@ from tallyman.errors import Unavailable
 from tallyman.store.entitlement_definitions import Change, EntitlementDefinitions
 from tallyman.store.entitlement_sql import Stored
 from tallyman.store.entitlement_usage import EntitlementUsage
+from tallyman.store.turns import asked_by
 
+T = TypeVar("T")
 log = logging.getLogger("tallyman")
 
 # A row may be seen so long after the time it bears: an insert takes time, clocks differ, and a
@@ -61,11 +63,12 @@ class EntitlementCounters:
         self._changes: set[str] = set()
         self._frozen: dict[str, datetime] = {}  # what time it is in sandboxes, by namespace
         self._all_read_at: datetime | None = None
-        self.counted_at: datetime | None = None
+        self._behind: dict[str, datetime | None] = {}  # when namespaces were counted that fail now
+        self.counted_at: datetime | None = None  # all others
 
-    def age(self, now: datetime) -> timedelta | None:
-        """How old the counts may be: everything stored before that long ago is in them."""
-        return None if self.counted_at is None else now - self.counted_at
+    def counted(self, namespace: str) -> datetime | None:
+        """When the namespace was counted: everything stored before that is in its counts."""
+        return self._behind.get(namespace, self.counted_at)
 
     def find(self, namespace: str, name: str) -> Account | None:
         """The account of the customer with this id, key or subject, as of now."""
@@ -105,50 +108,62 @@ class EntitlementCounters:
             await asyncio.sleep(max(self._interval_seconds, time.monotonic() - began))
 
     async def refresh(self) -> None:
-        """Bring every count up to date.
+        """Bring every count up to date; a namespace that cannot be counted keeps no other waiting.
 
         Raises:
             Unavailable: a store does not answer.
         """
         async with self._one_at_a_time:
             began = self._clock()
-            with metrics.ENTITLEMENT_REFRESH_SECONDS.time():
+            with metrics.ENTITLEMENT_REFRESH_SECONDS.time(), asked_by(None):
                 new = await self._new_usage()
-                await self._read_changes(began)
+                self._mark(new)  # also where what follows fails, since it is new only once
+                behind = await self._read_changes(began)
                 self._mark(new)
-                due = [
-                    one
-                    for (namespace, _), one in self._accounts.items()
-                    if one.turn(self._now_in(namespace, began)) or one.is_dirty
-                ]
-                await self._count(due, began)
+                due: dict[str, list[Account]] = {}
+                for (namespace, _), one in self._accounts.items():
+                    if one.turn(self._now_in(namespace, began)) or one.is_dirty:
+                        due.setdefault(namespace, []).append(one)
+                behind |= await self._each(due, lambda _, some: self._count(some, began))
+            self._behind = {one: self._behind.get(one, self.counted_at) for one in behind}
             self.counted_at = began
-            metrics.ENTITLEMENTS_COUNTED_AT.set(began.timestamp())
+            if not behind:
+                metrics.ENTITLEMENTS_COUNTED_AT.set(began.timestamp())
 
-    async def catch_up(self) -> None:
+    async def catch_up(self, namespace: str) -> None:
         """Take in what was changed of customers, subscriptions and features, and count that.
 
         Raises:
             Unavailable: a store does not answer.
         """
         async with self._one_at_a_time:
-            await self._read_changes(self._clock())
+            with asked_by(None):  # others wait for the lock
+                behind = await self._read_changes(self._clock())
+            self._behind |= dict.fromkeys(behind - self._behind.keys(), self.counted_at)
+        if namespace in behind:
+            raise Unavailable("the entitlements of this namespace cannot be counted now")
 
     def _now_in(self, namespace: str, real: datetime) -> datetime:
         return self._frozen.get(namespace, real)
 
-    async def _read_changes(self, now: datetime) -> None:
+    async def _read_changes(self, now: datetime) -> set[str]:
+        """Read what was changed; returns the namespaces that could not be read or counted."""
         self._frozen = await self._definitions.frozen_times()
         found = await self._definitions.recent_changes(SEEN_WITHIN)
         new = [one for one in found if one.id not in self._changes]
         meters_changed = any(one.entity in ("meter", "feature") for one in new)
         is_due = self._all_read_at is None or now - self._all_read_at > ALL_ANEW_AFTER
         if is_due or meters_changed:
-            await self._read_all(now)
+            behind = await self._read_all(now)
         else:
-            for namespace, customer_ids in (await self._customers_of(new)).items():
-                await self._read(namespace, customer_ids, now)
+            changed = await self._customers_of(new)
+            known = await self._definitions.customer_ids() if self._behind else {}
+            for namespace in self._behind:
+                self._counted.pop(namespace, None)
+                changed[namespace] = set(known.get(namespace, ()))
+            behind = await self._each(changed, lambda one, ids: self._read(one, ids, now))
         self._changes = {one.id for one in found}
+        return behind
 
     async def _customers_of(self, changes: Sequence[Change]) -> dict[str, set[str]]:
         """Whose entitlements are changed by these: customer ids by namespace."""
@@ -167,15 +182,29 @@ class EntitlementCounters:
                 ids.setdefault(namespace, set()).update(customer_ids)
         return ids
 
-    async def _read_all(self, now: datetime) -> None:
+    async def _each(
+        self, by_namespace: Mapping[str, T], do: Callable[[str, T], Awaitable[None]]
+    ) -> set[str]:
+        """Do it for each namespace; returns those for which it failed."""
+        failed = set()
+        for namespace, what in by_namespace.items():
+            try:
+                await do(namespace, what)
+            except Exception as err:
+                failed.add(namespace)
+                is_bug = not isinstance(err, Unavailable)
+                log.error("entitlements of %s are not counted", namespace, exc_info=is_bug)
+        return failed
+
+    async def _read_all(self, now: datetime) -> set[str]:
         self._counted = {}
         known = await self._definitions.customer_ids()
         for namespace, customer_id in list(self._accounts):
             if customer_id not in known.get(namespace, ()):
                 self._forget(namespace, customer_id)
-        for namespace, customer_ids in known.items():
-            await self._read(namespace, customer_ids, now)
+        behind = await self._each(known, lambda one, ids: self._read(one, ids, now))
         self._all_read_at = now
+        return behind
 
     async def _read(self, namespace: str, customer_ids: Collection[str], now: datetime) -> None:
         """Put the customers' accounts anew; each is counted before it is found."""
@@ -222,7 +251,7 @@ class EntitlementCounters:
         is_first = self._stored_since is None
         if self._stored_since is None:
             self._stored_since = await self._usage.newest_stored_at() - SEEN_WITHIN
-        rows = await self._usage.stored_since(self._stored_since)
+        rows = await self._usage.stored_since(self._stored_since, SEEN_WITHIN)
         before = self._stored
         self._stored = {
             (row.namespace, row.event_type, row.subject, row.second): row.content for row in rows

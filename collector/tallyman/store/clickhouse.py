@@ -60,7 +60,11 @@ _PASSING: Final = frozenset(
 _CODE: Final = re.compile(r"\b[Cc]ode:? (\d{1,4})\b")
 # What a server takes in a URL or a field of a form is 128 KiB; the query itself, as a body, may be longer.
 _LONG_TEXT: Final = 1_000
-_LONG_QUERY: Final = {"max_query_size": 1 << 28}
+_LONG_QUERY: Final = {
+    "max_query_size": 1 << 28,
+    "max_ast_elements": 1 << 22,
+    "max_expanded_ast_elements": 1 << 22,
+}
 _PLACES: Final = re.compile(
     r"'[^'\\]*(?:(?:\\.|'')[^'\\]*)*'|\{(?P<name>\w+):(?P<type>Array\(\w+\)|String)\}", re.DOTALL
 )

@@ -91,14 +91,15 @@ def read_counts(
     return found
 
 
-def render_stored(since: datetime) -> tuple[str, Parameters]:
-    """What was stored from `since` on, by whose it is and second."""
+def render_stored(since: datetime, within: timedelta) -> tuple[str, Parameters]:
+    """What was stored from `since` on, by whose it is and second; `within` is from now, if that is earlier."""
     return (
         "SELECT namespace, type, subject, toUnixTimestamp(stored_at) AS second, "
         "sum(cityHash64(source, id)), toUnixTimestamp64Micro(min(time)) FROM events "
-        "WHERE stored_at >= fromUnixTimestamp64Micro({since:Int64}, 'UTC') "
+        "WHERE stored_at >= least(fromUnixTimestamp64Micro({since:Int64}, 'UTC'), "
+        "now64(6) - toIntervalMicrosecond({within:Int64})) "
         "GROUP BY namespace, type, subject, second",
-        {"since": microseconds(since)},
+        {"since": microseconds(since), "within": within // _MICROSECOND},
     )
 
 

@@ -57,14 +57,19 @@ class EntitlementUsage:
                             whole[at] = value
         return found
 
-    async def stored_since(self, since: datetime) -> list[Stored]:
-        """What was stored from `since` on, by the store's clock."""
-        sql, parameters = render_stored(since)
+    async def stored_since(self, since: datetime, within: timedelta) -> list[Stored]:
+        """What was stored from `since` on by the store's clock, or within that long where it was set back."""
+        sql, parameters = render_stored(since, within)
         return read_stored(await self._clickhouse.rows(sql, parameters))
 
     async def newest_stored_at(self) -> datetime:
-        """When the last event was stored, by the store's clock; 1970 where there is none."""
-        rows = await self._clickhouse.rows("SELECT toUnixTimestamp(max(stored_at)) FROM events")
+        """When the last event was stored, by the store's clock, which may have been set back since.
+
+        1970 where there is none.
+        """
+        rows = await self._clickhouse.rows(
+            "SELECT toUnixTimestamp(least(max(stored_at), now64(3))) FROM events"
+        )
         return EPOCH + timedelta(seconds=int(rows[0][0]))
 
 

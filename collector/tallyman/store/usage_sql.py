@@ -80,7 +80,9 @@ def plans(questions: Sequence[Question]) -> list[Plan]:
         place = {}
         for index in indexes:
             question = questions[index]
-            card = repr((conditions_of(question.metered), _shown(question.metered.meter)))
+            meter = question.metered.meter
+            shown = [(name, dimension_text(meter, name)) for name in _shown(meter)]
+            card = repr((conditions_of(question.metered), shown))
             if card not in cards:
                 cards[card] = len(metered)
                 metered.append(question.metered)

@@ -12,6 +12,7 @@ import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sqlalchemy import update
 from tallyman.billing.entitlement_counters import EntitlementCounters
 from tallyman.domain.customer import Customer
 from tallyman.domain.duration import parse_duration
@@ -35,6 +36,7 @@ from tallyman.domain.price import FreePrice
 from tallyman.domain.rate_card import FeatureReference, RateCard
 from tallyman.domain.subscription import Subscription
 from tallyman.domain.subscription_change import EditTiming
+from tallyman.errors import Unavailable
 from tallyman.store.clickhouse import ClickHouse
 from tallyman.store.customers import CustomerChange, CustomerStore
 from tallyman.store.database import Database
@@ -48,6 +50,7 @@ from tallyman.store.meters import MeterStore
 from tallyman.store.new_subscription import NewSubscription, PlanReference
 from tallyman.store.plans import PlanStore
 from tallyman.store.subscriptions import SubscriptionStore
+from tallyman.store.tables import meters
 from ulid import ULID
 
 START = datetime(2026, 11, 10, 8, 0, tzinfo=UTC)
@@ -249,7 +252,7 @@ async def test_what_is_not_metered_is_there_while_the_subscription_is(shop: Shop
     assert shop.access(counters, "acme", "seats") == Access(True, config='{"n": 3}')
     end = START + timedelta(days=3)
     await SubscriptionStore(shop.database).cancel(shop.namespace, subscription.id, end, START)
-    await counters.catch_up()
+    await counters.catch_up(shop.namespace)
     shop.clock.now = end - timedelta(milliseconds=1)
     assert shop.access(counters, "acme", "sso").has_access
     shop.clock.now = end
@@ -322,11 +325,84 @@ async def test_a_change_of_a_customer_or_subscription_is_taken_in(limited: Shop)
     assert limited.access(counters, "new") == of(0)
     assert counters.find(limited.namespace, "acme-batch") is None
     await customers.create(Customer("", limited.namespace, "idle", "idle", START, START))
-    await counters.catch_up()
+    await counters.catch_up(limited.namespace)
     assert not limited.access(counters, "idle").has_access
     await customers.delete(limited.namespace, "idle", START)
-    await counters.catch_up()
+    await counters.catch_up(limited.namespace)
     assert counters.find(limited.namespace, "idle") is None
+
+
+async def test_a_namespace_that_cannot_be_counted_keeps_no_other_waiting(
+    limited: Shop, database: Database, clickhouse: ClickHouse
+) -> None:
+    broken = Shop(f"ns-{uuid.uuid4().hex}", database, clickhouse, limited.clock)
+    await broken.feature("tokens", await broken.meter("tokens"))
+    await broken.plan("starter", {"tokens": HARD})
+    await broken.customer("theirs")
+    await broken.subscribe("theirs", "starter")
+    counters = limited.counters()
+    await counters.refresh()
+    begun = limited.clock.now
+    await of_no_path(broken, "no path")
+    limited.clock.now += timedelta(minutes=6)  # all is read anew
+    await limited.send("acme", 10)
+    await broken.send("theirs", 10)
+    await counters.refresh()
+    with pytest.raises(Unavailable):
+        await counters.catch_up(broken.namespace)
+    await counters.catch_up(limited.namespace)
+    restarted = limited.counters()
+    await restarted.refresh()
+
+    assert limited.access(counters, "acme") == limited.access(restarted, "acme") == of(10)
+    assert counters.counted(limited.namespace) == limited.clock.now
+    assert counters.counted(broken.namespace) == begun
+    assert restarted.counted(broken.namespace) is None
+
+    await of_no_path(broken, "$.tokens")
+    await counters.refresh()
+
+    assert counters.counted(broken.namespace) == limited.clock.now
+    assert broken.access(counters, "theirs") == of(10)
+
+
+async def of_no_path(shop: Shop, value_property: str) -> None:
+    """A meter as no version of Tallyman stores it."""
+    async with shop.database.writing() as connection:
+        await connection.execute(
+            update(meters)
+            .where(meters.c.namespace == shop.namespace)
+            .values(value_property=value_property)
+        )
+
+
+class AwayOnce(EntitlementDefinitions):
+    """A database that does not answer one question, when it is told to."""
+
+    is_away = False
+
+    async def frozen_times(self) -> dict[str, datetime]:
+        if self.is_away:
+            self.is_away = False
+            raise Unavailable("a fault")
+        return await super().frozen_times()
+
+
+async def test_what_was_new_when_the_database_failed_is_counted_at_the_next_look(
+    limited: Shop,
+) -> None:
+    definitions = AwayOnce(limited.database)
+    usage = EntitlementUsage(limited.clickhouse)
+    counters = EntitlementCounters(definitions, usage, limited.clock, 1)
+    await counters.refresh()
+    await limited.send("acme", 100)
+    definitions.is_away = True
+    with pytest.raises(Unavailable):
+        await counters.refresh()
+
+    await counters.refresh()
+
+    assert limited.access(counters, "acme") == of(100)
 
 
 async def test_another_process_and_a_restarted_one_count_the_same(limited: Shop) -> None:

@@ -129,6 +129,21 @@ async def test_each_customer_has_its_own_subjects_each_in_its_time(
     assert usages[1] == Usage(D(0), unit="token")
 
 
+async def test_a_quantity_is_split_by_its_own_meters_dimensions_whoever_is_counted_beside_it(
+    clickhouse: ClickHouse, event_store: EventStore, namespace: str
+) -> None:
+    await event_store.accept([event(namespace, 1, 10, model="asked", answered_by="gpt-4o")])
+    asked = meter(namespace)
+    answered = replace(asked, id="n", dimensions={**asked.dimensions, "model": "$.answered_by"})
+    questions = [asks(asked, "acme"), asks(answered, "acme")]
+
+    together = await counted(clickhouse, questions)
+    alone = [usage for one in questions for usage in await counted(clickhouse, [one])]
+
+    assert together == alone
+    assert [dict(usage.windows[0].dimensions)["model"] for usage in together] == ["asked", "gpt-4o"]
+
+
 async def test_many_rate_cards_are_counted_in_one_reading(
     clickhouse: ClickHouse, event_store: EventStore, namespace: str
 ) -> None:
