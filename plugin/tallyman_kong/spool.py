@@ -156,8 +156,10 @@ class Spool:
             if not _has_room_aside(connection, row[0]):
                 return False
             connection.execute(
-                "INSERT INTO set_aside (sink, set_aside_at, reason, body) "
-                "SELECT sink, ?, ?, body FROM event WHERE position = ?",
+                # At its own position, unless that is one that an older version gave to another.
+                "INSERT INTO set_aside (position, sink, set_aside_at, reason, body) "
+                "SELECT CASE WHEN position NOT IN (SELECT position FROM set_aside) THEN position END, "
+                "sink, ?, ?, body FROM event WHERE position = ?",
                 (time.time(), reason, position),
             )
             connection.execute("DELETE FROM event WHERE position = ?", (position,))
@@ -178,12 +180,16 @@ class Spool:
 
     @durable("spool.return")
     def return_set_aside(self) -> int:
-        """Put what is set aside at the end of what waits for its sink; gives how many."""
+        """Put what is set aside back to its place among what waits for its sink; gives how many.
+
+        There the oldest number comes first, below which a heartbeat says that nothing waits.
+        """
 
         def work(connection: sqlite3.Connection) -> int:
             returned = connection.execute(
-                "INSERT INTO event (sink, appended_at, body) "
-                "SELECT sink, set_aside_at, body FROM set_aside ORDER BY position"
+                "INSERT INTO event (position, sink, appended_at, body) "
+                "SELECT CASE WHEN position NOT IN (SELECT position FROM event) THEN position END, "
+                "sink, set_aside_at, body FROM set_aside ORDER BY position"
             ).rowcount
             connection.execute("DELETE FROM set_aside")
             connection.execute("DELETE FROM counter WHERE name = ?", (SET_ASIDE_BYTES,))

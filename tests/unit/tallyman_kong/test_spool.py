@@ -270,6 +270,40 @@ def test_what_is_set_aside_keeps_no_new_call_out_and_has_a_bound_in_bytes(
     assert spool.set_aside(_read(spool)[0].position, "status 413")
 
 
+def test_what_is_sent_again_is_not_lost_while_it_waits_behind_others(tmp_path: Path) -> None:
+    spool = _open(tmp_path / "spool.db")
+    spool.append(_group("x", sink="away"))
+    spool.append(_group("a", "b", "c"))
+    for poison in _read(spool):
+        assert spool.set_aside(poison.position, "status 400")
+    spool.append(_group("d", "e"))
+    assert [state.oldest for state in spool.states()] == [1]
+
+    assert spool.return_set_aside() == 3
+
+    assert _numbered(_read(spool)) == [("a", 2), ("b", 3), ("c", 4), ("d", 5), ("e", 6)]
+    assert [state.oldest for state in spool.states()] == [1]
+    spool.acknowledge(_positions(_read(spool, sink="away")), "http")
+    assert [state.oldest for state in spool.states()] == [2]
+
+
+def test_what_an_older_version_set_aside_takes_no_other_events_place(tmp_path: Path) -> None:
+    spool = _open(tmp_path / "spool.db")
+    spool.append(_group("a", "b", "c"))
+    first, second, _ = _read(spool)
+    with closing(sqlite3.connect(tmp_path / "spool.db")) as connection, connection:
+        connection.execute(
+            "INSERT INTO set_aside VALUES (?, 'sink', 0, 'status 400', ?)",
+            (second.position, first.body),
+        )
+    spool.acknowledge([first.position], "http")
+
+    assert spool.set_aside(second.position, "status 400")
+    assert spool.return_set_aside() == 2
+
+    assert sorted(_numbered(_read(spool))) == [("a", 1), ("b", 2), ("c", 3)]
+
+
 def test_no_more_is_set_aside_than_the_bound_and_nothing_is_dropped_for_it(tmp_path: Path) -> None:
     spool = _open(tmp_path / "spool.db")
     spool.append(_group("a"))

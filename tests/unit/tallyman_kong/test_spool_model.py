@@ -24,6 +24,7 @@ class SpoolModel(RuleBasedStateMachine):
         self.open = [self._open(), self._open()]
         self.appended = 0
         self.waiting: list[tuple[str, str]] = []
+        self.aside: list[tuple[str, str]] = []
 
     def _open(self) -> Spool:
         return Spool(self.folder / "spool.db", "kong-1", max_bytes=EVERYTHING)
@@ -49,7 +50,15 @@ class SpoolModel(RuleBasedStateMachine):
     def set_aside(self, which: int, sink: str) -> None:
         for event in self.open[which].read(sink, 1, EVERYTHING):
             assert self.open[which].set_aside(event.position, "status 400")
-            self.waiting.remove(next(one for one in self.waiting if one[0] == sink))
+            poison = next(one for one in self.waiting if one[0] == sink)
+            self.waiting.remove(poison)
+            self.aside.append(poison)
+
+    @rule(which=st.integers(0, 1))
+    def return_set_aside(self, which: int) -> None:
+        assert self.open[which].return_set_aside() == len(self.aside)
+        self.waiting = sorted(self.waiting + self.aside, key=lambda one: int(one[1][2:]))
+        self.aside = []
 
     @rule(which=st.integers(0, 1))
     def restart(self, which: int) -> None:
@@ -66,6 +75,8 @@ class SpoolModel(RuleBasedStateMachine):
             assert [f"e-{int(body['sequence'])}" for body in bodies] == names
         figures = self.open[1].figures()
         counted = figures.counts.get(EVENTS.of(outcome="complete", usage_source="provider"), 0)
+        oldest = min((int(name[2:]) for _, name in self.waiting), default=None)
+        assert [state.oldest for state in self.open[1].states()] == [oldest][: self.appended]
         assert (figures.waiting, counted) == (len(self.waiting), self.appended)
 
     def teardown(self) -> None:
