@@ -192,8 +192,9 @@ class EntitlementCounters:
                 await do(namespace, what)
             except Exception as err:
                 failed.add(namespace)
-                is_bug = not isinstance(err, Unavailable)
-                log.error("entitlements of %s are not counted", namespace, exc_info=is_bug)
+                if namespace not in self._behind:  # it is said once, not at each look
+                    is_bug = not isinstance(err, Unavailable)
+                    log.error("entitlements of %s are not counted", namespace, exc_info=is_bug)
         return failed
 
     async def _read_all(self, now: datetime) -> set[str]:
