@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
-from aiokafka.errors import MessageSizeTooLargeError
+from aiokafka.errors import MessageSizeTooLargeError as TooLarge
 from aiokafka.structs import TopicPartition
 from tallyman_kong import kafka_producer
 from tallyman_kong.durable_step import durable
@@ -101,17 +101,10 @@ class DeadLetters:
                 there twice, with the same origin.
             TimeoutError: no broker can be written to; the same holds.
         """
-        producer = await self._open()
+        letters = [(dead, True) for dead in rejected]
         try:
-            sent = [
-                (dead, await self._send(producer, dead, _letter_headers(dead, 0)))
-                for dead in rejected
-            ]
-            for dead, delivery in sent:
-                try:
-                    await delivery
-                except MessageSizeTooLargeError:
-                    await self._bury_without_value(dead)
+            while letters:
+                letters = await self._send(letters)
         except BaseException:
             await self.close()
             raise
@@ -139,26 +132,43 @@ class DeadLetters:
             self._producer = producer
         return self._producer
 
-    async def _send(
-        self, producer: AIOKafkaProducer, dead: Rejected, headers: Headers
+    async def _send(self, letters: Sequence[tuple[Rejected, bool]]) -> list[tuple[Rejected, bool]]:
+        """Send each whole or without its value; returns those that are to be sent again, and how.
+
+        One that the broker refuses as too large leaves a gap in the producer's numbers, at which all
+        behind it are refused too: another producer sends them. The origin still has its whole.
+        """
+        producer = await self._open()
+        deliveries = [await self._produce(producer, *letter) for letter in letters]
+        errors = await asyncio.gather(*deliveries, return_exceptions=True)
+        failed = [
+            (dead, is_whole, error)
+            for (dead, is_whole), error in zip(letters, errors, strict=True)
+            if isinstance(error, BaseException)
+        ]
+        if any(is_whole and isinstance(error, TooLarge) for _, is_whole, error in failed):
+            await self.close()
+            return [
+                (dead, is_whole and not isinstance(error, TooLarge))
+                for dead, is_whole, error in failed
+            ]
+        for _, _, error in failed:
+            raise error
+        return []
+
+    async def _produce(
+        self, producer: AIOKafkaProducer, dead: Rejected, is_whole: bool
     ) -> asyncio.Future[Any]:
-        record = dead.record
+        key, value = (dead.record.key, dead.record.value) if is_whole else (None, None)
         # aiokafka refuses a message of nothing at all, which other clients can send
-        value = b"" if record.key is None and record.value is None else record.value
+        value = b"" if key is None and value is None else value
         delivery: asyncio.Future[Any] = await producer.send(
-            self._topic, key=record.key, value=value, headers=headers
+            self._topic, key=key, value=value, headers=_letter_headers(dead, is_whole)
         )
         return delivery
 
-    async def _bury_without_value(self, dead: Rejected) -> None:
-        """The headers made it larger than the broker takes: the origin still has the whole."""
-        await self.close()  # the refused batch left a gap in the producer's numbers
-        producer = await self._open()
-        size = len(dead.record.value or b"")
-        await producer.send_and_wait(self._topic, value=b"", headers=_letter_headers(dead, size))
 
-
-def _letter_headers(dead: Rejected, left_out_bytes: int) -> Headers:
+def _letter_headers(dead: Rejected, is_whole: bool) -> Headers:
     record = dead.record
     broken = dead.error.parameters[0] if dead.error.parameters else None
     own = {
@@ -170,9 +180,9 @@ def _letter_headers(dead: Rejected, left_out_bytes: int) -> Headers:
         _OFFSET: str(record.offset),
         _TIMESTAMP: str(record.timestamp),
     }
-    if left_out_bytes:
-        own[_CUT] = str(left_out_bytes)
-    kept = [] if left_out_bytes else [h for h in record.headers if h[0] not in OWN_HEADERS]
+    if not is_whole:
+        own[_CUT] = str(len(record.value or b""))
+    kept = [h for h in record.headers if h[0] not in OWN_HEADERS] if is_whole else []
     return [(_as_utf8(name), value) for name, value in kept] + [
         (name, text.encode()) for name, text in own.items()
     ]

@@ -282,6 +282,36 @@ async def test_a_message_too_large_to_be_set_aside_whole_does_not_stop_the_strea
     assert await tokens(store) == 2
 
 
+async def test_messages_too_large_to_be_set_aside_whole_do_not_keep_others_from_it(
+    stream: Stream, store: EventStore
+) -> None:
+    largest = secrets.token_bytes(1_048_400)
+    await stream.put([b"w", largest, b"x", largest, b"y"])  # of no subject: all of one partition
+
+    async with stream.consumer(store) as running:
+        await stream.wait_until_committed(5)
+
+    letters = await stream.dead_letters()
+    assert sorted((letter.value or b"", letter.size_bytes) for letter in letters) == [
+        *[(b"", 1_048_400)] * 2,
+        *[(b"w", 1), (b"x", 1), (b"y", 1)],
+    ]
+    assert running.value("tallyman_consumer_failures_total", step="dead_letter") == 0
+
+
+@pytest.mark.parametrize("value", [None, b""])
+async def test_a_message_of_nothing_but_large_headers_does_not_stop_the_stream(
+    stream: Stream, store: EventStore, value: bytes | None
+) -> None:
+    await stream.put([value], [("name", secrets.token_bytes(1_048_400))])
+
+    async with stream.consumer(store):
+        await stream.wait_until_committed(1)
+
+    [letter] = await stream.dead_letters()
+    assert (letter.size_bytes, letter.headers) == (0, ())
+
+
 async def test_events_are_stored_before_offsets_are_committed(
     stream: Stream, http_store: EventStore, clickhouse_shim: Shim
 ) -> None:
