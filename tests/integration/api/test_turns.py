@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from aiohttp.test_utils import TestServer
 from clickhouse_connect.driver.client import Client as Driver
-from tallyman.api.state import BOOKS, EVENTS
+from tallyman.api.new_subjects import NewSubjects
+from tallyman.api.state import BOOKS, EVENTS, NEW_SUBJECTS
 from tallyman.domain.access import Scope
 from tallyman.store.turns import asked_by
 
@@ -103,6 +104,38 @@ async def test_events_are_taken_while_slow_questions_of_many_keys_are_under_way(
 
     slow.end()
     assert await asyncio.gather(*asking) == [200] * FLOOD * 3
+
+
+async def test_known_subjects_are_looked_up_while_slow_questions_of_many_keys_are_under_way(
+    server: TestServer, client_of: ClientOf, client: Client, slow: Slow
+) -> None:
+    new, known = event(1), event(2, subject="user-002")
+    assert (await client.post(EVENTS_PATH, json=known)).status == 202
+    server.app._state[NEW_SUBJECTS] = NewSubjects(1, server.app[EVENTS].stored_subjects)
+    assert (await client.post(EVENTS_PATH, json=new)).status == 202  # nothing is left
+    clients = [await with_a_meter(client_of, f"slow-{number}") for number in (1, 2, 3)]
+    asking = [task for client in clients for task in flood(client)]
+    await until(lambda: len(slow.under_way) == 3)
+
+    async with asyncio.timeout(8):
+        assert (await client.post(EVENTS_PATH, json=known)).status == 202
+
+    slow.end()
+    assert await asyncio.gather(*asking) == [200] * FLOOD * 3
+
+
+async def test_the_metrics_that_all_keys_share_wait_for_nobodys_questions(
+    client_of: ClientOf, slow: Slow
+) -> None:
+    client = await with_a_meter(client_of, "slow-1")
+    asking = flood(client)
+    await until(lambda: len(slow.under_way) == 2)
+
+    async with asyncio.timeout(8):
+        assert (await client.get("/metrics")).status == 200
+
+    slow.end()
+    assert await asyncio.gather(*asking) == [200] * FLOOD
 
 
 async def test_who_holds_a_transaction_does_not_wait_for_a_turn(
