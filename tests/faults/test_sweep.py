@@ -3,6 +3,7 @@
 The steps are named in the code (`durable`); each must be reached by a world that is swept here.
 """
 
+import ast
 import itertools
 import json
 import os
@@ -39,9 +40,22 @@ SENT = frozenset(
     ["spool.append", "spool.acknowledge", "sender.send", "store.insert", "store.remember"]
 )
 ROOT = Path(__file__).parents[2]
+# What writes and is no step, and why it need not be.
+NO_STEPS = {
+    "spool.Spool.count": "figures of what is refused or left out, no events",
+    "spool.Spool.probe": "nothing reads it",
+    "sequence_mark.SequenceMark.gave": "the end of spool.append",
+    "server.run": "the plugin's description, written anew at each start",
+    "events.EventStore.store_change": "test_a_change_that_was_cut_off_is_stored_at_the_next_start",
+    "events.EventStore.ping": "writes nothing",
+    "seen.Seen._delete": "all that reconcile.forget_by_id and reconcile.forget_by_minute do",
+    "event_schema.migrate": "test_a_migration_that_was_cut_off_is_done_again",
+}
+WRITES = re.compile(r"(.*\.)?(_file\.write|pwrite|replace_file|_?clickhouse\.(insert|command))")
 NAMED = re.compile(r'@durable\("([^"]+)"\)')
 MOST_TIMES = 6  # that a step is tried at in the long form
 AT_ONCE = 2
+Function = ast.FunctionDef | ast.AsyncFunctionDef
 WHENS = ("before", "after")
 
 
@@ -50,6 +64,31 @@ def test_every_durable_step_is_swept() -> None:
     named = [name for source in sources for name in NAMED.findall(source.read_text())]
 
     assert sorted(named) == sorted(EMBEDDED | KAFKA | SERVED)
+
+
+def test_whatever_writes_is_a_durable_step() -> None:
+    written = {
+        name: any("durable(" in ast.unparse(one) for one in function.decorator_list)
+        for folder in ("plugin/*", "collector/tallyman/stream", "collector/tallyman/store")
+        for source in ROOT.glob(f"{folder}/*.py")
+        for name, function in functions(ast.parse(source.read_text()), source.stem)
+        if any(map(writes, ast.walk(function)))
+    }
+
+    assert sorted(name for name, is_step in written.items() if not is_step) == sorted(NO_STEPS)
+
+
+def functions(of: ast.Module | ast.ClassDef, within: str) -> Iterator[tuple[str, Function]]:
+    """The functions of a module and the methods of its classes."""
+    for one in of.body:
+        if isinstance(one, ast.ClassDef):
+            yield from functions(one, f"{within}.{one.name}")
+        elif isinstance(one, Function):
+            yield f"{within}.{one.name}", one
+
+
+def writes(node: ast.AST) -> bool:
+    return isinstance(node, ast.Call) and bool(WRITES.fullmatch(ast.unparse(node.func)))
 
 
 def test_a_node_and_an_embedded_collector_killed_at_any_step_count_each_call_once(
