@@ -70,7 +70,7 @@ class DeadLetter:
     origin_timestamp_ms: int
     key: bytes | None
     value: bytes | None
-    headers: tuple[tuple[str, bytes], ...]
+    headers: tuple[tuple[str, bytes | None], ...]
     left_out_bytes: int = 0
     replayed_at: datetime | None = None
 
@@ -246,7 +246,7 @@ async def _read_all(
 
 
 def _letter(record: Record, replayed_at: datetime | None) -> DeadLetter | None:
-    headers = {name: value.decode(errors="replace") for name, value in record.headers}
+    headers = {name: (value or b"").decode(errors="replace") for name, value in record.headers}
     if _OFFSET not in headers:
         return None  # a mark, or something that is not ours
     left_out_bytes = int(headers.get(_CUT, 0))

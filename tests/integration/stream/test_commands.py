@@ -215,9 +215,8 @@ async def test_a_dead_letter_is_shown_without_its_message_and_replayed_once(
     replayed = [letter for letter in letters if letter.replayed_at is not None]
     again = [letter for letter in letters if letter.replayed_at is None]
     assert (len(replayed), len(again)) == (4, 3)
-    assert {dict(letter.headers)["replayed_from"].decode().split("/")[0] for letter in again} == {
-        stream.dead_topic
-    }
+    replayed_from = [dict(letter.headers)["replayed_from"] or b"" for letter in again]
+    assert {place.decode().split("/")[0] for place in replayed_from} == {stream.dead_topic}
     assert "7 dead letters" in await deployment.run("dead", "list", "--all")
 
 

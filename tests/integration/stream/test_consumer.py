@@ -242,6 +242,21 @@ async def test_a_dead_letter_keeps_the_message_its_origin_and_the_reason(
     assert "secret" not in letter.reason
 
 
+async def test_a_header_of_no_value_is_kept_in_a_dead_letter(
+    stream: Stream, store: EventStore
+) -> None:
+    async with stream.producer() as producer:
+        batch = producer.create_batch()
+        batch.append(key=None, value=b"no event", timestamp=None, headers=[("name", None)])
+        await (await producer.send_batch(batch, stream.topic, partition=0))
+
+    async with stream.consumer(store):
+        await stream.wait_until_committed(1)
+
+    [letter] = await stream.dead_letters()
+    assert (letter.value, letter.headers) == (b"no event", (("name", None),))
+
+
 async def test_a_broker_that_gives_a_producer_no_number_fails_the_step_and_it_is_repeated(
     stream: Stream, store: EventStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
