@@ -46,13 +46,16 @@ class Child:
         pause = FIRST_PAUSE_SECONDS
         while not self._stop.is_set():
             started = time.monotonic()
-            status = await self._run_once()
+            try:
+                how = f"ended with status {await self._run_once()}"
+            except OSError as err:  # no process, memory or descriptor is left, for a while
+                how = f"could not be started: {err}"
             if self._stop.is_set():
                 return
             self.restarts += 1
             if time.monotonic() - started > STEADY_SECONDS:
                 pause = FIRST_PAUSE_SECONDS
-            log.error("the %s ended with status %s; again in %.1f s", self.name, status, pause)
+            log.error("the %s %s; again in %.1f s", self.name, how, pause)
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._stop.wait(), pause)
             pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
@@ -94,6 +97,8 @@ class Child:
         self._process = process
         for line in self._told.values():
             self._write(line)
+        if self._stop.is_set() and process.stdin is not None:  # it was told while this one started
+            process.stdin.close()
         if process.stdout is not None:
             with suppress(ValueError):  # a line beyond asyncio's limit
                 async for line in process.stdout:
@@ -107,10 +112,12 @@ class Child:
 
 def run(settings: Settings) -> None:
     configure(settings.log_level, "tallyman-kong")
-    asyncio.run(_run(settings))
+    if not asyncio.run(_run(settings)):
+        sys.exit(1)
 
 
-async def _run(settings: Settings) -> None:
+async def _run(settings: Settings) -> bool:
+    """Look after both until told to stop; False where a part of it ended by itself instead."""
     settings.prefix.mkdir(parents=True, exist_ok=True)
     spool = Spool(settings.spool)
     stopping = asyncio.Event()
@@ -131,17 +138,22 @@ async def _run(settings: Settings) -> None:
             lambda: {child.name: (child.runs, child.restarts) for child in (server, sender)},
         )
         tasks.append(asyncio.create_task(page.serve(*settings.metrics)))
-    await stopping.wait()
+    told = asyncio.create_task(stopping.wait())
+    done, _ = await asyncio.wait([told, *tasks], return_when=asyncio.FIRST_COMPLETED)
+    for task in done - {told}:
+        log.error("a part of the supervisor ended, so it stops", exc_info=task.exception())
     log.info("stopping: the server first, then the sender drains")
     await server.stop()
-    await serving  # what it has said is read to the end, and passed on, before the sender drains
+    # What it has said is read to the end, and passed on, before the sender drains.
+    await asyncio.wait([serving])
     while not server.lines.empty():
         _pass_on(server.lines.get_nowait(), sender)
     await sender.stop()
-    for task in tasks:
+    for task in (told, *tasks):
         task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+    await asyncio.gather(told, *tasks, return_exceptions=True)
     spool.close()
+    return done == {told}
 
 
 async def _relay(server: Child, sender: Child) -> None:
@@ -150,4 +162,7 @@ async def _relay(server: Child, sender: Child) -> None:
 
 
 def _pass_on(line: bytes, sender: Child) -> None:
+    if not line.endswith(b"\n"):
+        log.warning("the server ended in the middle of a line, which is skipped")
+        return
     sender.tell(json.loads(line)["name"], line)
