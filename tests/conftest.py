@@ -13,11 +13,11 @@ import pytest
 from tests.rigs.clickhouse import ClickHouse, Shim, container
 from tests.rigs.kafka import Kafka, KafkaUnavailable
 
-# No deadlines: on a busy machine they fail tests that are right. `ci` is the same on every run;
-# `TALLYMAN_HYPOTHESIS=search` looks in new places, and longer.
+# No deadlines: on a busy machine they fail tests that are right. `ci` is the same on every run; `search`
+# looks in new places, and longer, and prints how a failure is repeated.
 hypothesis.settings.register_profile("ci", deadline=None, max_examples=100, derandomize=True)
-hypothesis.settings.register_profile("search", deadline=None, max_examples=2000)
-hypothesis.settings.load_profile(os.environ.get("TALLYMAN_HYPOTHESIS", "ci"))
+hypothesis.settings.register_profile("search", deadline=None, max_examples=2000, print_blob=True)
+hypothesis.settings.load_profile("search" if os.environ.get("FAULTS") == "long" else "ci")
 
 
 # A run that is ended from outside still stops what it started.

@@ -56,7 +56,7 @@ def test_any_path_is_read_or_refused_and_finds_a_text(path: str, value: object) 
     fuzz.json_path(f"{path}\n{json.dumps(value)}".encode("utf-8", "replace"))
 
 
-@settings(max_examples=300)
+@settings(max_examples=settings().max_examples * 3)
 @given(st.integers(0, 255), st.integers(0, 2**16 - 1), JSON)
 def test_any_json_in_any_member_of_a_log_entry_gives_events_or_none(
     entry: int, member: int, value: object
@@ -64,7 +64,7 @@ def test_any_json_in_any_member_of_a_log_entry_gives_events_or_none(
     fuzz.usage(bytes([entry]) + member.to_bytes(2, "big") + json.dumps(value).encode())
 
 
-@settings(max_examples=40)
+@settings(max_examples=settings().max_examples * 2 // 5)
 @given(st.binary(min_size=4, max_size=6000))
 def test_any_bytes_anywhere_in_a_spool_are_survived(data: bytes) -> None:
     fuzz.spool(data)

@@ -273,7 +273,7 @@ async def deliver(
 
 
 @settings(
-    max_examples=50,
+    max_examples=settings().max_examples // 2,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(examples())

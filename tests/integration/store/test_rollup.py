@@ -171,7 +171,7 @@ async def change(
 
 
 @settings(
-    max_examples=settings().max_examples // 12,  # a step costs a dozen statements
+    max_examples=settings().max_examples // 6,  # a step costs a dozen statements
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(st.lists(EVENTS, min_size=1, max_size=6), st.lists(STEPS, min_size=1, max_size=2), ASKED)
