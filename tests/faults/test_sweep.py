@@ -43,6 +43,7 @@ ROOT = Path(__file__).parents[2]
 # What writes and is no step, and why it need not be.
 NO_STEPS = {
     "spool.Spool.count": "figures of what is refused or left out, no events",
+    "spool.Spool.give_up": "one transaction; killed before it, the event is refused again",
     "spool.Spool.probe": "nothing reads it",
     "sequence_mark.SequenceMark.gave": "the end of spool.append",
     "server.run": "the plugin's description, written anew at each start",
