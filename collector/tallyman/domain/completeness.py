@@ -8,12 +8,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
+from operator import itemgetter
 from typing import Final
 
 HEARTBEAT: Final = "tallyman.heartbeat"  # the type of what a node says of itself; nobody's usage
 LARGEST_NUMBER: Final = 10**15 - 1  # 30,000 a second for a thousand years; none above is a node's
 
 Whose = tuple[str, str]  # a namespace, and a node in it
+Range = tuple[int, int]  # of numbers, both ends included
 
 
 class GapKind(StrEnum):
@@ -70,7 +72,10 @@ class Gap:
 
 @dataclass(frozen=True)
 class Heartbeat:
-    """What a node last said of its spool; see the plugin's `heartbeat.py`. Numbers are in order."""
+    """What a node last said of its spool; see the plugin's `heartbeat.py`.
+
+    `set_aside_ranges` are in order and apart.
+    """
 
     node: str
     at: datetime
@@ -79,7 +84,7 @@ class Heartbeat:
     oldest: int | None
     waiting: int = 0
     set_aside: int = 0
-    set_aside_numbers: tuple[int, ...] = ()
+    set_aside_ranges: tuple[Range, ...] = ()
     refused: int = 0
     bad: int = 0
     sinks: int = 1
@@ -93,7 +98,8 @@ class Heartbeat:
     @property
     def held(self) -> int | None:
         """The lowest number that its spool holds, to be sent or set aside."""
-        return min(filter(None, (self.oldest, *self.set_aside_numbers[:1])), default=None)
+        aside = (first for first, _ in self.set_aside_ranges[:1])
+        return min(filter(None, (self.oldest, *aside)), default=None)
 
 
 @dataclass(frozen=True)
@@ -146,8 +152,9 @@ def sort_gap(hole: Hole, heartbeat: Heartbeat | None) -> list[Gap]:
         rest = _part(hole, heartbeat.first, hole.last)
         return [one for part in (spoilt, rest) for one in sort_gap(part, heartbeat)]
     left = heartbeat.left
-    aside = heartbeat.set_aside_numbers
-    aside = aside[bisect_left(aside, hole.first) : bisect_right(aside, hole.last)]
+    aside = heartbeat.set_aside_ranges
+    begin = bisect_left(aside, hole.first, key=itemgetter(1))
+    aside = aside[begin : bisect_right(aside, hole.last, key=itemgetter(0))]
     gaps: list[Gap] = []
     if hole.first <= left:
         # Behind the last number of a spool file that is gone, some are reserved and never given.
@@ -164,14 +171,17 @@ def _part(hole: Hole, first: int, last: int) -> Hole:
     return replace(hole, first=first, last=last)
 
 
-def _runs(first: int, last: int, aside: Iterable[int]) -> Iterable[tuple[int, int, bool]]:
-    """The stretches of [first, last] that are set aside, and those that are not."""
+def _runs(first: int, last: int, aside: Iterable[Range]) -> Iterable[tuple[int, int, bool]]:
+    """The stretches of [first, last] that are set aside, and those that are not; `aside` is in order."""
     at = first
-    for number in sorted(number for number in aside if first <= number <= last):
-        if at < number:
-            yield at, number - 1, False
-        yield number, number, True
-        at = number + 1
+    for begin, end in aside:
+        begin, end = max(begin, at), min(end, last)
+        if begin > end:
+            continue
+        if at < begin:
+            yield at, begin - 1, False
+        yield begin, end, True
+        at = end + 1
     if at <= last:
         yield at, last, False
 
@@ -194,18 +204,17 @@ class HourBalance:
 
 def without(holes: Sequence[Hole], found: Mapping[str, Iterable[int]]) -> list[Hole]:
     """The holes without the numbers that were found elsewhere, by lane."""
-    left: list[Hole] = []
-    for hole in holes:
-        left += [
-            _part(hole, first, last)
-            for first, last, is_found in _runs(hole.first, hole.last, found.get(hole.lane, ()))
-            if not is_found
-        ]
-    return left
+    ranges = {lane: [(one, one) for one in sorted(numbers)] for lane, numbers in found.items()}
+    return [
+        _part(hole, first, last)
+        for hole in holes
+        for first, last, is_found in _runs(hole.first, hole.last, ranges.get(hole.lane, ()))
+        if not is_found
+    ]
 
 
-def less(holes: Sequence[Hole], found: Mapping[Whose, Sequence[tuple[int, int]]]) -> list[Hole]:
-    """The holes without these ranges of numbers, both ends included, by whose they are."""
+def less(holes: Sequence[Hole], found: Mapping[Whose, Sequence[Range]]) -> list[Hole]:
+    """The holes without these ranges of numbers, by whose they are."""
     left: list[Hole] = []
     for hole in holes:
         at = hole.first

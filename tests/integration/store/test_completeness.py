@@ -4,6 +4,7 @@ import json
 from collections.abc import AsyncIterator, Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -231,6 +232,43 @@ async def test_what_is_remembered_and_not_stored_is_found_and_forgotten(chdb: Cl
     assert (lost.known, stored.new) == (1, 1)
     assert await seen.remembered_only(*day) == []
     assert await store.count("default") == 3
+
+
+def said(node: str, at: datetime, **said: Any) -> Received:
+    """A heartbeat that came in when it was sent."""
+    event = {
+        "id": f"{node}:{at.isoformat()}", "source": "tallyman-kong", "type": "tallyman.heartbeat",
+        "subject": node, "time": at.isoformat(), "data": {"first": 1, "newest": 9, **said},
+    }  # fmt: skip
+    return Received("default", parse_event(json.dumps(event).encode()), at)
+
+
+async def test_however_many_spools_and_numbers_heartbeats_name_few_are_read(
+    chdb: ClickHouse,
+) -> None:
+    """Any key can send them; other nodes keep what they have said of each of their spools."""
+    flood = [
+        said("flood", HOUR + timedelta(seconds=at), first=at, set_aside_ranges=[[1, 10**14]])
+        for at in range(1, 1_200)
+    ]
+    many = [[number, number] for number in range(1, 8_000, 2)]
+    long = [said(f"long-{at}", HOUR, set_aside_ranges=many) for at in range(40)]
+    mine = [
+        said("kong-1", HOUR, refused=3),
+        said("kong-1", HOUR + timedelta(minutes=1), first=2, refused=4, set_aside_ranges=[[5, 6]]),
+    ]
+    await EventStore(chdb).accept([*mine, *flood, *long])
+    heard = await Completeness(chdb).heartbeats.heard(LONG_AGO)
+
+    node = heard["default", "kong-1"]
+    assert node.risen(lambda beat: beat.refused) == 7
+    assert node.last.set_aside_ranges == ((5, 6),)
+    assert heard["default", "flood"].last.set_aside_ranges == ((1, 10**14),)
+    assert len(heard["default", "flood"].spools) < len(flood)
+    assert {len(heard["default", f"long-{at}"].last.set_aside_ranges) for at in range(40)} == {
+        0,
+        len(many),
+    }
 
 
 async def test_as_many_ids_as_there_are_can_be_forgotten(chdb: ClickHouse) -> None:

@@ -24,8 +24,10 @@ def hole(first: int, last: int) -> Hole:
     return Hole("kong-1", first, last, NOW, NOW)
 
 
-def heartbeat(newest: int, oldest: int | None, first: int = 1, *aside: int) -> Heartbeat:
-    return Heartbeat("kong-1", NOW, first, newest, oldest, set_aside_numbers=aside)
+def heartbeat(
+    newest: int, oldest: int | None, first: int = 1, *aside: tuple[int, int]
+) -> Heartbeat:
+    return Heartbeat("kong-1", NOW, first, newest, oldest, set_aside_ranges=aside)
 
 
 @pytest.mark.parametrize(
@@ -45,8 +47,8 @@ def heartbeat(newest: int, oldest: int | None, first: int = 1, *aside: int) -> H
             heartbeat(12, None), [(10, 12, LOST), (13, 19, LATE)], id="the rest is newer than it"
         ),
         pytest.param(
-            heartbeat(50, None, 1, 3, 10, 15),
-            [(10, 10, ASIDE), (11, 14, LOST), (15, 15, ASIDE), (16, 19, LOST)],
+            heartbeat(50, None, 1, (3, 3), (5, 10), (14, 15), (19, 10**12)),
+            [(10, 10, ASIDE), (11, 13, LOST), (14, 15, ASIDE), (16, 18, LOST), (19, 19, ASIDE)],
             id="what is set aside is neither",
         ),
     ],
