@@ -6,12 +6,14 @@ It does not know where numbers are stored: see `store/completeness.py`.
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from operator import itemgetter
 from typing import Final
 
 HEARTBEAT: Final = "tallyman.heartbeat"  # the type of what a node says of itself; nobody's usage
+# By how much clocks of nodes may differ, and how long a message may be on its way to Kafka.
+CLOCKS_APART: Final = timedelta(minutes=5)
 LARGEST_NUMBER: Final = 10**15 - 1  # 30,000 a second for a thousand years; none above is a node's
 
 Whose = tuple[str, str]  # a namespace, and a node in it

@@ -9,7 +9,15 @@ from typing import Any, Final
 
 import msgspec
 
-from tallyman.domain.completeness import HEARTBEAT, LARGEST_NUMBER, Heard, Heartbeat, Range, Whose
+from tallyman.domain.completeness import (
+    CLOCKS_APART,
+    HEARTBEAT,
+    LARGEST_NUMBER,
+    Heard,
+    Heartbeat,
+    Range,
+    Whose,
+)
 from tallyman.domain.period import in_utc, microseconds
 from tallyman.store.clickhouse import ClickHouse
 from tallyman.store.json_sql import quote
@@ -18,6 +26,11 @@ from tallyman.store.lane_sql import SINCE, since_parameters
 MOST_SPOOLS: Final = 1_000  # that are read of a namespace, beside each node's newest
 # Of what all nodes of a namespace say is set aside, the shortest first; one node's is at most 64 KiB.
 MOST_SET_ASIDE_BYTES: Final = 1024 * 1024
+# None whose node's clock was far ahead: it would hide all that the node says until then.
+_HEARTBEAT: Final = (
+    f"type = {quote(HEARTBEAT)} AND time <= stored_at "
+    f"+ toIntervalSecond({int(CLOCKS_APART.total_seconds())})"
+)
 _FIELDS: Final = ("first", "newest", "oldest", "waiting", "set_aside", "refused", "bad", "sinks")
 _lists: Final = msgspec.json.Decoder(list[int | Range])
 _DIGITS: Final = len(str(LARGEST_NUMBER))
@@ -53,7 +66,7 @@ def _render(where: str) -> str:
     """The heartbeats that can be read, of those that meet `where`."""
     return (
         f"(SELECT namespace, subject, time, ingested_at, {_SAID} FROM events "  # noqa: S608 – ours
-        f"WHERE type = {quote(HEARTBEAT)} AND {where}) WHERE {_IS_READABLE}"
+        f"WHERE {_HEARTBEAT} AND {where}) WHERE {_IS_READABLE}"
     )
 
 
@@ -133,7 +146,7 @@ class Heartbeats:
 
     async def _last_before(self, since: datetime) -> dict[Whose, tuple[Heartbeat, datetime]]:
         """Each node's last heartbeat before then, and when it came in; only these are read."""
-        is_before = f"type = {quote(HEARTBEAT)} AND NOT ({SINCE})"
+        is_before = f"{_HEARTBEAT} AND NOT ({SINCE})"
         newest = (
             f"SELECT namespace, subject, max(time) FROM events WHERE {is_before} "  # noqa: S608 – ours
             "GROUP BY namespace, subject"

@@ -12,6 +12,7 @@ from typing import Final
 
 from tallyman.domain.access import DEFAULT_NAMESPACE
 from tallyman.domain.completeness import (
+    CLOCKS_APART,
     Ends,
     Gap,
     GapKind,
@@ -28,8 +29,6 @@ from tallyman.stream.reconcile_report import NodeReport
 
 SILENT: Final = timedelta(days=1)  # after which what a node has not sent is missing
 YOUNG: Final = timedelta(hours=1)  # a store whose nodes may be older than it
-# By how much clocks of nodes may differ, and how long a message may be on its way to Kafka.
-CLOCKS_APART: Final = timedelta(minutes=5)
 
 
 @dataclass(frozen=True)

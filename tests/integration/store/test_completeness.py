@@ -271,6 +271,18 @@ async def test_however_many_spools_and_numbers_heartbeats_name_few_are_read(
     }
 
 
+async def test_a_heartbeat_from_a_clock_that_is_ahead_hides_no_later_one(chdb: ClickHouse) -> None:
+    now = datetime.now(UTC)
+    far = now + timedelta(days=2)
+    ahead = msgspec.structs.replace(said("kong-1", now + timedelta(days=1)), ingested_at=now)
+    await EventStore(chdb).accept([ahead, said("kong-1", now + timedelta(minutes=1), newest=10)])
+    heartbeats = Completeness(chdb).heartbeats
+
+    assert (await heartbeats.heard(LONG_AGO))["default", "kong-1"].last.newest == 10
+    assert (await heartbeats.heard(far))["default", "kong-1"].last.newest == 10
+    assert (await heartbeats.last_said(LONG_AGO, far))["default", "kong-1"].newest == 10
+
+
 async def test_as_many_ids_as_there_are_can_be_forgotten(chdb: ClickHouse) -> None:
     """A query of ClickHouse has at most 256 KiB, if nothing else is said: 7,400 ids."""
     store, seen = EventStore(chdb), Seen(chdb)
