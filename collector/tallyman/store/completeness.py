@@ -22,6 +22,7 @@ from tallyman.store.lane_sql import (
     SINCE,
     since_parameters,
 )
+from tallyman.store.revision_sql import AS_IT_CAME
 
 
 class Completeness:
@@ -68,14 +69,15 @@ class Completeness:
         }
 
     async def event_times(self, node: Whose, numbers: Sequence[int]) -> list[datetime]:
-        """When the events with these numbers of a node happened, of those that are stored."""
+        """When each of these numbers of a node was given first, of those that are stored, in order."""
         rows = await self._clickhouse.rows(
-            "SELECT time FROM events WHERE namespace = {namespace:String} "
+            "SELECT toUInt64OrZero(sequence) AS number, min(time) FROM events "  # noqa: S608 – ours
+            f"WHERE namespace = {{namespace:String}} AND {AS_IT_CAME} "
             "AND nodeid = {node:String} AND sequence != '' "
-            "AND toUInt64OrZero(sequence) IN {numbers:Array(UInt64)}",
+            "AND number IN {numbers:Array(UInt64)} GROUP BY number",
             {"namespace": node[0], "node": node[1], "numbers": list(numbers)},
         )
-        return sorted(in_utc(row[0]) for row in rows)
+        return sorted(in_utc(time) for _, time in rows)
 
     async def stored(self, namespace: str, events: Sequence[CloudEvent]) -> list[bool]:
         """Whether each event with a time is stored as it is, in the order asked; read from the truth."""

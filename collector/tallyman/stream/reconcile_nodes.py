@@ -145,11 +145,13 @@ class Nodes:
             if hole.whose != (made_good.namespace, made_good.node) or gap.kind is not GapKind.LOST:
                 continue
             times = await self.completeness.event_times(hole.whose, [hole.first - 1, hole.last + 1])
-            if len(times) < 2 and hole.whose in silent and hole.after_at is None:
+            if len(times) < 2 and hole.after_at is None:
+                if hole.whose not in silent:
+                    continue  # only the next number that comes shows until when these were given
                 # Nothing comes behind it: the node's log ends with it.
                 times = times or [min(hole.before_at, made_good.to)]
             elif len(times) < 2:
-                times = [hole.before_at, hole.after_at or told.until or since]
+                times = [hole.before_at, hole.after_at or hole.before_at]
             if made_good.from_ <= times[0] and times[-1] <= made_good.to:
                 await self.completeness.holes.make_good(hole)
 

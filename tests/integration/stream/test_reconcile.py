@@ -260,6 +260,22 @@ async def test_what_a_silent_nodes_spool_held_is_missing_until_its_log_has_made_
     assert (others.lost, too_old.lost, good.lost, after.lost) == (6, 6, 0, 0)
 
 
+async def test_what_a_node_lost_is_made_good_only_by_a_log_that_goes_to_its_next_number(
+    here: Here,
+) -> None:
+    again = [{**event, "id": "again"} for event in numbered(4)]  # one number, in two rows
+    await here.store(*numbered(1, 2, 3, 4), *again, heartbeat(10))
+    to_now = MadeGood("kong-1", NOW - timedelta(hours=1), NOW + timedelta(minutes=1))
+    at_the_end = await here.report(made_good=to_now)
+    [behind] = numbered(11)
+    behind["time"] = (NOW + timedelta(hours=1)).isoformat()
+    await here.store(behind)
+    before_the_next = await here.report(made_good=to_now)
+    beyond = await here.report(made_good=replace(to_now, to=NOW + timedelta(hours=2)))
+
+    assert (at_the_end.lost, before_the_next.lost, beyond.lost) == (6, 6, 0)
+
+
 async def test_a_node_whose_numbers_come_in_is_not_silent(here: Here) -> None:
     """Its heartbeats were switched off."""
     await here.store(*numbered(1, 2), heartbeat(4, oldest=3))
