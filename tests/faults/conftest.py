@@ -1,11 +1,13 @@
 """Owns how hard the faults are tried: short in `make test`, long in `make faults`; and the seed.
 
 FAULTS=long tries everything, from a new seed each time; the short form is the same on every run.
-FAULTS_SEED repeats a run.
+FAULTS_SEED repeats a run; each failure says how.
 """
 
 import os
 import random
+import shlex
+from collections.abc import Generator
 
 import pytest
 
@@ -20,7 +22,20 @@ def seed() -> int:
     return SEED
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A test that failed, at whatever, says how to repeat it."""
+    report = yield
+    if report.failed and "seed" in getattr(item, "fixturenames", ()):
+        report.sections.append(("Seed", repeat_with(item.nodeid)))
+    return report
+
+
 def repeat_with(test: str) -> str:
     """The command that repeats a test as it was."""
     length = "FAULTS=long " if IS_LONG else ""
-    return f"seed {SEED}; again: {length}FAULTS_SEED={SEED} .venv/bin/pytest {test}"
+    if minutes := os.environ.get("FAULTS_MINUTES"):
+        length += f"FAULTS_MINUTES={minutes} "
+    return f"seed {SEED}; again: {length}FAULTS_SEED={SEED} .venv/bin/pytest {shlex.quote(test)}"

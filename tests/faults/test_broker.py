@@ -23,7 +23,7 @@ from tallyman_kong.sink import KafkaSink
 from tallyman_kong.spool import Spool
 
 from tests.faults.arrived import tokens_of
-from tests.faults.conftest import IS_LONG, repeat_with
+from tests.faults.conftest import IS_LONG
 from tests.faults.embedded_world import PLUGIN, SINK, group_of
 from tests.faults.traffic import Call, calls, expected, groups
 from tests.rigs.kafka import Kafka, KafkaUnavailable
@@ -167,8 +167,7 @@ async def test_a_broker_whose_disk_is_full_loses_and_doubles_nothing(
         await asyncio.to_thread(small_kafka.restart)
         await calling
 
-        again = repeat_with("tests/faults/test_broker.py")
-        assert await on_it.arrived() == expected(these), again
+        assert await on_it.arrived() == expected(these)
 
 
 @pytest.mark.skipif(
@@ -189,5 +188,4 @@ async def test_a_broker_that_is_away_for_a_minute_loses_and_doubles_nothing(
         await asyncio.to_thread(kafka.start)
         await calling
 
-        again = repeat_with("tests/faults/test_broker.py")
-        assert await on_it.arrived() == expected(these), again
+        assert await on_it.arrived() == expected(these)

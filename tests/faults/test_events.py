@@ -21,7 +21,7 @@ from tallyman.stream.batch import Batch, BatchLimits
 from tallyman.stream.work import Work
 
 from tests.faults.arrived import tokens_of
-from tests.faults.conftest import IS_LONG, repeat_with
+from tests.faults.conftest import IS_LONG
 from tests.rigs.meters import tokens_meter
 from tests.rigs.stream import usage
 
@@ -167,11 +167,11 @@ async def test_any_order_over_a_months_end_and_changes_of_clocks_sums_the_same(
         query = MeterQuery(granularity=granularity, time_zone=zone.key)
         rows = await door.store.query(tokens_meter(), query)
         found = [(window_of(row.from_, zone, granularity), int(row.value)) for row in rows]
-        again = f"{zone} {granularity}; {repeat_with('tests/faults/test_events.py')}"
-        assert len(found) == len(expected), again
-        assert dict(found) == expected, again
+        where = f"{zone} {granularity}"
+        assert len(found) == len(expected), where
+        assert dict(found) == expected, where
         for row in rows:
-            assert row.from_ < row.to, again
+            assert row.from_ < row.to, where
             last = row.to - timedelta(microseconds=1)
             assert window_of(last, zone, granularity) == window_of(row.from_, zone, granularity)
             assert window_of(row.to, zone, granularity) != window_of(row.from_, zone, granularity)

@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from tests.faults.conftest import IS_LONG, repeat_with
+from tests.faults.conftest import IS_LONG
 from tests.faults.model import Bug, live
 
 HISTORIES = 10_000 if IS_LONG else 400
@@ -19,9 +19,7 @@ def _quietly(caplog: pytest.LogCaptureFixture) -> None:
 async def test_whatever_the_history_of_faults_each_call_counts_once(seed: int) -> None:
     for number in range(HISTORIES):
         wrong = await live(seed + number)
-        assert wrong is None, f"history {seed + number}: {wrong}; " + repeat_with(
-            "tests/faults/test_model.py"
-        )
+        assert wrong is None, f"history {seed + number}: {wrong}"
 
 
 @pytest.mark.parametrize("bug", [bug for bug in Bug if bug is not Bug.NONE])
@@ -29,4 +27,4 @@ async def test_a_bug_that_is_put_in_is_found(seed: int, bug: Bug) -> None:
     for number in range(UNTIL_FOUND):
         if await live(seed + number, bug) is not None:
             return
-    pytest.fail(f"{bug} was not found in {UNTIL_FOUND} histories; {repeat_with(__file__)}")
+    pytest.fail(f"{bug} was not found in {UNTIL_FOUND} histories")

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from tests.faults.conftest import IS_LONG, repeat_with
+from tests.faults.conftest import IS_LONG
 from tests.rigs.kafka import Kafka
 
 EMBEDDED = frozenset(
@@ -208,14 +208,14 @@ def lived(
 
 def check(found: dict[str, Any]) -> None:
     """It was killed where it should, everything counts once, and what was taken away is missing."""
-    again = f"{found['fault'] or 'unharmed'}; {repeat_with('tests/faults/test_sweep.py')}"
-    assert found["ends"] == ([-9, 0] if found["fault"] else [0]), again
+    fault = found["fault"] or "unharmed"
+    assert found["ends"] == ([-9, 0] if found["fault"] else [0]), fault
     if arrived := found.get("arrived"):
         assert {"unexplained": [], "adds_up": True}.items() <= arrived.items(), (
-            f"{arrived}; {again}"
+            f"{arrived}; {fault}"
         )
         if found["fault"].startswith("after:spool.append:"):  # what stood in it was on disk
-            assert arrived["lacks"] == found["lost_on_purpose"], again
-    assert found["tokens"] == found["expected"], again
+            assert arrived["lacks"] == found["lost_on_purpose"], fault
+    assert found["tokens"] == found["expected"], fault
     left = {name: found[name] for name in ("lost", "missing", "waiting")}
-    assert left == {"lost": 0, "missing": found["taken_away"], "waiting": 0}, again
+    assert left == {"lost": 0, "missing": found["taken_away"], "waiting": 0}, fault
