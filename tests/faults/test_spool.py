@@ -15,7 +15,7 @@ from tallyman_kong.sink import HttpSink
 from tallyman_kong.spool import Group, Spool
 from tallyman_kong.usage import configuration
 
-from tests.faults.conftest import IS_LONG, repeat_with
+from tests.faults.conftest import IS_LONG
 from tests.faults.traffic import Call, calls, groups
 
 SINK = HttpSink("sink-1", "http://collector/events")
@@ -47,6 +47,12 @@ def numbers(spool: Spool) -> list[int]:
     return [int(json.loads(e.body)["sequence"]) for e in spool.read(SINK.name, 10**7, EVERYTHING)]
 
 
+def tokens(spool: Spool) -> dict[str, int]:
+    """Of each event that waits, by its id."""
+    read = [json.loads(event.body) for event in spool.read(SINK.name, 10**7, EVERYTHING)]
+    return {event["id"]: event["data"]["tokens"] for event in read}
+
+
 def test_a_spool_that_is_cut_off_anywhere_goes_on_and_repeats_no_number(
     tmp_path: Path, seed: int
 ) -> None:
@@ -55,7 +61,9 @@ def test_a_spool_that_is_cut_off_anywhere_goes_on_and_repeats_no_number(
     whole = tmp_path / "whole"
     whole.mkdir()
     spool = opened(whole / "spool.db")
-    for these in groups(calls(seed, 120), 4):
+    before, after_it = calls(seed, 120), calls(seed + 1, 1)
+    sent = {name: number for one in before + after_it for name, number in one.tokens_by_id.items()}
+    for these in groups(before, 4):
         spool.append(group(list(these)))
         waiting = spool.read(SINK.name, 3, EVERYTHING)
         spool.acknowledge([event.position for event in waiting], "http")
@@ -71,14 +79,16 @@ def test_a_spool_that_is_cut_off_anywhere_goes_on_and_repeats_no_number(
             open_file.truncate(chance.randrange(file.stat().st_size))
         again = opened(folder / "spool.db")
         left = numbers(again)
-        again.append(group(calls(seed + 1, 1)))
-        after = numbers(again)
+        again.append(group(after_it))
+        after, kept = numbers(again), tokens(again)
         again.close()
 
-        what = f"cut {cut} of {file.name}; {repeat_with('tests/faults/test_spool.py')}"
+        what = f"cut {cut} of {file.name}"
         assert after == sorted(set(after)), what
         assert after[-2] > last, what  # a call is two events
         assert after[: len(left)] == left, what
+        assert len(kept) == len(after), what
+        assert kept.items() <= sent.items(), what
         is_new = bool(list(folder.glob("*.corrupt-*")))
         assert not is_new or (left == [] and after[0] > last), what
         shutil.rmtree(folder)
