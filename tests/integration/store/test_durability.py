@@ -51,6 +51,19 @@ def test_every_acknowledged_event_survives_kill_9_and_is_known_when_sent_again(
     assert report["count"] in (len(expected), len(expected) + SIZE)  # one batch may be under way
 
 
+@pytest.mark.parametrize("clickhouse", ["embedded"], indirect=True)
+async def test_embedded_an_insert_is_on_the_disk_when_it_is_done(clickhouse: ClickHouse) -> None:
+    """A power failure cannot be made here: it is looked up in the table."""
+    [[engine]] = await clickhouse.rows(
+        "SELECT engine_full FROM system.tables "
+        "WHERE database = currentDatabase() AND name = 'events'"
+    )
+
+    assert {"fsync_after_insert = 1", "fsync_part_directory = 1"} <= set(
+        str(engine).partition(" SETTINGS ")[2].split(", ")
+    )
+
+
 def received(namespace: str, id_: str, at: datetime) -> Received:
     body = {"id": id_, "source": "s", "type": "t", "subject": "acme"}
     return Received(namespace, parse_event(json.dumps(body).encode()), at)

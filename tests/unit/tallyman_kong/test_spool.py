@@ -1,5 +1,6 @@
 """The spool on a real file: numbers, bounds, corruption."""
 
+import importlib
 import json
 import logging
 import sqlite3
@@ -14,6 +15,7 @@ import pytest
 from tallyman_kong import spool as spool_module
 from tallyman_kong.metrics import EVENTS, REFUSED, SENT, SET_ASIDE, Count
 from tallyman_kong.sequence_mark import RESERVED_BLOCK
+from tallyman_kong.settings import settings
 from tallyman_kong.spool import MOST_SET_ASIDE, Group, Spool, Spooled
 from tallyman_kong.spool_file import SpoolError
 
@@ -51,6 +53,20 @@ def _numbered(events: list[Spooled]) -> list[tuple[str, int]]:
 
 def _positions(events: list[Spooled]) -> list[int]:
     return [event.position for event in events]
+
+
+@pytest.mark.filterwarnings("ignore:'locale.getdefaultlocale'")  # of what the server imports
+def test_what_the_server_appends_is_on_the_disk_before_it_goes_on(tmp_path: Path) -> None:
+    """A power failure cannot be made here: it is asked of the server's connection."""
+    server = importlib.import_module("tallyman_kong.server")
+    spool = server.open_spool(settings({"spool": str(tmp_path / "spool.db")}, {}))
+
+    synchronous = spool._file.read(
+        lambda connection: connection.execute("PRAGMA synchronous").fetchone()[0]
+    )
+
+    assert synchronous == 2  # FULL: an fsync for each commit
+    spool.close()
 
 
 def test_an_event_is_spooled_whole_with_its_node_and_number(tmp_path: Path) -> None:
