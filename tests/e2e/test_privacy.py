@@ -13,14 +13,18 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from tallyman import connections
+from tallyman.config import Settings
 from tallyman.demo import processes
 from tallyman.demo.kong_driver import KongDriver
+from tallyman.store.clickhouse import ClickHouse
 from tallyman_kong.usage import configuration, read
 
 from tests.contract.tables import recorded_cases
 from tests.rigs.plugin import until
 
 CANARY = "cAnArY7f3e"
+SECRET = "sEcReT4c1d"  # the plugin's password of Kafka
 ENTRIES = [case.entry for case in recorded_cases()]
 
 # The members that docs/counting.md names: what they hold is what an event is for.
@@ -104,12 +108,20 @@ async def test_no_canary_is_found_in_the_spool_the_store_a_log_an_answer_or_a_pa
         ):
             endpoint = f"{address}/api/v3/openmeter/events"
             instance = kong.start_instance({"ingest_endpoint": endpoint, "api_token": key})
+            kafka = {
+                "brokers": ["127.0.0.1:9"],
+                "topic": "t",
+                "sasl_username": "u",
+                "sasl_password": SECRET,
+            }
+            broker = kong.start_instance({"sink": "kafka", "timeout": 1000, "kafka": kafka})
             nowhere = kong.start_instance({"ingest_endpoint": "http://127.0.0.1:9/events"})
             for entry in ENTRIES:
                 kong.log(instance, with_canaries(entry))
                 kong.log(nowhere, with_canaries(entry))
+                kong.log(broker, with_canaries(entry))
             kong.log(instance, f'{{"{CANARY}": ')
-            events = 2 * 2 * len(ENTRIES)  # two sinks, two events a call
+            events = 3 * 2 * len(ENTRIES)  # three sinks, two events a call
             await until(lambda: numbered_in(socket.parent / "spool.db") >= events)
             spool = contents(socket.parent)
         answers = [
@@ -117,10 +129,28 @@ async def test_no_canary_is_found_in_the_spool_the_store_a_log_an_answer_or_a_pa
             for path in ("/api/v3/openmeter/events?page[size]=100", "/metrics")
         ]
     stored = contents(tmp_path)
+    clickhouse = connections.open_clickhouse(Settings(data_dir=data_dir))
+    tables = await everything_in(clickhouse)
+    await clickhouse.close()
 
     assert b"alice" in b"".join(spool)
     assert b"alice" in answers[0]
-    assert not [content for content in (*spool, *answers, *stored) if CANARY.encode() in content]
+    assert "alice" in tables["events"]
+    assert "seen" in tables
+    written = [*spool, *answers, *stored, *(rows.encode() for rows in tables.values())]
+    for kept_out in (CANARY, key, SECRET):
+        assert not [content for content in written if kept_out.encode() in content]
+
+
+async def everything_in(clickhouse: ClickHouse) -> dict[str, str]:
+    """What is in every table, as text."""
+    names = await clickhouse.rows(
+        "SELECT name FROM system.tables WHERE database = currentDatabase()"
+    )
+    return {
+        name: repr(await clickhouse.rows(f"SELECT toString(tuple(*)) FROM `{name}`"))
+        for (name,) in names
+    }
 
 
 def contents(folder: Path) -> list[bytes]:
