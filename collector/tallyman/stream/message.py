@@ -166,6 +166,11 @@ def _moment(timestamp: int) -> datetime:
     return datetime.fromtimestamp(timestamp / 1000, UTC)
 
 
+def nearest_moment(timestamp_ms: int) -> datetime:
+    """A message's own time, or the nearest to it that an event can have: a producer may say any."""
+    return datetime.fromtimestamp(min(max(timestamp_ms, _EARLIEST_MS), _LATEST_MS - 1) / 1000, UTC)
+
+
 @lru_cache(maxsize=1 << 10)
 def _door(topic: str, partition: int) -> str:
     return f"{topic}/{partition}"

@@ -6,7 +6,7 @@ It does not own the lag that a running consumer shows: see `consumer.py`.
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer
@@ -16,6 +16,7 @@ from aiokafka.structs import TopicPartition
 
 from tallyman.errors import Unavailable
 from tallyman.stream.kafka_connection import KafkaConnection
+from tallyman.stream.message import nearest_moment
 from tallyman.stream.topics import partitions_of
 
 
@@ -74,7 +75,7 @@ async def consumed_until(
         raise Unavailable(f"Kafka did not answer: {err!r}") from err
     finally:
         await consumer.stop()
-    return datetime.fromtimestamp(min(oldest) / 1000, UTC)
+    return nearest_moment(min(oldest))
 
 
 async def first_since(

@@ -31,6 +31,7 @@ from tallyman.store.seen import Seen
 from tallyman.store.unattributed import UnattributedUsage
 from tallyman.stream.dead_letters import DeadLetter, read_dead_letters
 from tallyman.stream.kafka_connection import KafkaConnection
+from tallyman.stream.message import nearest_moment
 from tallyman.stream.progress import Progress, consumed_until, first_since, read_progress
 from tallyman.stream.reconcile_nodes import MadeGood, Nodes
 from tallyman.stream.reconcile_report import (
@@ -184,7 +185,7 @@ def _hours(
 ) -> list[HourBalance]:
     hours = dict(stored)
     for letter in {letter.origin: letter for letter in dead}.values():
-        at = datetime.fromtimestamp(letter.origin_timestamp_ms / 1000, since.tzinfo)
+        at = nearest_moment(letter.origin_timestamp_ms)
         if at >= since:
             hour = hours.setdefault(_hour_of(at), HourBalance(_hour_of(at)))
             hours[hour.hour] = replace(hour, dead=hour.dead + 1)
