@@ -3,6 +3,7 @@
 What a lane is is `lane_sql.py`'s, what a hole means `domain/completeness.py`'s.
 """
 
+import math
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -27,6 +28,22 @@ from tallyman.store.lane_sql import (
     since_parameters,
 )
 
+# Of a namespace at a time: each reads all that is stored, and a sender chooses its numbers and names.
+MOST_LOOKS = 200
+
+
+class _Looks:
+    """How many looks each namespace has left; doors are Tallyman's own, and have as many as they need."""
+
+    def __init__(self, lanes: Lanes) -> None:
+        self._left: defaultdict[str, float] = defaultdict(
+            lambda: MOST_LOOKS if lanes.has_owner else math.inf
+        )
+
+    def take(self, namespace: str) -> bool:
+        self._left[namespace] -= 1
+        return self._left[namespace] >= 0
+
 
 @dataclass(frozen=True)
 class _Reached:
@@ -46,6 +63,11 @@ class _Reached:
 _NOWHERE: Final = _Reached(LARGEST_NUMBER + 1, -1, has_before=False)
 
 
+def _whole(whose: Whose, ends: Ends, after_at: datetime | None = None) -> Hole:
+    """What is not looked at, as a hole."""
+    return Hole(whose[1], ends.first or 1, ends.last, ends.at, after_at, whose[0])
+
+
 class Holes:
     """The holes in the lanes of every namespace; what a log has shown to be counted is none."""
 
@@ -55,8 +77,10 @@ class Holes:
     async def since(self, lanes: Lanes, since: datetime) -> tuple[list[Lane], list[Hole]]:
         """The lanes that numbers came in by since then, and the holes before what came in.
 
-        A number counts if it was stored or dropped, whenever that was.
+        A number counts if it was stored or dropped, whenever that was. Of a namespace with more than
+        `MOST_LOOKS` places to look at, everything in the others is taken for a hole.
         """
+        looks = _Looks(lanes)
         found: dict[Whose, Lane] = {}
         holes: list[Hole] = []
         for whose, block, first, last, count, first_at, last_at in await self._blocks(lanes, since):
@@ -64,15 +88,27 @@ class Holes:
             whole = before or Lane(whose[0], whose[1], first, last, first_at, last_at)
             if before is not None and first > before.last + 1:
                 ends = Ends(before.last + 1, first - 1, before.last_at)
-                within = await self.within(lanes, whose, ends)
+                within = (
+                    await self.within(lanes, whose, ends)
+                    if looks.take(whose[0])
+                    else [_whole(whose, ends)]
+                )
                 holes += [replace(hole, after_at=first_at) for hole in within]
             if count < last - first + 1:
-                holes += await self._inside(lanes, whose, block)
+                holes += (
+                    await self._inside(lanes, whose, block)
+                    if looks.take(whose[0])
+                    else [_whole(whose, Ends(first + 1, last - 1, first_at), last_at)]
+                )
             found[whose] = replace(whole, last=last, last_at=last_at)
         reached = await self._reached(lanes, {whose: one.first for whose, one in found.items()})
         for whose, lane in found.items():
-            if not reached[whose].has_before:
-                holes += await self._before(lanes, lane)
+            if lane.first > 1 and not reached[whose].has_before:
+                holes += (
+                    await self._before(lanes, lane)
+                    if looks.take(whose[0])
+                    else [_whole(whose, Ends(1, lane.first - 1, since), lane.first_at)]
+                )
         # One at the beginning of a block may have been found twice.
         once = {(hole.whose, hole.first): hole for hole in holes}
         since_then = [
@@ -87,13 +123,19 @@ class Holes:
     ) -> list[Hole]:
         """The holes before each lane's first number and behind its last, by what is known of both ends.
 
-        One before a number that came in before `since` is of that time.
+        One before a number that came in before `since` is of that time. Of lanes beyond `MOST_LOOKS` of
+        a namespace all is taken for a hole that is not stored at the end of one.
         """
+        looks = _Looks(lanes)
         reached = await self._reached(lanes, {whose: one.first or 0 for whose, one in ends.items()})
         holes: list[Hole] = []
         for whose, one in ends.items():
             if not reached[whose].has(one):
-                holes += await self._at_the_ends(lanes, whose, one, since)
+                holes += (
+                    await self._at_the_ends(lanes, whose, one, since)
+                    if looks.take(whose[0])
+                    else [_whole(whose, Ends(one.first or 1, one.last, one.at))]
+                )
         return holes
 
     async def within(self, lanes: Lanes, whose: Whose, ends: Ends) -> list[Hole]:

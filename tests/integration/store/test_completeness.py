@@ -10,6 +10,7 @@ import msgspec
 import pytest
 from tallyman.domain.completeness import LARGEST_NUMBER, Ends, HourBalance
 from tallyman.domain.event import parse_event
+from tallyman.store import holes as holes_module
 from tallyman.store.clickhouse import ClickHouse
 from tallyman.store.completeness import Completeness
 from tallyman.store.events import EventStore, Received
@@ -87,6 +88,31 @@ async def test_a_hole_across_blocks_of_numbers_is_one_hole(chdb: ClickHouse) -> 
         ("kong-1", BLOCK - 1, 3 * BLOCK + 4),
         ("kong-1", 3 * BLOCK + 6, 3 * BLOCK + 6),
     ]
+
+
+async def test_of_a_namespace_with_more_holes_than_are_looked_at_the_rest_is_missing_as_a_whole(
+    chdb: ClickHouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(holes_module, "MOST_LOOKS", 2)
+    store = EventStore(chdb)
+    scattered = [1, *(at * BLOCK + 5 for at in (1, 2, 3))]
+    long_before = [
+        Received(one.namespace, one.event, one.ingested_at - timedelta(days=9), one.door, one.place)
+        for namespace in ("flood", "other")
+        for one in numbered([BLOCK + 7, 2 * BLOCK + 7], namespace=namespace)
+    ]
+    await store.accept(long_before)
+    await store.accept(numbered(scattered, namespace="flood"))
+    await store.accept(numbered(scattered[:3], namespace="other"))
+
+    _, holes = await Completeness(chdb).holes.since(NODES, HOUR - timedelta(days=1))
+
+    between = [(2, BLOCK + 4), (BLOCK + 6, BLOCK + 6), (BLOCK + 8, 2 * BLOCK + 4)]
+    found = {
+        name: [(one.first, one.last) for one in holes if one.namespace == name]
+        for name in ("flood", "other")
+    }
+    assert found == {"other": between, "flood": [*between, (2 * BLOCK + 6, 3 * BLOCK + 4)]}
 
 
 async def test_what_came_in_before_fills_holes_and_begins_what_came_since(chdb: ClickHouse) -> None:
