@@ -155,8 +155,6 @@ def sort_gap(hole: Hole, heartbeat: Heartbeat | None) -> list[Gap]:
         return [one for part in (spoilt, rest) for one in sort_gap(part, heartbeat)]
     left = heartbeat.left
     aside = heartbeat.set_aside_ranges
-    begin = bisect_left(aside, hole.first, key=itemgetter(1))
-    aside = aside[begin : bisect_right(aside, hole.last, key=itemgetter(0))]
     gaps: list[Gap] = []
     if hole.first <= left:
         # Behind the last number of a spool file that is gone, some are reserved and never given.
@@ -173,10 +171,14 @@ def _part(hole: Hole, first: int, last: int) -> Hole:
     return replace(hole, first=first, last=last)
 
 
-def _runs(first: int, last: int, aside: Iterable[Range]) -> Iterable[tuple[int, int, bool]]:
-    """The stretches of [first, last] that are set aside, and those that are not; `aside` is in order."""
+def _runs(first: int, last: int, aside: Sequence[Range]) -> Iterable[tuple[int, int, bool]]:
+    """The stretches of [first, last] that are set aside, and those that are not.
+
+    `aside` is in order, and only those of it are looked at that are in [first, last].
+    """
     at = first
-    for begin, end in aside:
+    behind = bisect_right(aside, last, key=itemgetter(0))
+    for begin, end in aside[bisect_left(aside, first, key=itemgetter(1)) : behind]:
         begin, end = max(begin, at), min(end, last)
         if begin > end:
             continue
@@ -217,16 +219,24 @@ def without(holes: Sequence[Hole], found: Mapping[str, Iterable[int]]) -> list[H
 
 def less(holes: Sequence[Hole], found: Mapping[Whose, Sequence[Range]]) -> list[Hole]:
     """The holes without these ranges of numbers, by whose they are."""
-    left: list[Hole] = []
-    for hole in holes:
-        at = hole.first
-        for first, last in sorted(found.get(hole.whose, ())):
-            if at < first <= hole.last:
-                left.append(_part(hole, at, first - 1))
-            at = max(at, last + 1)
-        if at <= hole.last:
-            left.append(_part(hole, at, hole.last))
-    return left
+    ranges = {whose: _joined(each) for whose, each in found.items()}
+    return [
+        _part(hole, first, last)
+        for hole in holes
+        for first, last, is_found in _runs(hole.first, hole.last, ranges.get(hole.whose, ()))
+        if not is_found
+    ]
+
+
+def _joined(ranges: Iterable[Range]) -> list[Range]:
+    """The same numbers in ranges that are in order and do not overlap."""
+    joined: list[Range] = []
+    for first, last in sorted(ranges):
+        if joined and first <= joined[-1][1]:
+            joined[-1] = joined[-1][0], max(joined[-1][1], last)
+        else:
+            joined.append((first, last))
+    return joined
 
 
 def below(holes: Sequence[Hole], lane: str, limit: int) -> list[Hole]:
