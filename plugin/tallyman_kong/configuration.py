@@ -40,7 +40,7 @@ RESERVED_PROPERTIES = frozenset(
         "llm_latency_ms",
     ]
 )
-LONGEST_SOURCE = 256  # characters, as many as the collector takes
+LONGEST_TEXT = 256  # characters, as many as the collector takes of each text of the envelope
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")  # RFC 9110's token
 
 
@@ -97,8 +97,8 @@ def _source(given: Mapping[str, Any]) -> str:
     source = given.get("source", UsageConfiguration.source)
     if not isinstance(source, str) or not source:
         raise ValueError("source must be text, and not empty")
-    if len(source) > LONGEST_SOURCE:
-        raise ValueError(f"source must be at most {LONGEST_SOURCE} characters")
+    if len(source) > LONGEST_TEXT:
+        raise ValueError(f"source must be at most {LONGEST_TEXT} characters")
     return source
 
 

@@ -8,7 +8,7 @@ an event) and `sink.py` (where it goes).
 from typing import Any
 
 from tallyman_kong import __version__
-from tallyman_kong.configuration import LONGEST_SOURCE, UsageConfiguration
+from tallyman_kong.configuration import LONGEST_TEXT, UsageConfiguration
 from tallyman_kong.sink import (
     DEFAULT_KEEPALIVE_MS,
     DEFAULT_TIMEOUT_MS,
@@ -164,7 +164,7 @@ SCHEMA: list[Field] = [
         "source",
         "string",
         "The events' CloudEvents source. The same for every gateway that shares its request ids.",
-        len_max=LONGEST_SOURCE,
+        len_max=LONGEST_TEXT,
         default=_DEFAULT.source,
     ),
     _field(

@@ -21,7 +21,12 @@ from tallyman_kong.call import (
     status_of,
     text,
 )
-from tallyman_kong.configuration import Attribute, UsageConfiguration, configuration
+from tallyman_kong.configuration import (
+    LONGEST_TEXT,
+    Attribute,
+    UsageConfiguration,
+    configuration,
+)
 from tallyman_kong.provider_usage import Counted, Reported
 
 __all__ = [
@@ -36,7 +41,6 @@ __all__ = [
 
 EVENT_TYPE = "llm.tokens"
 ANONYMOUS = "anonymous"
-LONGEST_TEXT = 256  # characters, as many as the collector takes of each text of the envelope
 Event = dict[str, Any]
 
 

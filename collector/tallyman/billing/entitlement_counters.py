@@ -124,7 +124,7 @@ class EntitlementCounters:
                 for (namespace, _), one in self._accounts.items():
                     if one.turn(self._now_in(namespace, began)) or one.is_dirty:
                         due.setdefault(namespace, []).append(one)
-                behind |= await self._each(due, lambda _, some: self._count(some, began))
+                behind |= await self._each(due, lambda one, some: self._count(one, some, began))
             self._behind = {one: self._behind.get(one, self.counted_at) for one in behind}
             self.counted_at = began
             if not behind:
@@ -218,7 +218,7 @@ class EntitlementCounters:
             there = self._now_in(namespace, now)
             found = await self._definitions.of_customers(namespace, some, there)
             accounts = [Account(definition, there) for definition in found]
-            await self._count(accounts, now)
+            await self._count(namespace, accounts, now)
             for customer_id in some:
                 self._forget(namespace, customer_id)
             for account in accounts:
@@ -277,19 +277,12 @@ class EntitlementCounters:
                 for account in self._paying.get((row.namespace, row.subject), {}).values():
                     account.stored(row.earliest)
 
-    async def _count(self, accounts: Sequence[Account], now: datetime) -> None:
-        by_namespace: dict[str, list[Wanted]] = {}
-        for account in accounts:
-            namespace = account.definition.customer.namespace
-            there = self._now_in(namespace, now)
-            wanted = account.wanted(self._counted.get(namespace, {}), there)
-            by_namespace.setdefault(namespace, []).extend(wanted)
+    async def _count(self, namespace: str, accounts: Sequence[Account], now: datetime) -> None:
+        counted, there = self._counted.get(namespace, {}), self._now_in(namespace, now)
+        wanted = [one for account in accounts for one in account.wanted(counted, there)]
         try:
-            for namespace, wanted in by_namespace.items():
-                counted = self._counted.get(namespace, {})
-                for parts in ((Part.BASE, Part.RECENT), (Part.WHOLE,), (Part.GRANTED,)):
-                    some = [one for one in wanted if one.part in parts]
-                    await self._ask(counted, some)
+            for parts in ((Part.BASE, Part.RECENT), (Part.WHOLE,), (Part.GRANTED,)):
+                await self._ask(counted, [one for one in wanted if one.part in parts])
         except BaseException:
             for account in accounts:
                 account.is_dirty = account.base_is_dirty = True

@@ -22,6 +22,13 @@ from tests.integration.api.conftest import Client, ClientOf
 from tests.rigs.plugin import until
 
 EVENTS_PATH = "/api/v3/openmeter/events"
+TOTAL = {
+    "key": "total",
+    "name": "Total",
+    "aggregation": "sum",
+    "event_type": "llm_token_usage",
+    "value_property": "$.tokens",
+}
 
 
 def event(number: int = 1, **changed: Any) -> dict[str, Any]:
@@ -41,14 +48,7 @@ def event(number: int = 1, **changed: Any) -> dict[str, Any]:
 
 async def total(client: Client) -> str:
     """The tokens of all the events above."""
-    meter = {
-        "key": "total",
-        "name": "Total",
-        "aggregation": "sum",
-        "event_type": "llm_token_usage",
-        "value_property": "$.tokens",
-    }
-    await client.post("/api/v3/openmeter/meters", json=meter)
+    await client.post("/api/v3/openmeter/meters", json=TOTAL)
     answer = await client.post("/api/v3/openmeter/meters/total/query")
     rows = (await answer.json())["data"]
     return str(rows[0]["value"]) if rows else "0"

@@ -14,7 +14,7 @@ from tallyman.domain.access import Scope
 from tallyman.store.turns import asked_by
 
 from tests.integration.api.conftest import Client, ClientOf
-from tests.integration.api.test_ingest import EVENTS_PATH, event, total
+from tests.integration.api.test_ingest import EVENTS_PATH, TOTAL, event, total
 from tests.rigs.plugin import until
 
 METER_QUERY = "/api/v3/openmeter/meters/total/query"
@@ -66,14 +66,7 @@ def flood(client: Client) -> list[asyncio.Task[int]]:
 
 async def with_a_meter(client_of: ClientOf, namespace: str) -> Client:
     client = await client_of(Scope.ADMIN, namespace=namespace)
-    meter = {
-        "key": "total",
-        "name": "Total",
-        "aggregation": "sum",
-        "event_type": "llm_token_usage",
-        "value_property": "$.tokens",
-    }
-    assert (await client.post("/api/v3/openmeter/meters", json=meter)).status == 201
+    assert (await client.post("/api/v3/openmeter/meters", json=TOTAL)).status == 201
     return client
 
 
