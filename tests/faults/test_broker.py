@@ -121,9 +121,9 @@ async def way(kafka: Kafka, folder: Path) -> AsyncIterator[Way]:
 
 
 @pytest.fixture(autouse=True)
-def _quick_and_quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+def _quick_and_quiet(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     for name in ("tallyman", "tallyman_kong", "aiokafka"):
-        monkeypatch.setattr(logging.getLogger(name), "level", logging.CRITICAL + 1)
+        caplog.set_level(logging.CRITICAL + 1, name)
     monkeypatch.setattr(delivery_module, "BATCH_EVENTS", 50)
     monkeypatch.setattr(delivery_module, "_pause_after", lambda _: 0.2)
 

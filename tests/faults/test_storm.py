@@ -155,10 +155,14 @@ class Storm:
 
 @pytest.fixture
 async def storm(
-    kafka: Kafka, clickhouse_shim: Shim, seed: int, monkeypatch: pytest.MonkeyPatch
+    kafka: Kafka,
+    clickhouse_shim: Shim,
+    seed: int,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> AsyncIterator[Storm]:
     for name in ("tallyman", "aiokafka", "clickhouse_connect", "urllib3"):  # pytest keeps it all
-        monkeypatch.setattr(logging.getLogger(name), "level", logging.CRITICAL + 1)
+        caplog.set_level(logging.CRITICAL + 1, name)
     monkeypatch.setattr(consumer_module, "SESSION_TIMEOUT_MS", 3_000)
     monkeypatch.setattr(consumer_module, "HEARTBEAT_MS", 500)
     stream = Stream(kafka, partitions=4)
