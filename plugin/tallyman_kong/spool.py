@@ -18,7 +18,7 @@ from tallyman_kong.event_rows import delete, insert, to_json
 from tallyman_kong.heartbeat import FIRST_SEQUENCE, SEQUENCE, SpoolState, read_states
 from tallyman_kong.metrics import EVENTS, GIVEN_UP, REFUSED, SENT, SET_ASIDE, SPOOLED, Count
 from tallyman_kong.sequence_mark import SequenceMark
-from tallyman_kong.spool_file import SpoolFile
+from tallyman_kong.spool_file import SpoolFile, corruption
 
 log = logging.getLogger("tallyman_kong.spool")
 
@@ -81,7 +81,7 @@ class Spool:
         self._was_full = False
 
     def check(self) -> None:
-        """Read the whole file, and set it aside if it is corrupt; takes seconds for a large one."""
+        """Read the whole file, mend its indexes, set it aside if it is corrupt; seconds for a large one."""
         self._file.check()
 
     @durable("spool.append")
@@ -117,6 +117,8 @@ class Spool:
                 (sink, limit),
             )
             for position, body in rows:
+                if not isinstance(body, str):  # a bit that rotted makes bytes of a text
+                    raise corruption("an event is no text")
                 size += len(body) if body.isascii() else len(body.encode())
                 if found and size > max_bytes:
                     break

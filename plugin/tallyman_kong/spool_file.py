@@ -42,6 +42,14 @@ FIRST_POSITION = """
 INSERT INTO sqlite_sequence (name, seq)
     SELECT 'event', {} WHERE NOT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = 'event');
 """
+OF_NO_SINK = "SELECT 1 FROM event WHERE sink NOT IN (SELECT id FROM sink) LIMIT 1"
+OF_ANOTHER_TYPE = """
+SELECT 1 FROM event
+    WHERE typeof(sink) <> 'text' OR typeof(appended_at) <> 'real' OR typeof(body) <> 'text'
+UNION ALL SELECT 1 FROM set_aside
+    WHERE typeof(sink) <> 'text' OR typeof(set_aside_at) <> 'real' OR typeof(body) <> 'text'
+UNION ALL SELECT 1 FROM counter WHERE typeof(value) <> 'integer' LIMIT 1
+"""
 ROTTEN = ("no such column", "no such table", "has no column named", "Could not decode to UTF-8")
 T = TypeVar("T")
 
@@ -73,8 +81,9 @@ class SpoolFile:
             raise SpoolError(f"the spool {path} cannot be opened: {err}") from err
 
     def check(self) -> None:
-        """Read the whole file, and set it aside if it is corrupt."""
-        self.read(_check)
+        """Read the whole file: mend an index that does not hold every row, set the file aside if it is corrupt."""
+        if not self.read(_is_whole):
+            self.write(_mend)
 
     def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Do `work` in one transaction that excludes all other writers.
@@ -227,13 +236,36 @@ def _is_corruption(err: sqlite3.DatabaseError | UnicodeDecodeError) -> bool:
     ) or any(sign in said for sign in ROTTEN)
 
 
-def _check(connection: sqlite3.Connection) -> None:
-    result = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
-    if result != "ok":
-        raise _corruption(f"quick_check: {result}")
+def _is_whole(connection: sqlite3.Connection) -> bool:
+    """Whether every index holds its table's rows; raises where a table is corrupt."""
+    found = _found(connection, "integrity_check")
+    if found != "ok" and (in_tables := _found(connection, "quick_check")) != "ok":
+        raise corruption(in_tables)
+    if connection.execute(OF_ANOTHER_TYPE).fetchone() is not None:
+        raise corruption("a value is of another type than was written")
+    return found == "ok"
 
 
-def _corruption(text: str) -> sqlite3.DatabaseError:
+def _mend(connection: sqlite3.Connection) -> None:
+    """Make the indexes anew; one transaction, so whoever is killed in it has the old ones."""
+    if _is_whole(connection):  # another process was here before
+        return
+    connection.execute("REINDEX")
+    if (found := _found(connection, "integrity_check")) != "ok":
+        raise corruption(found)
+    # It may be the row that is wrong, not the index: then no sink would ever send it.
+    if connection.execute(OF_NO_SINK).fetchone() is not None:
+        raise corruption("an event is of no sink")
+    log.warning("an index of the spool file was corrupt, and is made anew: no event is missing")
+
+
+def _found(connection: sqlite3.Connection, check: str) -> str:
+    """What is wrong first, or `ok`; an integrity check sees the indexes' content too."""
+    return str(connection.execute(f"PRAGMA {check}(1)").fetchone()[0])
+
+
+def corruption(text: str) -> sqlite3.DatabaseError:
+    """What `read` and `write` set the file aside for, where it is not SQLite that finds it."""
     err = sqlite3.DatabaseError(text)
     err.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
     return err

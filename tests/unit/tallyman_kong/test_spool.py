@@ -338,6 +338,23 @@ def test_no_more_is_set_aside_than_the_bound_and_nothing_is_dropped_for_it(tmp_p
 # A file that cannot be read
 
 
+def _lose_rows_of_the_index(path: Path) -> None:
+    """Leave only the last row in the index by which a sink's events are found."""
+    whole = "CREATE INDEX event_by_sink ON event (sink)"
+    with closing(sqlite3.connect(path)) as connection:
+        [(newest,)] = connection.execute("SELECT max(position) FROM event")
+        last = f"{whole} WHERE position >= {newest}"
+        connection.execute("PRAGMA writable_schema = ON")
+        for sql in (last, whole):
+            connection.execute(
+                "UPDATE sqlite_master SET sql = ? WHERE name = 'event_by_sink'", (sql,)
+            )
+            connection.commit()
+            if sql is last:
+                with closing(sqlite3.connect(path)) as other:
+                    other.execute("REINDEX event_by_sink")
+
+
 def _overwrite(path: Path, at: int, length: int) -> None:
     with path.open("r+b") as file:
         file.seek(at)
@@ -371,6 +388,64 @@ def test_a_corrupt_file_is_set_aside_and_a_new_one_begun_that_repeats_no_number(
     [record] = [r for r in caplog.records if r.levelno >= logging.ERROR]
     assert "the spool file is corrupt" in record.message
     assert "a new one begun" in record.message
+
+
+def test_an_index_that_has_lost_rows_is_made_anew_and_every_event_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "spool.db"
+    spool = _open(path)
+    spool.append(_group("a", "b", "c"))
+    spool.close()
+    _lose_rows_of_the_index(path)
+    unmended = Spool(path, "kong-1", max_bytes=MEGABYTE, survives_power_loss=True)
+    assert [name for name, _ in _numbered(_read(unmended))] == ["c"]
+    unmended.close()
+
+    again = _open(path)
+    again.append(_group("d"))
+
+    assert [name for name, _ in _numbered(_read(again))] == ["a", "b", "c", "d"]
+    assert not list(tmp_path.glob("*corrupt*"))
+
+
+def test_a_file_in_which_an_event_is_of_no_sink_any_more_is_set_aside(tmp_path: Path) -> None:
+    """The index then says another sink than the row, and made anew it would never give the event."""
+    path = tmp_path / "spool.db"
+    spool = _open(path)
+    spool.append(_group("a", "b"))
+    spool.close()
+    of_the_row = path.read_bytes().index(b'{"nodeid"') - len(b"8 bytes.") - len(b"sink")
+    with path.open("r+b") as file:
+        file.seek(of_the_row)
+        assert file.read(4) == b"sink"
+        file.seek(of_the_row)
+        file.write(b"zink")
+
+    again = _open(path)
+    again.append(_group("after"))
+
+    assert [name for name, _ in _numbered(_read(again))] == ["after"]
+    assert len(list(tmp_path.glob("spool.db.corrupt-*Z"))) == 1
+
+
+@pytest.mark.parametrize("looks", ["at the start", "as it is read"])
+def test_a_file_in_which_an_event_is_no_text_any_more_is_set_aside(
+    tmp_path: Path, looks: str
+) -> None:
+    path = tmp_path / "spool.db"
+    spool = _open(path)
+    spool.append(_group("a"))
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("UPDATE event SET body = CAST(body AS BLOB)")
+        connection.commit()
+
+    if looks == "at the start":
+        spool.check()
+        assert list(tmp_path.glob("spool.db.corrupt-*Z"))
+
+    assert _read(spool) == []
+    assert spool.append(_group("after"))
+    assert [name for name, _ in _numbered(_read(spool))] == ["after"]
+    assert len(list(tmp_path.glob("spool.db.corrupt-*Z"))) == 1
 
 
 def test_a_file_that_becomes_corrupt_while_it_is_open_is_set_aside_and_no_append_fails(
