@@ -91,11 +91,15 @@ class Here:
         return int(row.value)
 
     async def age(self, by: timedelta) -> None:
-        """Let all that is stored be older."""
+        """Let all that is stored be older, and as if it had been stored at `NOW`."""
+        since_now = datetime.now(UTC) - NOW
         await self.clickhouse.command(
-            "INSERT INTO events SELECT * REPLACE (stored_at - {by:Int64} AS stored_at, "
+            "INSERT INTO events SELECT * REPLACE (stored_at - {stored_by:Int64} AS stored_at, "
             "ingested_at - {by:Int64} AS ingested_at, time - {by:Int64} AS time) FROM events",
-            {"by": int(by.total_seconds())},
+            {
+                "by": int(by.total_seconds()),
+                "stored_by": int((by + since_now).total_seconds()),
+            },
         )
         await self.clickhouse.command(
             "DELETE FROM events WHERE stored_at > now() - {by:Int64} / 2",
