@@ -341,18 +341,16 @@ def test_no_more_is_set_aside_than_the_bound_and_nothing_is_dropped_for_it(tmp_p
 def _lose_rows_of_the_index(path: Path) -> None:
     """Leave only the last row in the index by which a sink's events are found."""
     whole = "CREATE INDEX event_by_sink ON event (sink)"
+    say = "UPDATE sqlite_master SET sql = ? WHERE name = 'event_by_sink'"
     with closing(sqlite3.connect(path)) as connection:
         [(newest,)] = connection.execute("SELECT max(position) FROM event")
-        last = f"{whole} WHERE position >= {newest}"
         connection.execute("PRAGMA writable_schema = ON")
-        for sql in (last, whole):
-            connection.execute(
-                "UPDATE sqlite_master SET sql = ? WHERE name = 'event_by_sink'", (sql,)
-            )
-            connection.commit()
-            if sql is last:
-                with closing(sqlite3.connect(path)) as other:
-                    other.execute("REINDEX event_by_sink")
+        connection.execute(say, (f"{whole} WHERE position >= {newest}",))
+        connection.commit()
+        with closing(sqlite3.connect(path)) as other:
+            other.execute("REINDEX event_by_sink")
+        connection.execute(say, (whole,))
+        connection.commit()
 
 
 def _overwrite(path: Path, at: int, length: int) -> None:
