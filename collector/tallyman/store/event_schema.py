@@ -293,6 +293,17 @@ def _eighth(layout: Layout) -> list[str]:
     ]
 
 
+def _ninth(layout: Layout) -> list[str]:
+    """A part of up to 64 MiB of events, which a batch is, is one file, not three a column.
+
+    A query of one subject opens every part that is not merged yet, and reads little of each.
+    """
+    table = "events_local" if layout.cluster else "events"
+    return [
+        f"ALTER TABLE {table}{layout.on_cluster} MODIFY SETTING min_bytes_for_wide_part = 67108864"
+    ]
+
+
 MIGRATIONS: Final[tuple[Callable[[Layout], list[str]], ...]] = (
     _first,
     _second,
@@ -302,6 +313,7 @@ MIGRATIONS: Final[tuple[Callable[[Layout], list[str]], ...]] = (
     _sixth,
     _seventh,
     _eighth,
+    _ninth,
 )
 
 

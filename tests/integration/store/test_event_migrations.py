@@ -81,6 +81,26 @@ async def test_a_migration_that_was_cut_off_is_done_again(empty: ClickHouse) -> 
     assert await tables(empty) == NEWEST
 
 
+async def test_a_batch_of_events_is_one_file_and_what_was_merged_of_many_a_file_a_column(
+    empty: ClickHouse,
+) -> None:
+    await migrate(empty, Layout())
+    for first in range(0, 150_000, 50_000):
+        await empty.command(
+            "INSERT INTO incoming (namespace, type, time, source, id, data) SELECT 'n', 't', "
+            "toDateTime64('2026-11-01 00:00:00', 6, 'UTC'), 's', toString(number), repeat('x', 500) "
+            f"FROM numbers({first}, 50000)"
+        )
+    parts = (
+        "SELECT part_type, rows FROM system.parts WHERE active AND table = 'events' "
+        "AND database = currentDatabase()"
+    )
+
+    assert await empty.rows(parts) == [("Compact", 50_000)] * 3
+    await empty.command("OPTIMIZE TABLE events FINAL")
+    assert await empty.rows(parts) == [("Wide", 150_000)]
+
+
 FIELDS = (
     "tokens",
     "type",

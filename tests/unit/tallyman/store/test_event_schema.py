@@ -12,7 +12,10 @@ def statements(layout: Layout) -> list[str]:
 def test_every_statement_may_run_twice() -> None:
     for layout in (Layout(), Layout("metering"), Layout(fsync=True)):
         assert all(
-            " IF NOT EXISTS " in statement or " MODIFY QUERY" in statement
+            any(
+                text in statement
+                for text in (" IF NOT EXISTS ", " MODIFY QUERY", " MODIFY SETTING")
+            )
             for statement in statements(layout)
         )
 
@@ -59,6 +62,12 @@ def test_on_a_cluster_the_first_content_of_an_event_still_wins() -> None:
     ]
 
     assert "'{replica}', first_wins)" in events
+
+
+def test_on_a_cluster_a_setting_is_of_the_replicated_table() -> None:
+    changed = [text for text in statements(Layout("metering")) if " MODIFY SETTING " in text]
+
+    assert [text.split(" MODIFY")[0] for text in changed] == [f"ALTER TABLE events_local{ON}"]
 
 
 def test_a_clusters_name_is_quoted() -> None:
