@@ -85,6 +85,7 @@ async def test_a_batch_of_events_is_one_file_and_what_was_merged_of_many_a_file_
     empty: ClickHouse,
 ) -> None:
     await migrate(empty, Layout())
+    await empty.command("SYSTEM STOP MERGES events")
     for first in range(0, 150_000, 50_000):
         await empty.command(
             "INSERT INTO incoming (namespace, type, time, source, id, data) SELECT 'n', 't', "
@@ -97,6 +98,7 @@ async def test_a_batch_of_events_is_one_file_and_what_was_merged_of_many_a_file_
     )
 
     assert await empty.rows(parts) == [("Compact", 50_000)] * 3
+    await empty.command("SYSTEM START MERGES events")
     await empty.command("OPTIMIZE TABLE events FINAL")
     assert await empty.rows(parts) == [("Wide", 150_000)]
 
