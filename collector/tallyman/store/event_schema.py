@@ -4,7 +4,8 @@ An event is sent to `incoming`, a Null table, and reaches `events` by a material
 the plugin's fields out of its data once. `events` is the truth: a ReplacingMergeTree whose key goes
 through (source, id), so that FINAL holds each event once. `seen` and `seen_by_id` are hints: what is
 known already, so that it need not be stored again. `dropped` is what was not stored for that reason.
-`rollup` is what counts of `events`, by the hour: see `rollup.py`.
+`rollup` is what counts of `events`, by the hour: see `rollup.py`. `changed_namespaces` has those of which
+an event was changed: see `revision_sql.py`.
 
 Every statement may run twice: processes that start together migrate together.
 """
@@ -304,6 +305,21 @@ def _ninth(layout: Layout) -> list[str]:
     ]
 
 
+def _tenth(layout: Layout) -> list[str]:
+    """In which namespaces events were changed: a query of another one need not look for changes."""
+    return [
+        *layout.table(
+            "changed_namespaces",
+            "namespace String",
+            "ReplacingMergeTree()",
+            "ORDER BY namespace" + layout.settings(),
+            "cityHash64(namespace)",
+        ),
+        f"CREATE MATERIALIZED VIEW IF NOT EXISTS changes_to_namespaces{layout.on_cluster} "  # noqa: S608 – a migration: names are ours
+        "TO changed_namespaces AS SELECT DISTINCT namespace FROM incoming_changes",
+    ]
+
+
 MIGRATIONS: Final[tuple[Callable[[Layout], list[str]], ...]] = (
     _first,
     _second,
@@ -314,6 +330,7 @@ MIGRATIONS: Final[tuple[Callable[[Layout], list[str]], ...]] = (
     _seventh,
     _eighth,
     _ninth,
+    _tenth,
 )
 
 

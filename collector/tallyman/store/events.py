@@ -21,7 +21,7 @@ from tallyman.store.event_row import row_of_change
 from tallyman.store.intake import FINAL_SETTINGS, INSERT_SETTINGS, Intake
 from tallyman.store.received import Accepted, EventConflict, Received
 from tallyman.store.recent import Recent
-from tallyman.store.revision_sql import AS_IT_CAME
+from tallyman.store.revision_sql import AS_IT_CAME, IS_CHANGED, REMEMBER_CHANGED
 from tallyman.store.rollup import Rollup
 from tallyman.store.seen import Seen, id_hash
 
@@ -44,6 +44,7 @@ class EventStore:
         """Bring the tables to the newest version; processes that start together may all."""
         layout = event_schema.Layout(self._clickhouse.cluster, self._clickhouse.fsync)
         await event_schema.migrate(self._clickhouse, layout)
+        await self._clickhouse.command(REMEMBER_CHANGED, settings=INSERT_SETTINGS)
 
     async def accept(self, batch: Sequence[Received]) -> Accepted:
         """Drop what is known, store the rest, then remember it; on return it survives kill -9."""
@@ -96,7 +97,10 @@ class EventStore:
             changed = await self._rollup.changed(meter.namespace, meter.event_type)
             if changed is not None:
                 return rollup_sql.render(meter, query, changed)
-        return meter_sql.render(meter, query, owners)
+        may_be_changed = bool(
+            await self._clickhouse.rows(IS_CHANGED, {"namespace": meter.namespace})
+        )
+        return meter_sql.render(meter, query, owners, may_be_changed=may_be_changed)
 
     async def list_events(
         self,

@@ -32,7 +32,7 @@ from tallyman.domain.period import (
     time_zone,
 )
 from tallyman.store.json_sql import number_at, number_in, text_at
-from tallyman.store.revision_sql import counting
+from tallyman.store.revision_sql import AS_IT_CAME, counting
 from tallyman.store.span_sql import owner, within
 
 Parameters = dict[str, Any]
@@ -49,11 +49,14 @@ _DIVISION: Final = Context(prec=100)
 _PLACES: Final = Decimal(1).scaleb(-18)
 
 
-def render(meter: Meter, query: MeterQuery, owners: Sequence[Owner] = ()) -> tuple[str, Parameters]:
+def render(
+    meter: Meter, query: MeterQuery, owners: Sequence[Owner] = (), *, may_be_changed: bool = True
+) -> tuple[str, Parameters]:
     """One SELECT: a column a dimension, the window's key, the first and last time, the value.
 
     The query must have passed `check_query`. `owners` are whose usage each subject is and was, of
-    every customer that is asked for; they matter where the query names the customer.
+    every customer that is asked for; they matter where the query names the customer. Of events of
+    which none is changed nothing is looked for: see `revision_sql.py`.
     """
     parameters: Parameters = {"namespace": meter.namespace, "type": meter.event_type}
     columns = {name: dimension_text(meter, name) for name in query.group_by if name != CUSTOMER}
@@ -63,7 +66,11 @@ def render(meter: Meter, query: MeterQuery, owners: Sequence[Owner] = ()) -> tup
     window = window_of(query, parameters)
     selected = [*dimensions, f"{window} AS w", "min(time)", "max(time)", *aggregates_of(meter)]
     groups = [*(f"d{at}" for at in range(len(dimensions))), "w"]
-    where = [*range_of(meter, query, parameters), *filters_of(meter, query, parameters, owners)]
+    where = [
+        *range_of(meter, query, parameters),
+        counting() if may_be_changed else AS_IT_CAME,
+        *filters_of(meter, query, parameters, owners),
+    ]
     first = _subjects(query, parameters)
     prewhere = f"PREWHERE {' AND '.join(first)} " if first else ""
     sql = (
@@ -93,8 +100,8 @@ def read_rows(meter: Meter, query: MeterQuery, rows: Sequence[Any]) -> list[Mete
 
 
 def range_of(meter: Meter, query: MeterQuery, parameters: Parameters) -> list[str]:
-    """The conditions of the events that count and are the meter's, in the period."""
-    where = ["namespace = {namespace:String}", "type = {type:String}", counting()]
+    """The conditions of the events that are the meter's, in the period."""
+    where = ["namespace = {namespace:String}", "type = {type:String}"]
     for name, operator, moment in (("from", ">=", start_of(meter, query)), ("to", "<", query.to)):
         if moment is not None:
             where.append(f"time {operator} fromUnixTimestamp64Micro({{{name}:Int64}}, 'UTC')")

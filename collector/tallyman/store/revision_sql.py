@@ -5,6 +5,10 @@ was known at a watermark stays known: a revision that was stored later replaces 
 
 Changes are looked for in the whole namespace, whatever a query asks for: an id that is stored twice, at two times
 or of two subjects, has a change at one of them, which counts for both.
+
+Where no change is stored nothing is looked for: `changed_namespaces` has each namespace that has one. It is written
+by the insert of the change, beside it, and written anew at each start. So of a namespace that is not in it a query
+takes the events as they came: all changes are left out that are stored while it is asked, and no event counts twice.
 """
 
 from typing import Final
@@ -15,6 +19,14 @@ AS_IT_CAME: Final = "revision = 0"
 _REPLACED: Final = (
     "({key}, revision) GLOBAL NOT IN (SELECT {key}, arrayJoin(range(revision)) FROM events "
     "WHERE revision > 0{where})"
+)
+
+
+IS_CHANGED: Final = "SELECT 1 FROM changed_namespaces WHERE namespace = {namespace:String} LIMIT 1"
+# What `changed_namespaces` lacks: from before it was there, or where it was restored older than the events.
+REMEMBER_CHANGED: Final = (
+    "INSERT INTO changed_namespaces SELECT DISTINCT namespace FROM events WHERE revision > 0 "
+    "AND namespace GLOBAL NOT IN (SELECT namespace FROM changed_namespaces)"
 )
 
 

@@ -25,7 +25,7 @@ from tallyman.store.meter_sql import (
     start_of,
     window_of,
 )
-from tallyman.store.revision_sql import counting_everywhere
+from tallyman.store.revision_sql import counting, counting_everywhere
 
 HOUR_US: Final = 3_600_000_000
 HOUR: Final = f"toUInt32(intDiv(toUnixTimestamp64Micro(time), {HOUR_US}))"
@@ -100,7 +100,7 @@ def render(meter: Meter, query: MeterQuery, changed: Collection[int]) -> tuple[s
         value, valued = aggregates_of(meter)[0], "count()"
         if meter.aggregation is Aggregation.SUM:
             valued = f"count({TOKENS})"
-        where = [*range_of(meter, query, parameters), *filters]
+        where = [*range_of(meter, query, parameters), counting(), *filters]
         parts.append(
             f"SELECT {selected}, min(time) AS r0, max(time) AS r1, {value} AS r2, {valued} AS r3 "  # noqa: S608 – paths are quoted, values are parameters
             f"FROM events FINAL PREWHERE {rest} WHERE {' AND '.join(where)}"

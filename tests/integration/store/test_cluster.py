@@ -14,6 +14,7 @@ from tallyman.store.clickhouse import ClickHouse
 from tallyman.store.completeness import Completeness
 from tallyman.store.events import EventStore
 from tallyman.store.lane_sql import DOORS, NODES
+from tallyman.store.revision_sql import IS_CHANGED, REMEMBER_CHANGED
 from tallyman.store.rollup_sql import HourOf
 from tallyman.store.seen import Seen
 
@@ -32,7 +33,7 @@ async def two_shards(tmp_path: Path) -> AsyncIterator[ClickHouse]:
     )
     clickhouse = ClickHouse.embedded(f"{tmp_path / 'chdb'}?config-file={config}")
     await EventStore(clickhouse).migrate()
-    for table in ("events", "seen", "dropped", "rollup"):
+    for table in ("events", "seen", "dropped", "rollup", "changed_namespaces"):
         await clickhouse.command(f"RENAME TABLE {table} TO {table}_local")
         await clickhouse.command(
             f"CREATE TABLE {table} AS {table}_local "
@@ -65,6 +66,9 @@ async def test_no_question_of_a_reconciliation_or_a_meter_is_one_that_a_cluster_
         two_shards.rows(*rollup_sql.render_hours(since)),
         two_shards.rows(rollup_sql.render_compared(hours)),
         two_shards.rows(*meter_sql.render(meter, MeterQuery())),
+        two_shards.rows(*meter_sql.render(meter, MeterQuery(), may_be_changed=False)),
+        two_shards.rows(IS_CHANGED, {"namespace": "default"}),
+        two_shards.command(REMEMBER_CHANGED),
     ):
         with pytest.raises(Unavailable):
             await asked

@@ -3,19 +3,25 @@
 import asyncio
 import json
 import random
+from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 import pytest
 from pydantic import SecretStr
 from tallyman import connections
 from tallyman.config import Settings
+from tallyman.domain.event import CloudEvent
+from tallyman.domain.event_change import ChangeKind, EventChange
+from tallyman.domain.meter import DimensionFilter, MeterQuery
 from tallyman.store import event_schema
 from tallyman.store.clickhouse import ClickHouse
 from tallyman.store.event_schema import MIGRATIONS, Layout, migrate
-from tallyman.store.events import EventStore
+from tallyman.store.events import EventStore, Received
 from tallyman.store.intake import INSERT_SETTINGS
 
 from tests.rigs.clickhouse import ClickHouse as Server
+from tests.rigs.meters import tokens_meter
 
 
 async def test_the_settings_name_the_cluster_that_tables_are_made_on(
@@ -37,7 +43,9 @@ async def tables(clickhouse: ClickHouse) -> set[str]:
 
 
 NEWEST = {
+    "changed_namespaces",
     "changes_to_events",
+    "changes_to_namespaces",
     "dropped",
     "events",
     "incoming",
@@ -101,6 +109,31 @@ async def test_a_batch_of_events_is_one_file_and_what_was_merged_of_many_a_file_
     await empty.command("SYSTEM START MERGES events")
     await empty.command("OPTIMIZE TABLE events FINAL")
     assert await empty.rows(parts) == [("Wide", 150_000)]
+
+
+async def test_a_change_that_an_older_version_stored_counts_after_the_migration(
+    empty: ClickHouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at = datetime(2026, 11, 1, tzinfo=UTC)
+    event = CloudEvent(
+        id="1",
+        source="s",
+        type="llm.tokens",
+        subject="acme",
+        time=at,
+        data=msgspec.Raw(b'{"tokens":8}'),
+    )
+    void = EventChange("1", "n", 1, ChangeKind.VOIDED, "a", "r", at, at, event, None)
+    with monkeypatch.context() as older:
+        older.setattr(event_schema, "MIGRATIONS", MIGRATIONS[:9])
+        await migrate(empty, Layout())
+    await EventStore(empty).accept([Received("n", event, at)])
+    await EventStore(empty).store_change(void)
+
+    await EventStore(empty).migrate()
+
+    theirs = MeterQuery(filters=(DimensionFilter("subject", "eq", ("acme",)),))
+    assert await EventStore(empty).query(tokens_meter("n"), theirs) == []
 
 
 FIELDS = (

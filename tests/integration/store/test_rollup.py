@@ -290,6 +290,29 @@ async def test_a_change_counts_at_every_time_that_the_id_was_stored_at_whatever_
     assert answers == [[], [], []]
 
 
+@pytest.mark.parametrize("again", ["the change is stored again", "a process starts"])
+async def test_a_change_that_is_not_known_of_its_namespace_yet_counts_not_at_all_and_later_once(
+    clickhouse: ClickHouse, event_store: EventStore, namespace: str, again: str
+) -> None:
+    """As where its insert was cut off between its two tables, or one is of an older backup."""
+    changed = Change(0, msgspec.structs.replace(sent(1, tokens=5), subject="globex"))
+    await store(clickhouse, namespace, [sent(1), sent(2)])
+    await change(event_store, namespace, [sent(1)], 1, changed)
+    await clickhouse.command(f"DELETE FROM changed_namespaces WHERE namespace = '{namespace}'")
+
+    async def each() -> list[int]:
+        filters = [(one("eq", name, dimension="subject"),) for name in ("acme", "globex")]
+        return [await total(event_store, namespace, MeterQuery(filters=by)) for by in filters]
+
+    before = await each()
+    if again == "a process starts":
+        await EventStore(clickhouse).migrate()
+    else:
+        await change(event_store, namespace, [sent(1)], 1, changed)
+
+    assert (before, await each()) == ([2, 0], [1, 5])
+
+
 async def test_hours_that_were_written_without_their_watermark_change_nothing(
     clickhouse: ClickHouse, event_store: EventStore, namespace: str
 ) -> None:

@@ -43,6 +43,7 @@ def test_on_a_cluster_every_table_is_replicated_behind_a_distributed_one() -> No
         ("seen", "ReplacingMergeTree", "cityHash64(id_hash)"),
         ("seen_by_id", "ReplacingMergeTree", "cityHash64(id_hash)"),
         ("rollup", "ReplacingMergeTree", "cityHash64(namespace, type, hour)"),
+        ("changed_namespaces", "ReplacingMergeTree", "cityHash64(namespace)"),
     ):
         [local] = [text for text in rendered if f" {table}_local{ON} (" in text]
         [whole] = [text for text in rendered if f" {table}{ON} AS " in text]

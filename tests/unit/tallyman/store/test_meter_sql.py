@@ -57,10 +57,10 @@ def test_the_built_in_meter_reads_no_json() -> None:
         "SELECT model AS d0, subject AS d1, toDate32(toTimeZone(time, {zone:String})) AS w, "
         f"min(time), max(time), sum({NUMBER}) FROM events FINAL "
         "WHERE namespace = {namespace:String} AND type = {type:String} "
-        "AND change IN ('', 'amended') AND (source, id, revision) GLOBAL NOT IN (SELECT source, id, "
-        "arrayJoin(range(revision)) FROM events WHERE revision > 0 AND namespace = {namespace:String}) "
         "AND time >= fromUnixTimestamp64Micro({from:Int64}, 'UTC') "
         "AND time < fromUnixTimestamp64Micro({to:Int64}, 'UTC') "
+        "AND change IN ('', 'amended') AND (source, id, revision) GLOBAL NOT IN (SELECT source, id, "
+        "arrayJoin(range(revision)) FROM events WHERE revision > 0 AND namespace = {namespace:String}) "
         f"GROUP BY d0, d1, w HAVING count({NUMBER}) > 0 ORDER BY w, d0, d1"
     )
     assert parameters == {
