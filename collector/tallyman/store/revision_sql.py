@@ -7,7 +7,7 @@ Changes are looked for in the whole namespace, whatever a query asks for: an id 
 or of two subjects, has a change at one of them, which counts for both.
 
 Where no change is stored nothing is looked for: `changed_namespaces` has each namespace that has one. It is written
-by the insert of the change, beside it, and written anew at each start. So of a namespace that is not in it a query
+by the insert of the change, beside it, and each start adds what it lacks. So of a namespace that is not in it a query
 takes the events as they came: all changes are left out that are stored while it is asked, and no event counts twice.
 """
 
