@@ -24,12 +24,13 @@ class GroupLimits:
 
     small_events         a group costs as much however few they are, so fewer wait for company
     quiet_seconds        how long after the last one that came
-    gather_seconds       and how long at most
+    gather_seconds       and how long at most; where that is less than a slow machine takes to answer a
+                         group and read it anew, the group falls in two, and both cost what it did
     waiting_events       back-pressure
     """
 
-    quiet_seconds: float = 0.005
-    gather_seconds: float = 0.02
+    quiet_seconds: float = 0.02
+    gather_seconds: float = 0.1
     small_events: int = 500
     events: int = 10_000
     waiting_events: int = 100_000
