@@ -60,6 +60,7 @@ _PASSING: Final = frozenset(
 _CODE: Final = re.compile(r"\b[Cc]ode:? (\d{1,4})\b")
 # What a server takes in a URL or a field of a form is 128 KiB; the query itself, as a body, may be longer.
 _LONG_TEXT: Final = 1_000
+# Of the connection, not of each call: chDB's driver reads and sets a call's settings by statements of their own.
 _LONG_QUERY: Final = {
     "max_query_size": 1 << 28,
     "max_ast_elements": 1 << 22,
@@ -107,7 +108,12 @@ class ClickHouse:
     @classmethod
     def embedded(cls, path: str) -> "ClickHouse":
         """Open a chDB directory; one process at a time may, and a process one at a time."""
-        return cls(lambda: clickhouse_connect.get_client(interface="chdb", path=path), fsync=True)
+        return cls(
+            lambda: clickhouse_connect.get_client(
+                interface="chdb", path=path, settings=_LONG_QUERY
+            ),
+            fsync=True,
+        )
 
     @classmethod
     def server(
@@ -131,6 +137,7 @@ class ClickHouse:
         return cls(
             lambda: clickhouse_connect.get_client(
                 dsn=dsn,
+                settings=_LONG_QUERY,
                 autogenerate_session_id=False,
                 connect_timeout=connect_timeout_seconds,
                 send_receive_timeout=answer_timeout_seconds,
@@ -151,7 +158,6 @@ class ClickHouse:
         settings: dict[str, Any] | None = None,
     ) -> None:
         """Run one statement that returns nothing; its parameters are short."""
-        settings = {**_LONG_QUERY, **(settings or {})}
         await self.run(lambda client: client.command(sql, parameters=parameters, settings=settings))
 
     async def rows(
@@ -162,7 +168,6 @@ class ClickHouse:
     ) -> list[Any]:
         """The rows of a query, each a tuple; parameters may be lists and texts of any length."""
         sql, parameters = _with_long_ones(sql, parameters or {})
-        settings = {**_LONG_QUERY, **(settings or {})}
         result = await self.run(
             lambda client: client.query(sql, parameters=parameters, settings=settings)
         )
@@ -170,7 +175,6 @@ class ClickHouse:
 
     async def raw(self, sql: str, form: str, settings: dict[str, Any] | None = None) -> bytes:
         """What a query gives, in one of ClickHouse's formats; the driver does not read the query."""
-        settings = {**_LONG_QUERY, **(settings or {})}
         return await self.run(lambda client: client.raw_query(sql, settings=settings, fmt=form))
 
     async def insert(
