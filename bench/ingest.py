@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tallyman.store.clickhouse import ClickHouse
 from tallyman.store.events import EventStore
-from tallyman.store.intake import INSERT_SETTINGS
+from tallyman.store.incoming import INSERT_SETTINGS
 from tallyman.store.rollup import Rollup
 from tallyman.store.seen import MINUTE, SUMS
 

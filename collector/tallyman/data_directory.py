@@ -32,11 +32,18 @@ def events_path(directory: Path) -> Path:
     return directory / "chdb"
 
 
+def write_ahead_path(directory: Path) -> Path:
+    """SQLite's file of what is accepted and not yet in chDB, which puts it beside its directory."""
+    return directory / "chdb-ahead.sqlite3"
+
+
 def databases(directory: Path) -> tuple[Path, ...]:
-    """Everything that is stored: SQLite's file, with what belongs to it, and chDB's directory."""
-    database = database_path(directory)
-    beside = (database.with_name(f"{database.name}{end}") for end in ("-wal", "-shm", "-journal"))
-    return database, *beside, events_path(directory)
+    """Everything that is stored: SQLite's files, with what belongs to them, and chDB's directory."""
+    files = [database_path(directory), write_ahead_path(directory)]
+    ends = ("", "-wal", "-shm", "-journal")
+    return *(at.with_name(f"{at.name}{end}") for at in files for end in ends), events_path(
+        directory
+    )
 
 
 def staged_path(directory: Path) -> Path:
@@ -72,6 +79,7 @@ def finish_restore(directory: Path, step: Callable[[str], None] = lambda _: None
     for at in databases(directory):
         if not (staged / at.name).exists() and at in (
             database_path(directory),
+            write_ahead_path(directory),
             events_path(directory),
         ):
             continue  # it is moved already, or the backup has none

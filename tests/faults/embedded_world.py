@@ -190,6 +190,7 @@ async def live(folder: Path, seed: int) -> dict[str, Any]:
         connections.open_database(settings),
     )
     store, rollup = EventStore(clickhouse, alone=True), Rollup(clickhouse)
+    await store.migrate()
     reconciliation = connections.reconciliation(settings, clickhouse, CustomerStore(database))
     if not world.robbed.exists():
         await _replay(store, world.calls[: TAKEN_AWAY + 1])

@@ -26,7 +26,8 @@ EMBEDDED = frozenset(
         "spool.append", "spool.reserve", "spool.acknowledge", "spool.set_aside", "spool.return",
         "spool.set_corrupt_aside", "sender.send", "store.mend", "store.insert", "store.remember",
         "store.drop", "replay.store", "reconcile.forget_by_id", "reconcile.forget_by_minute",
-        "reconcile.make_good", "reconcile.report", "rollup.write", "rollup.mark",
+        "reconcile.make_good", "reconcile.report", "rollup.write", "rollup.mark", "ahead.append",
+        "ahead.remove",
     ]
 )  # fmt: skip
 KAFKA = frozenset(
@@ -37,8 +38,11 @@ KAFKA = frozenset(
 )  # fmt: skip
 SERVED = frozenset(["replay.post"])
 SENT = frozenset(
-    ["spool.append", "spool.acknowledge", "sender.send", "store.insert", "store.remember"]
-)
+    [
+        "spool.append", "spool.acknowledge", "sender.send", "ahead.append", "store.insert",
+        "ahead.remove", "store.remember",
+    ]
+)  # fmt: skip
 ROOT = Path(__file__).parents[2]
 # What writes and is no step, and why it need not be.
 NO_STEPS = {

@@ -41,6 +41,7 @@ def restore(
         except BaseException:
             shutil.rmtree(staged, ignore_errors=True)
             raise
+        data_directory.write_ahead_path(staged).touch(mode=0o600)  # an older backup has none
         sync_tree(staged)
         step("all on the disk")
         data_directory.decided_path(directory).touch()

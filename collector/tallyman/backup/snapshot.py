@@ -43,6 +43,10 @@ def take(directory: Path, folder: Path, step: Step) -> str:
             data_directory.database_path(directory), data_directory.database_path(folder)
         )
         step("SQLite copied")
+        ahead = data_directory.write_ahead_path(directory)
+        if ahead.exists():  # before the events: what is moved meanwhile is in both
+            _copy(ahead, data_directory.write_ahead_path(folder))
+            step("what waits for ClickHouse copied")
         events = data_directory.events_path(directory)
         held = data_directory.events_path(folder)
         if events.exists():
@@ -68,14 +72,20 @@ def _writes_held(database: Path) -> Iterator[None]:
 
 
 def _copy_database(source: Path, target: Path) -> str:
+    """Copy it, and return its version."""
+    _copy(source, target)
+    with closing(sqlite3.connect(target)) as copy:
+        [(revision,)] = copy.execute("SELECT version_num FROM alembic_version").fetchall()
+        return str(revision)
+
+
+def _copy(source: Path, target: Path) -> None:
     with closing(sqlite3.connect(source)) as reading, closing(sqlite3.connect(target)) as writing:
         reading.backup(writing)
         writing.execute("PRAGMA journal_mode=DELETE")  # one file
         [(found,)] = writing.execute("PRAGMA quick_check(1)").fetchall()
         if found != "ok":
-            raise Unavailable(f"the database is damaged, and is not backed up: {found}")
-        [(revision,)] = writing.execute("SELECT version_num FROM alembic_version").fetchall()
-        return str(revision)
+            raise Unavailable(f"{source.name} is damaged, and is not backed up: {found}")
 
 
 def _link_events(source: Path, target: Path, step: Step) -> None:

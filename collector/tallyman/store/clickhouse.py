@@ -6,9 +6,10 @@ It knows no table: see `event_schema.py` and `events.py`.
 import asyncio
 import queue
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
@@ -75,7 +76,7 @@ class ClickHouse:
     """A pool of clients, each used by one thread at a time; the event loop never waits for one.
 
     `cluster` names the cluster that tables are made on; with `fsync` what is inserted survives a
-    power loss too, not only kill -9. Every call raises Unavailable for what is
+    power loss too, not only kill -9. At `write_ahead_path` is what waits to be inserted: see `write_ahead.py`. Every call raises Unavailable for what is
     over after a while: the network, a time-out, a server under too much load. Retrying is the
     caller's business: an insert that failed so may have been stored.
     """
@@ -87,9 +88,12 @@ class ClickHouse:
         connections: int = CONNECTIONS,
         cluster: str | None = None,
         fsync: bool = False,
+        write_ahead_path: Path | None = None,
     ) -> None:
         self.cluster = cluster
         self.fsync = fsync
+        self.write_ahead_path = write_ahead_path
+        self._settle: Callable[[], Awaitable[None]] | None = None
         self._clients: queue.SimpleQueue[Client] = queue.SimpleQueue()
         self._all: list[Client] = []
         try:
@@ -113,6 +117,7 @@ class ClickHouse:
                 interface="chdb", path=path, settings=_LONG_QUERY
             ),
             fsync=True,
+            write_ahead_path=Path(f"{path.partition('?')[0]}-ahead.sqlite3"),
         )
 
     @classmethod
@@ -146,6 +151,13 @@ class ClickHouse:
             cluster=cluster,
         )
 
+    def settle_first(self, settle: Callable[[], Awaitable[None]]) -> None:
+        """Await `settle` before each query and command: they see what it waits for.
+
+        Inserts do not wait, and `raw` does not.
+        """
+        self._settle = settle
+
     async def run(self, call: Callable[[Client], T]) -> T:
         """Run a call in a thread with a client of its own, when it is its caller's turn."""
         async with self._turns.one():
@@ -158,6 +170,7 @@ class ClickHouse:
         settings: dict[str, Any] | None = None,
     ) -> None:
         """Run one statement that returns nothing; its parameters are short."""
+        await self._settled()
         await self.run(lambda client: client.command(sql, parameters=parameters, settings=settings))
 
     async def rows(
@@ -167,6 +180,7 @@ class ClickHouse:
         settings: dict[str, Any] | None = None,
     ) -> list[Any]:
         """The rows of a query, each a tuple; parameters may be lists and texts of any length."""
+        await self._settled()
         sql, parameters = _with_long_ones(sql, parameters or {})
         result = await self.run(
             lambda client: client.query(sql, parameters=parameters, settings=settings)
@@ -186,6 +200,10 @@ class ClickHouse:
                 table, insert_block=block, fmt=form, settings={**ANY_MONTHS, **(settings or {})}
             )
         )
+
+    async def _settled(self) -> None:
+        if self._settle is not None:
+            await self._settle()
 
     async def close(self) -> None:
         """Close every client; calls under way end first."""

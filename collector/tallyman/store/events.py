@@ -18,12 +18,14 @@ from tallyman.store import event_schema, event_sql, meter_sql, rollup_sql
 from tallyman.store.clickhouse import ClickHouse
 from tallyman.store.event_block import EventBlock
 from tallyman.store.event_row import row_of_change
-from tallyman.store.intake import FINAL_SETTINGS, INSERT_SETTINGS, Intake
+from tallyman.store.incoming import INSERT_SETTINGS, Incoming
+from tallyman.store.intake import FINAL_SETTINGS, Intake
 from tallyman.store.received import Accepted, EventConflict, Received
 from tallyman.store.recent import Recent
 from tallyman.store.revision_sql import AS_IT_CAME, IS_CHANGED, REMEMBER_CHANGED
 from tallyman.store.rollup import Rollup
 from tallyman.store.seen import Seen, id_hash
+from tallyman.store.write_ahead import WriteAhead
 
 __all__ = ["Accepted", "EventConflict", "EventStore", "Received"]
 
@@ -31,13 +33,18 @@ __all__ = ["Accepted", "EventConflict", "EventStore", "Received"]
 class EventStore:
     """The events of every namespace; every call raises Unavailable where trying again may help.
 
-    A process that is `alone` with its store, and closes it, remembers what it stores a moment later.
+    A process that is `alone` with its store, and closes it, moves what it accepts into ClickHouse a moment
+    later, or when ClickHouse is asked for something.
     """
 
     def __init__(self, clickhouse: ClickHouse, *, alone: bool = False) -> None:
         self._clickhouse = clickhouse
-        self._seen = Recent(Seen(clickhouse)) if alone else Seen(clickhouse)
-        self._intake = Intake(clickhouse, self._seen)
+        path = clickhouse.write_ahead_path
+        self._ahead = WriteAhead(path, Incoming(clickhouse)) if path else None
+        self._seen = Recent(Seen(clickhouse), self._ahead) if alone else Seen(clickhouse)
+        self._intake = Intake(clickhouse, self._seen, self._ahead if alone else None)
+        if self._ahead is not None and alone:
+            clickhouse.settle_first(self._ahead.settle)
         self._rollup = Rollup(clickhouse)
 
     async def migrate(self) -> None:
@@ -45,6 +52,9 @@ class EventStore:
         layout = event_schema.Layout(self._clickhouse.cluster, self._clickhouse.fsync)
         await event_schema.migrate(self._clickhouse, layout)
         await self._clickhouse.command(REMEMBER_CHANGED, settings=INSERT_SETTINGS)
+        if self._ahead is not None:
+            await self._ahead.recover()
+            await self._ahead.close()
 
     async def accept(self, batch: Sequence[Received]) -> Accepted:
         """Drop what is known, store the rest, then remember it; on return it survives kill -9."""
@@ -58,6 +68,8 @@ class EventStore:
         """End what goes on in the background; ClickHouse stays open."""
         if isinstance(self._seen, Recent):
             await self._seen.close()
+        if self._ahead is not None:
+            await self._ahead.close()
 
     async def store_change(self, made: EventChange) -> None:
         """Store what a change makes of an event; on return it survives kill -9, and twice is once."""

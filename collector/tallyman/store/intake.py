@@ -12,27 +12,20 @@ from typing import Final
 
 import msgspec
 from clickhouse_connect.driver.exceptions import ClickHouseError
-from tallyman_kong.durable_step import durable
 
 from tallyman.store.arrivals import ArrivalAt, Arrivals
 from tallyman.store.clickhouse import ClickHouse
 from tallyman.store.event_block import EventBlock
 from tallyman.store.event_row import row
+from tallyman.store.incoming import Incoming
 from tallyman.store.received import Accepted, EventConflict, Received
 from tallyman.store.recent import Recent
 from tallyman.store.revision_sql import AS_IT_CAME
 from tallyman.store.seen import Seen, Trace, trace
+from tallyman.store.write_ahead import WriteAhead
 
 log = logging.getLogger(__name__)
 
-INSERT_SETTINGS: Final = {
-    "input_format_json_read_objects_as_strings": 1,
-    "date_time_input_format": "best_effort",
-    "input_format_skip_unknown_fields": 1,  # of an envelope that is stored as it came
-    "input_format_parallel_parsing": 0,  # several batches are stored at a time anyway
-    "optimize_on_insert": 0,  # nothing in a batch is twice
-    "distributed_foreground_insert": 1,  # on a cluster, on return the shards have it
-}
 # The time is in the key and decides the partition, so two rows of one event are always in the same
 # one: FINAL need not look across them.
 FINAL_SETTINGS: Final = {"do_not_merge_across_partitions_select_final": 1}
@@ -62,9 +55,14 @@ class _Candidate(msgspec.Struct, frozen=True, gc=False):
 class Intake:
     """Takes batches, several at once if no event is in two of them."""
 
-    def __init__(self, clickhouse: ClickHouse, seen: Seen | Recent) -> None:
+    def __init__(
+        self, clickhouse: ClickHouse, seen: Seen | Recent, ahead: WriteAhead | None = None
+    ) -> None:
+        """With `ahead`, what is accepted one by one is stored there."""
         self._clickhouse = clickhouse
         self._seen = seen
+        self._ahead = ahead
+        self._incoming = Incoming(clickhouse)
         self._arrivals = Arrivals(clickhouse)
         self._turn = asyncio.Condition()
         self._under_way: set[bytes] = set()
@@ -124,7 +122,7 @@ class Intake:
     async def _store_block(self, block: EventBlock) -> None:
         """Store, and only then remember."""
         with self._doubted():
-            await self._insert_rows("incoming_read", block.rows, "RowBinary")
+            await self._incoming.insert_read(block.rows)
             await self._seen.remember_rows(block.traces)
 
     @contextmanager
@@ -188,22 +186,21 @@ class Intake:
 
     async def _insert(self, fresh: Sequence[_Candidate], arrival_at: ArrivalAt) -> None:
         """Insert all of it; what ClickHouse does not read as it came is written anew."""
+        rows = [row(one.received, arrival_at(one.position)) for one in fresh]
+        if self._ahead is not None:
+            await self._ahead.append(rows)
+            return
         try:
-            await self._insert_json([row(one.received, arrival_at(one.position)) for one in fresh])
+            await self._incoming.insert_json(rows)
         except ClickHouseError:
             if not any(one.received.line for one in fresh):
                 raise
             anew = [
                 (msgspec.structs.replace(one.received, line=b""), one.position) for one in fresh
             ]
-            await self._insert_json([row(received, arrival_at(at)) for received, at in anew])
-
-    async def _insert_json(self, rows: Sequence[bytes]) -> None:
-        await self._insert_rows("incoming", b"\n".join(rows), "JSONEachRow")
-
-    @durable("store.insert")
-    async def _insert_rows(self, table: str, rows: bytes, form: str) -> None:
-        await self._clickhouse.insert(table, rows, form, INSERT_SETTINGS)
+            await self._incoming.insert_json(
+                [row(received, arrival_at(at)) for received, at in anew]
+            )
 
     async def _conflicts(self, repeated: Sequence[tuple[_Candidate, Trace]]) -> list[EventConflict]:
         """Those that are not what was there before; two ways of writing the same JSON are equal."""

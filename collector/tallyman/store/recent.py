@@ -12,6 +12,7 @@ from typing import Final
 
 from tallyman.errors import Unavailable
 from tallyman.store.seen import Seen, Trace, minute_of
+from tallyman.store.write_ahead import WriteAhead
 
 log = logging.getLogger(__name__)
 
@@ -23,9 +24,16 @@ class Recent:
     """`Seen` for a process that is alone: an insert for each group of events instead of three."""
 
     def __init__(
-        self, seen: Seen, *, pause_seconds: float = PAUSE_SECONDS, most: int = MOST
+        self,
+        seen: Seen,
+        ahead: WriteAhead | None = None,
+        *,
+        pause_seconds: float = PAUSE_SECONDS,
+        most: int = MOST,
     ) -> None:
+        """What is written is settled `ahead` of that: an event that is remembered is in ClickHouse."""
         self._seen = seen
+        self._ahead = ahead
         self._pause_seconds = pause_seconds
         self._most = most
         self._by_minute: dict[tuple[bytes, int], Trace] = {}
@@ -73,6 +81,8 @@ class Recent:
         """Write what waits; on return `Seen` has it."""
         async with self._writing:
             by_minute, by_id = self._by_minute.copy(), self._by_id.copy()
+            if self._ahead is not None:
+                await self._ahead.settle()
             if not by_minute:
                 return
             await self._seen.remember(by_minute.values(), by_id.values())

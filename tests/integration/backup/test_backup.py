@@ -20,11 +20,21 @@ from tallyman.backup.backup import back_up
 from tallyman.backup.restore import restore
 from tallyman.billing.recount import recounted
 from tallyman.config import Settings
-from tallyman.data_directory import create, database_path, events_path, locked
+from tallyman.data_directory import (
+    create,
+    database_path,
+    events_path,
+    locked,
+    write_ahead_path,
+)
 from tallyman.domain.event import CloudEvent
 from tallyman.errors import ConfigurationError, InvalidInput, NotFound
-from tallyman.store.events import Accepted, Received
+from tallyman.store.arrivals import Arrival
+from tallyman.store.event_row import row
+from tallyman.store.events import Accepted, EventStore, Received
+from tallyman.store.incoming import Incoming
 from tallyman.store.rollup import Rollup
+from tallyman.store.write_ahead import WriteAhead
 
 from tests.rigs.shop import COLLECTED, DECEMBER, NOVEMBER, Shop
 
@@ -94,7 +104,7 @@ async def test_a_backup_of_what_is_in_use_is_restored_as_it_was(
     assert await seen(directory) == (3, [D("0.03")])
     assert manifest.files
     assert {at.name for at in (tmp_path / "other").iterdir()} == {
-        "tallyman.sqlite3", "chdb", "tallyman.lock"
+        "tallyman.sqlite3", "chdb-ahead.sqlite3", "chdb", "tallyman.lock"
     }  # fmt: skip
 
 
@@ -115,23 +125,30 @@ async def test_the_rollup_is_not_in_a_backup_and_is_computed_anew(
         assert await rollup.changed("default", "llm.tokens") == set()
 
 
+@pytest.mark.parametrize("alone", [False, True])
 async def test_a_backup_under_load_has_every_event_that_it_speaks_of(
-    tmp_path: Path, directory: Path
+    tmp_path: Path, directory: Path, alone: bool
 ) -> None:
+    acknowledged, least = 0, []
     async with opened(directory) as shop:
         done = asyncio.Event()
+        store = EventStore(shop.clickhouse, alone=alone)
 
         async def work() -> None:
+            nonlocal acknowledged
             for number in itertools.count():
-                await shop.events.accept([event(number)])
+                await store.accept([event(number)])
+                acknowledged += 1
                 if done.is_set():
                     return
 
         task = asyncio.create_task(work())
         for number in range(2):
+            least.append(1 + acknowledged)
             await asyncio.to_thread(back_up, directory, tmp_path / f"{number}")
         done.set()
         await task
+        await store.close()
         there = await shop.events.count("default")
 
     counts = []
@@ -146,8 +163,39 @@ async def test_a_backup_under_load_has_every_event_that_it_speaks_of(
             )
             assert hashes == [(1,)]
     assert counts == sorted(counts)
-    assert counts[0] >= 1
+    assert all(count >= there for count, there in zip(counts, least, strict=True))
     assert counts[-1] <= there
+
+
+async def test_what_waits_for_clickhouse_is_in_a_backup_and_given_up_with_the_rest(
+    tmp_path: Path, directory: Path
+) -> None:
+    async with opened(directory) as shop:
+        ahead = WriteAhead(write_ahead_path(directory), Incoming(shop.clickhouse))
+        await ahead.append([row(event(1), Arrival("d", 0))])
+        back_up(directory, tmp_path / "with")
+        await ahead.append([row(event(2), Arrival("d", 1)), row(event(3), Arrival("d", 2))])
+        await ahead.close()
+
+    restore(tmp_path / "other", tmp_path / "with")
+    restore(directory, tmp_path / "with", replace=True)
+
+    assert await seen(tmp_path / "other") == (2, [D("0.03")])
+    assert await seen(directory) == (2, [D("0.03")])
+
+
+async def test_a_backup_from_before_anything_waited_is_restored_without_it(
+    tmp_path: Path, directory: Path
+) -> None:
+    back_up(directory, tmp_path / "without")
+    async with opened(directory) as shop:
+        ahead = WriteAhead(write_ahead_path(directory), Incoming(shop.clickhouse))
+        await ahead.append([row(event(1), Arrival("d", 0))])
+        await ahead.close()
+
+    restore(directory, tmp_path / "without", replace=True)
+
+    assert await seen(directory) == (1, [D("0.03")])
 
 
 async def test_what_came_after_the_backup_comes_again_and_is_counted_once(

@@ -18,7 +18,7 @@ from tallyman.store import event_schema
 from tallyman.store.clickhouse import ClickHouse
 from tallyman.store.event_schema import MIGRATIONS, Layout, migrate
 from tallyman.store.events import EventStore, Received
-from tallyman.store.intake import INSERT_SETTINGS
+from tallyman.store.incoming import INSERT_SETTINGS
 
 from tests.rigs.clickhouse import ClickHouse as Server
 from tests.rigs.meters import tokens_meter

@@ -13,7 +13,7 @@ from tallyman.domain.event import CloudEvent, parse_event
 from tallyman.domain.meter import MeterQuery
 from tallyman.store.clickhouse import ClickHouse
 from tallyman.store.events import Accepted, EventConflict, EventStore, Received
-from tallyman.store.intake import INSERT_SETTINGS
+from tallyman.store.incoming import INSERT_SETTINGS
 from tallyman.store.seen import MOST_LITERALS
 
 from tests.rigs.meters import tokens_meter

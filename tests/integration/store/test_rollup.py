@@ -27,7 +27,8 @@ from tallyman.store.arrivals import Arrival
 from tallyman.store.clickhouse import ClickHouse
 from tallyman.store.event_row import row
 from tallyman.store.events import EventStore, Received
-from tallyman.store.intake import FINAL_SETTINGS, INSERT_SETTINGS
+from tallyman.store.incoming import INSERT_SETTINGS
+from tallyman.store.intake import FINAL_SETTINGS
 from tallyman.store.rollup import Rollup
 
 BEGIN = datetime(2026, 10, 31, 22, tzinfo=UTC)  # two hours before a month's end
