@@ -2,8 +2,9 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+import resource
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -178,6 +179,32 @@ async def test_events_are_moved_while_a_key_waits_behind_its_own_questions(door:
                 await door.ahead.settle()
 
     assert await door.moved() == 1
+
+
+@contextmanager
+def files_may_grow_to(size: int) -> Iterator[None]:
+    """As far as SQLite can tell, the disk is full then."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+async def test_a_full_disk_takes_nothing_more_and_loses_nothing(door: Door) -> None:
+    accepted = 0
+    with files_may_grow_to(100_000):
+        try:
+            while accepted < 1_000:
+                await door.intake.accept(door.received(str(accepted)))
+                accepted += 1
+        except Unavailable as err:
+            assert "cannot be used" in str(err)  # noqa: PT017 – how far it came is asked below
+    await door.intake.accept(door.received(str(accepted)))
+
+    assert 1 < accepted < 1_000
+    assert await door.counted() == accepted + 1
 
 
 async def test_what_clickhouse_refuses_keeps_nothing_back_and_is_tried_by_the_next_process(
