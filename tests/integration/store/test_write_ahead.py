@@ -140,6 +140,19 @@ async def test_what_could_not_be_moved_is_unavailable_and_counts_once_when_it_is
     assert await door.counted() == 2
 
 
+async def test_a_reader_that_goes_away_does_not_stop_the_move_halfway(door: Door) -> None:
+    await door.ahead.append(door.rows("1"))
+    asking = asyncio.create_task(door.ahead.settle())
+    await asyncio.sleep(0)  # it has begun
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+
+    async with asyncio.timeout(20):
+        while await door.moved() == 0:
+            pass  # asking takes its time
+
+
 async def test_an_event_is_not_remembered_before_it_is_in_clickhouse(door: Door) -> None:
     await door.intake.accept(door.received("1"))
     door.shim.fail_inserts(before=1)
