@@ -108,7 +108,7 @@ class SpoolFile:
         try:
             return self._try(work, begin)
         except (sqlite3.DatabaseError, UnicodeDecodeError) as err:
-            if not _is_corruption(err):
+            if not (_is_corruption(err) or _says_read_only(err, self._path)):
                 raise
             self._set_aside(str(err))
         return self._try(work, begin)
@@ -234,6 +234,12 @@ def _is_corruption(err: sqlite3.DatabaseError | UnicodeDecodeError) -> bool:
     return (
         code is not None and code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
     ) or any(sign in said for sign in ROTTEN)
+
+
+def _says_read_only(err: sqlite3.DatabaseError | UnicodeDecodeError, path: Path) -> bool:
+    """Whether it is the file that says so, by a rotten byte of its header, and not who owns it or its disk."""
+    code = getattr(err, "sqlite_errorcode", None)
+    return code == sqlite3.SQLITE_READONLY and os.access(path, os.W_OK)
 
 
 def _is_whole(connection: sqlite3.Connection) -> bool:

@@ -364,6 +364,7 @@ def _overwrite(path: Path, at: int, length: int) -> None:
     [
         pytest.param(0, 100, id="its header"),
         pytest.param(4096, 40_000, id="its pages"),
+        pytest.param(18, 1, id="the byte that says who may write it"),
     ],
 )
 def test_a_corrupt_file_is_set_aside_and_a_new_one_begun_that_repeats_no_number(
