@@ -6,7 +6,6 @@ collector share the machine. A 202 means that the events survive kill -9.
 
 import asyncio
 import itertools
-import json
 import tempfile
 import time
 from collections.abc import Iterator
@@ -22,6 +21,11 @@ PATH = "/api/v3/openmeter/events"
 CONNECTIONS = 64
 GOALS = {1: "≥ 1,000", 100: "≥ 20,000"}
 HEADERS = {"Content-Type": "application/json"}
+EVENT = (
+    b'{"specversion": "1.0", "id": "bench-%d", "source": "bench", "type": "llm.tokens", '
+    b'"subject": "acme-corp", "time": "%b", '
+    b'"data": {"tokens": 23, "type": "request", "provider": "openai", "model": "gpt-4o"}}'
+)
 _numbers = itertools.count()
 
 
@@ -79,21 +83,12 @@ async def _load(address: str, key: str, size: int, seconds: float) -> list[float
 
 
 def events(count: int) -> bytes:
-    """New events, as the walkthroughs send them."""
-    return json.dumps(
-        [
-            {
-                "specversion": "1.0",
-                "id": f"bench-{next(_numbers)}",
-                "source": "bench",
-                "type": "llm.tokens",
-                "subject": "acme-corp",
-                "time": datetime.now(UTC).isoformat(),
-                "data": {"tokens": 23, "type": "request", "provider": "openai", "model": "gpt-4o"},
-            }
-            for _ in range(count)
-        ]
-    ).encode()
+    """New events, as the walkthroughs send them.
+
+    Filled into a text: to make each as an object took an eighth of the processor time of both sides.
+    """
+    now = datetime.now(UTC).isoformat().encode()
+    return b"[%b]" % b",".join([EVENT % (next(_numbers), now) for _ in range(count)])
 
 
 if __name__ == "__main__":
