@@ -15,6 +15,7 @@ from typing import Final
 from tallyman.errors import ConfigurationError
 
 LONGEST_SOCKET_PATH: Final = 107  # bytes; sun_path of Linux, less its NUL
+_BESIDE: Final = ("-wal", "-shm", "-journal")  # a file of SQLite's; a backup has none
 
 
 def socket_path(directory: Path) -> Path:
@@ -39,11 +40,9 @@ def write_ahead_path(directory: Path) -> Path:
 
 def databases(directory: Path) -> tuple[Path, ...]:
     """Everything that is stored: SQLite's files, with what belongs to them, and chDB's directory."""
-    files = [database_path(directory), write_ahead_path(directory)]
-    ends = ("", "-wal", "-shm", "-journal")
-    return *(at.with_name(f"{at.name}{end}") for at in files for end in ends), events_path(
-        directory
-    )
+    of_sqlite = database_path(directory), write_ahead_path(directory)
+    files = (at.with_name(f"{at.name}{end}") for at in of_sqlite for end in ("", *_BESIDE))
+    return *files, events_path(directory)
 
 
 def staged_path(directory: Path) -> Path:
@@ -77,11 +76,7 @@ def finish_restore(directory: Path, step: Callable[[str], None] = lambda _: None
     if not decided.exists():
         return
     for at in databases(directory):
-        if not (staged / at.name).exists() and at in (
-            database_path(directory),
-            write_ahead_path(directory),
-            events_path(directory),
-        ):
+        if not (staged / at.name).exists() and not at.name.endswith(_BESIDE):
             continue  # it is moved already, or the backup has none
         if at.is_dir():
             shutil.rmtree(at)

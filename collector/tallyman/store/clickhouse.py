@@ -76,9 +76,10 @@ class ClickHouse:
     """A pool of clients, each used by one thread at a time; the event loop never waits for one.
 
     `cluster` names the cluster that tables are made on; with `fsync` what is inserted survives a
-    power loss too, not only kill -9. At `write_ahead_path` is what waits to be inserted: see `write_ahead.py`. Every call raises Unavailable for what is
-    over after a while: the network, a time-out, a server under too much load. Retrying is the
-    caller's business: an insert that failed so may have been stored.
+    power loss too, not only kill -9. At `write_ahead_path` is what waits to be inserted: see
+    `write_ahead.py`. Every call raises Unavailable for what is over after a while: the network, a
+    time-out, a server under too much load. Retrying is the caller's business: an insert that failed so
+    may have been stored.
     """
 
     def __init__(

@@ -185,7 +185,7 @@ class Intake:
             )
 
     async def _insert(self, fresh: Sequence[_Candidate], arrival_at: ArrivalAt) -> None:
-        """Insert all of it; what ClickHouse does not read as it came is written anew."""
+        """Insert all of it, or keep it ahead; what ClickHouse does not read as it came is written anew."""
         rows = [row(one.received, arrival_at(one.position)) for one in fresh]
         if self._ahead is not None:
             await self._ahead.append(rows)

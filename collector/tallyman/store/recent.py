@@ -21,7 +21,7 @@ MOST: Final = 50_000  # a tenth of what is mended after a crash
 
 
 class Recent:
-    """`Seen` for a process that is alone: an insert for each group of events instead of three."""
+    """`Seen` for a process that is alone: no insert for each group of events, but some a second."""
 
     def __init__(
         self,

@@ -173,13 +173,9 @@ def _oldest(connection: sqlite3.Connection) -> tuple[int, list[bytes]]:
 
 def _remove(connection: sqlite3.Connection, last: int, refused: Sequence[bytes]) -> None:
     """Forget what goes up to a number but what was refused of it."""
-    connection.execute("BEGIN IMMEDIATE")
-    try:
+    with connection:
+        connection.execute("BEGIN IMMEDIATE")
         connection.execute("DELETE FROM ahead WHERE number <= ? AND NOT refused", (last,))
         if refused:
             kept = msgspec.msgpack.encode(refused)
             connection.execute("INSERT INTO ahead (rows, refused) VALUES (?, 1)", (kept,))
-        connection.execute("COMMIT")
-    except BaseException:
-        connection.rollback()
-        raise
